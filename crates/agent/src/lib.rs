@@ -1,0 +1,1 @@
+//! The node process: discovery, device-plugin servers, health.

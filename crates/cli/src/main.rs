@@ -1,0 +1,3 @@
+//! A GPU stack for Kubernetes in one small program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The kubelet's gRPC interfaces over unix sockets.

@@ -1,0 +1,1 @@
+//! An embedded kubelet: registration, device manager, admission, PodResources.

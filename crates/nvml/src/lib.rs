@@ -1,0 +1,1 @@
+//! A safe NVML session: loading, handles, events.

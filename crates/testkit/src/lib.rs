@@ -1,0 +1,1 @@
+//! What the tests share: a fake driver, host trees, scenarios.

@@ -1,0 +1,3 @@
+//! Mizzen on a real Kubernetes.
+
+fn main() {}

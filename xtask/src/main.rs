@@ -1,0 +1,3 @@
+//! House rules and tools of the Mizzen workspace.
+
+fn main() {}
