@@ -1,3 +1,30 @@
-//! House rules and tools of the Mizzen workspace.
+//! House rules and tools of the workspace: `cargo xtask <command>`.
 
-fn main() {}
+#![allow(clippy::print_stdout, reason = "a command-line tool for developers prints")]
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+
+mod tidy;
+
+/// Tools of the Mizzen workspace.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the house rules that no compiler checks
+    Tidy,
+}
+
+fn main() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has a parent")?;
+    match Cli::parse().command {
+        Command::Tidy => tidy::run(root),
+    }
+}
