@@ -1,6 +1,9 @@
 //! House rules and tools of the workspace: `cargo xtask <command>`.
 
-#![allow(clippy::print_stdout, reason = "a command-line tool for developers prints")]
+#![allow(
+    clippy::print_stdout,
+    reason = "a command-line tool for developers prints"
+)]
 
 use std::path::Path;
 
@@ -20,11 +23,19 @@ struct Cli {
 enum Command {
     /// Check the house rules that no compiler checks
     Tidy,
+    /// Write the agent's OCI image from the release binary, without a container engine
+    Image(xtask::image::Options),
 }
 
 fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has a parent")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask has a parent")?;
     match Cli::parse().command {
         Command::Tidy => tidy::run(root),
+        Command::Image(options) => {
+            println!("{}", xtask::image::run(&options)?);
+            Ok(())
+        }
     }
 }

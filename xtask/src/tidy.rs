@@ -16,15 +16,51 @@ struct Ban {
 }
 
 const BANS: &[Ban] = &[
-    Ban { place: "crates/core/src", text: "std::fs", reason: "core does no I/O" },
-    Ban { place: "crates/core/src", text: "std::net", reason: "core does no I/O" },
-    Ban { place: "crates/core/src", text: "std::env", reason: "core reads no environment" },
-    Ban { place: "crates/core/src", text: "std::process", reason: "core starts nothing" },
-    Ban { place: "crates/core/src", text: "std::thread", reason: "core starts nothing" },
-    Ban { place: "crates/core/src", text: "Instant::now", reason: "core has no clock" },
-    Ban { place: "crates/core/src", text: "SystemTime::now", reason: "core has no clock" },
-    Ban { place: "crates/core/src", text: "tokio", reason: "core is not async" },
-    Ban { place: "crates/core/src", text: "async fn", reason: "core is not async" },
+    Ban {
+        place: "crates/core/src",
+        text: "std::fs",
+        reason: "core does no I/O",
+    },
+    Ban {
+        place: "crates/core/src",
+        text: "std::net",
+        reason: "core does no I/O",
+    },
+    Ban {
+        place: "crates/core/src",
+        text: "std::env",
+        reason: "core reads no environment",
+    },
+    Ban {
+        place: "crates/core/src",
+        text: "std::process",
+        reason: "core starts nothing",
+    },
+    Ban {
+        place: "crates/core/src",
+        text: "std::thread",
+        reason: "core starts nothing",
+    },
+    Ban {
+        place: "crates/core/src",
+        text: "Instant::now",
+        reason: "core has no clock",
+    },
+    Ban {
+        place: "crates/core/src",
+        text: "SystemTime::now",
+        reason: "core has no clock",
+    },
+    Ban {
+        place: "crates/core/src",
+        text: "tokio",
+        reason: "core is not async",
+    },
+    Ban {
+        place: "crates/core/src",
+        text: "async fn",
+        reason: "core is not async",
+    },
     Ban {
         place: "crates/agent/src/plugin",
         text: "GpuDriver",
@@ -44,7 +80,10 @@ const WALLS: &[(&str, &[&str])] = &[
     ("crates/nvml", &["mizzen-core"]),
     ("crates/nvml-sim", &[]),
     ("crates/kubelet-sim", &["mizzen-kubelet-api"]),
-    ("crates/agent", &["mizzen-core", "mizzen-nvml", "mizzen-kubelet-api"]),
+    (
+        "crates/agent",
+        &["mizzen-core", "mizzen-nvml", "mizzen-kubelet-api"],
+    ),
 ];
 
 /// Checks every rule and reports all that is broken at once.
@@ -69,8 +108,10 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 
 /// Every Rust file of the workspace that a person wrote.
 fn rust_sources(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut pending: Vec<PathBuf> =
-        ["crates", "e2e", "xtask"].iter().map(|place| root.join(place)).collect();
+    let mut pending: Vec<PathBuf> = ["crates", "e2e", "xtask"]
+        .iter()
+        .map(|place| root.join(place))
+        .collect();
     let mut sources = Vec::new();
     while let Some(folder) = pending.pop() {
         let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
@@ -89,22 +130,37 @@ fn rust_sources(root: &Path) -> Result<Vec<PathBuf>> {
 
 fn check_source(root: &Path, path: &Path, findings: &mut Vec<String>) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
+    let name = path
+        .strip_prefix(root)
+        .unwrap_or(path)
+        .display()
+        .to_string();
     let lines = text.lines().count();
     if lines > MAX_LINES {
-        findings.push(format!("{name}: {lines} lines; over {MAX_LINES} it tells more than one story"));
+        findings.push(format!(
+            "{name}: {lines} lines; over {MAX_LINES} it tells more than one story"
+        ));
     }
     if !text.starts_with("//!") {
-        findings.push(format!("{name}: begins without a //! line that says what the file is for"));
+        findings.push(format!(
+            "{name}: begins without a //! line that says what the file is for"
+        ));
     }
     if text.contains("allow(unsafe_code") && !name.starts_with("crates/nvml") {
-        findings.push(format!("{name}: allows unsafe code, which lives in the two NVML crates alone"));
+        findings.push(format!(
+            "{name}: allows unsafe code, which lives in the two NVML crates alone"
+        ));
     }
     let production = text.split("#[cfg(test)]").next().unwrap_or_default();
     for ban in BANS.iter().filter(|ban| name.starts_with(ban.place)) {
         for (number, line) in production.lines().enumerate() {
             if line.contains(ban.text) && !line.trim_start().starts_with("//") {
-                findings.push(format!("{name}:{}: {} ({})", number + 1, ban.text, ban.reason));
+                findings.push(format!(
+                    "{name}:{}: {} ({})",
+                    number + 1,
+                    ban.text,
+                    ban.reason
+                ));
             }
         }
     }
@@ -112,7 +168,12 @@ fn check_source(root: &Path, path: &Path, findings: &mut Vec<String>) -> Result<
 }
 
 /// A crate's ordinary dependencies stay within its wall; tests may reach further.
-fn check_wall(root: &Path, place: &str, allowed: &[&str], findings: &mut Vec<String>) -> Result<()> {
+fn check_wall(
+    root: &Path,
+    place: &str,
+    allowed: &[&str],
+    findings: &mut Vec<String>,
+) -> Result<()> {
     let manifest = root.join(place).join("Cargo.toml");
     let text = fs::read_to_string(&manifest).with_context(|| manifest.display().to_string())?;
     let dependencies = text
@@ -120,9 +181,13 @@ fn check_wall(root: &Path, place: &str, allowed: &[&str], findings: &mut Vec<Str
         .find_map(|section| section.strip_prefix("dependencies]"))
         .unwrap_or_default();
     for line in dependencies.lines() {
-        let Some((name, _)) = line.split_once([' ', '.', '=']) else { continue };
+        let Some((name, _)) = line.split_once([' ', '.', '=']) else {
+            continue;
+        };
         if name.starts_with("mizzen") && !allowed.contains(&name) {
-            findings.push(format!("{place}/Cargo.toml: depends on {name}, beyond its wall"));
+            findings.push(format!(
+                "{place}/Cargo.toml: depends on {name}, beyond its wall"
+            ));
         }
     }
     Ok(())
