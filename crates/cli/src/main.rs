@@ -1,17 +1,32 @@
 //! The `mizzen` binary: parse, call, print.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the only crate that speaks to people directly"
+)]
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 mod agent;
+mod duration;
+mod fault;
 mod sim;
 mod simulate;
+mod target;
+mod terminal;
 
 /// A GPU stack for Kubernetes in one small program.
 #[derive(Debug, Parser)]
 #[command(name = "mizzen", version, propagate_version = true)]
 struct Cli {
+    /// End with SIGTERM when the parent process dies (set by `mizzen simulate`)
+    #[arg(long, hide = true)]
+    end_with_parent: bool,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -24,20 +39,26 @@ enum Command {
     /// Drive the simulated GPU driver: place its library, inject faults, load and heal GPUs
     Sim(sim::SimArgs),
     /// Try everything without a cluster or a GPU: simulated GPUs, an embedded kubelet, the real agent
-    Simulate(simulate::SimulateArgs),
+    Simulate(Box<simulate::SimulateArgs>),
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Agent(args) => agent::run(*args),
-        Command::Sim(args) => sim::run(args),
-        Command::Simulate(args) => simulate::run(args),
-    };
-    match outcome {
+    match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("mizzen: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if cli.end_with_parent {
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+    }
+    match cli.command {
+        Command::Agent(args) => agent::run(*args),
+        Command::Sim(args) => sim::run(args),
+        Command::Simulate(args) => simulate::run(*args),
     }
 }

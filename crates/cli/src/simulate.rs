@@ -2,9 +2,15 @@
 
 use std::process::ExitCode;
 
-/// What was typed after `mizzen simulate`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct SimulateArgs {}
+mod agent_process;
+mod args;
+mod node;
+mod picture;
+mod render;
+mod script;
+mod timeline;
+
+pub(crate) use args::SimulateArgs;
 
 /// Carries the command out.
 pub(crate) fn run(_args: SimulateArgs) -> anyhow::Result<ExitCode> {

@@ -1,0 +1,196 @@
+//! The picture as lines for people.
+
+use crate::duration;
+use crate::terminal::{BAD, BOLD, BUSY, DIM, GOOD, Line, PLAIN, Table, WARN};
+
+use super::picture::{Agent, Gpu, Health, Picture};
+use super::timeline::{Entry, Tone};
+
+mod pods;
+
+use pods::pod_lines;
+
+/// How many lines of the timeline are shown however small the terminal is.
+const TIMELINE_AT_LEAST: usize = 3;
+
+/// How much is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// What fits into so many rows: UUIDs shortened, the timeline's end only.
+    Rows(usize),
+    /// A person's last look: UUIDs shortened in the pods' part, everything else.
+    Terminal,
+    /// Everything in full.
+    Full,
+}
+
+/// The whole picture: node, GPUs, pods, timeline, and the outcome when there is one.
+pub(crate) fn frame(picture: &Picture, detail: Detail) -> Vec<Line> {
+    let mut lines = state(picture, detail);
+    let end = ending(picture);
+    let mut timeline: Vec<_> = picture.timeline.iter().map(timeline_line).collect();
+    if let Detail::Rows(rows) = detail {
+        // Heading and blank line of the timeline, and the line the cursor rests on.
+        let room = rows
+            .saturating_sub(lines.len() + end.len() + 3)
+            .max(TIMELINE_AT_LEAST);
+        timeline.drain(..timeline.len().saturating_sub(room));
+    }
+    lines.push(Line::default());
+    lines.push(Line::of(BOLD, "TIMELINE"));
+    lines.extend(timeline);
+    lines.extend(end);
+    lines
+}
+
+/// The node, its GPUs and the pods.
+pub(crate) fn state(picture: &Picture, detail: Detail) -> Vec<Line> {
+    let mut lines = heading(picture);
+    lines.push(Line::default());
+    lines.push(Line::of(BOLD, "GPUS"));
+    lines.extend(gpu_table(&picture.gpus));
+    if !picture.pods.is_empty() {
+        lines.push(Line::default());
+        lines.push(Line::of(BOLD, "PODS"));
+        lines.extend(
+            picture
+                .pods
+                .iter()
+                .flat_map(|pod| pod_lines(pod, &picture.gpus, detail)),
+        );
+    }
+    lines
+}
+
+/// One entry of the timeline.
+pub(crate) fn timeline_line(entry: &Entry) -> Line {
+    let style = match entry.tone {
+        Tone::Neutral => PLAIN,
+        Tone::Good => GOOD,
+        Tone::Warning => WARN,
+        Tone::Bad => BAD,
+    };
+    Line::of(
+        DIM,
+        format!("{:>11}  {:9}  ", duration::moment(entry.at), entry.source),
+    )
+    .and(style, entry.message.clone())
+}
+
+/// How it ended and what the agent cost.
+pub(crate) fn ending(picture: &Picture) -> Vec<Line> {
+    let Some(outcome) = &picture.outcome else {
+        return Vec::new();
+    };
+    let verdict = match outcome.exit_code {
+        0 => Line::of(GOOD, "✔ ").and(BOLD, outcome.summary.clone()),
+        _ => Line::of(BAD, "✖ ").and(BOLD, outcome.summary.clone()),
+    };
+    vec![Line::default(), verdict, agent_line(&picture.agent)]
+}
+
+fn heading(picture: &Picture) -> Vec<Line> {
+    let node = &picture.node;
+    let mut facts = vec![gpu_names(&picture.gpus)];
+    if !node.driver_version.is_empty() {
+        facts.push(format!(
+            "driver {}, CUDA {}",
+            node.driver_version, node.cuda_version
+        ));
+    }
+    for (resource, count) in &node.resources {
+        facts.push(format!(
+            "{resource}: {} allocatable of {}",
+            count.allocatable, count.capacity
+        ));
+    }
+    let elapsed = format!("{:.1} s", picture.elapsed.as_secs_f64());
+    vec![
+        Line::of(BOLD, node.name.clone()).and(DIM, format!("  {elapsed}")),
+        Line::from(format!("  {}", facts.join(" · "))),
+    ]
+}
+
+/// `8 × NVIDIA H100 80GB HBM3`, a part for each model.
+fn gpu_names(gpus: &[Gpu]) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for gpu in gpus {
+        match counts.iter_mut().find(|(name, _)| *name == gpu.name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((&gpu.name, 1)),
+        }
+    }
+    let parts: Vec<_> = counts
+        .iter()
+        .map(|(name, count)| format!("{count} × {name}"))
+        .collect();
+    if parts.is_empty() {
+        "no GPU".to_owned()
+    } else {
+        parts.join(" + ")
+    }
+}
+
+fn gpu_table(gpus: &[Gpu]) -> Vec<Line> {
+    let mixed = gpus.iter().any(|gpu| gpu.name != gpus[0].name);
+    let mut table = Table::new(&["GPU", "HEALTH", "HELD BY", "NUMA", "UUID", "NAME", "FAULT"]);
+    for gpu in gpus {
+        let numa = gpu
+            .numa_node
+            .map_or_else(String::new, |node| node.to_string());
+        table.row(vec![
+            Line::of(BOLD, gpu.index.to_string()),
+            health(gpu.health),
+            if gpu.held_by.is_empty() {
+                Line::of(DIM, "–")
+            } else {
+                Line::of(BUSY, gpu.held_by.join(", "))
+            },
+            numa.into(),
+            Line::of(DIM, gpu.uuid.clone()),
+            Line::from(if mixed { gpu.name.as_str() } else { "" }),
+            Line::of(BAD, gpu.faults.join(", ")),
+        ]);
+    }
+    table.lines(2)
+}
+
+fn health(health: Health) -> Line {
+    match health {
+        Health::Healthy => Line::of(GOOD, "● healthy"),
+        Health::Unhealthy => Line::of(BAD, "✖ unhealthy"),
+        Health::Unknown => Line::of(WARN, "○ not reported"),
+    }
+}
+
+fn agent_line(agent: &Agent) -> Line {
+    let figures = &agent.figures;
+    let mut facts = Vec::new();
+    if let Some(ready) = agent.ready {
+        facts.push(format!(
+            "first device list {} after its start",
+            duration::short(ready)
+        ));
+    }
+    facts.push(format!(
+        "{} resident ({} its own)",
+        mebibytes(figures.resident_kib),
+        mebibytes(figures.anonymous_kib)
+    ));
+    facts.push(format!(
+        "{} of processor time",
+        duration::short(figures.cpu)
+    ));
+    let plural = if figures.threads == 1 { "" } else { "s" };
+    facts.push(format!("{} thread{plural}", figures.threads));
+    Line::of(DIM, "  agent: ").and(PLAIN, facts.join(" · "))
+}
+
+/// KiB as MiB with one decimal.
+fn mebibytes(kib: u64) -> String {
+    let tenths = (kib * 10 + 512) / 1024;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests;
