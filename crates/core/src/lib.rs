@@ -3,7 +3,14 @@
 //! Everything here is a pure function of plain data: no I/O, no clock, no async. The node
 //! process (crate `mizzen-agent`) supplies the data and carries the decisions out.
 
+pub mod allocate;
+pub mod config;
+pub mod device;
 pub mod driver;
 pub mod gpu;
 pub mod inventory;
+pub mod pool;
+pub mod prefer;
+pub mod resource;
 pub mod topology;
+pub mod xid;

@@ -1,0 +1,21 @@
+//! What the agent was told to do: settings as they were given ([`RawConfig`]) and as they are
+//! meant ([`Config`]).
+//!
+//! Settings come from the command line, the environment and the config file, in this order of
+//! precedence. Nothing here reads any of them: the caller hands the texts in.
+
+mod duration;
+mod error;
+mod raw;
+mod setting;
+mod types;
+mod validate;
+
+pub use duration::{InvalidDuration, parse_duration};
+pub use error::{ConfigError, ConfigWarning, Location, Origin};
+pub use raw::{RawConfig, RawValue};
+pub use setting::{Kind, SETTINGS, Setting, SettingInfo};
+pub use types::{
+    AllocationPolicy, Choice, Config, DeviceIdStrategy, DeviceListStrategies, DeviceListStrategy,
+    DiscoveryStrategy, HealthTuning, ImexConfig, MigStrategy,
+};

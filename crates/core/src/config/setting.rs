@@ -1,0 +1,354 @@
+//! The one table of all settings: what each is called on the command line, in the environment
+//! and in the config file.
+
+use super::types::{AllocationPolicy, Choice, DeviceIdStrategy, DeviceListStrategy, MigStrategy};
+
+/// The directory in which a kubelet and its device plugins have their sockets.
+pub(super) const DEVICE_PLUGIN_DIR: &str = "/var/lib/kubelet/device-plugins";
+
+/// What a setting's value looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `true` or `false`; a flag without a value means true.
+    Boolean,
+    /// Any text.
+    Text,
+    /// A path.
+    Path,
+    /// One of a fixed set of words.
+    Choice(&'static [&'static str]),
+    /// Several texts, separated by commas or given repeatedly; where words are named, only those.
+    List(&'static [&'static str]),
+    /// A span of time such as `30s`.
+    Duration,
+    /// An address and port such as `127.0.0.1:8080`.
+    Address,
+}
+
+/// One row of [`SETTINGS`].
+#[derive(Debug, Clone, Copy)]
+pub struct SettingInfo {
+    /// Which setting.
+    pub setting: Setting,
+    /// Its flag, without the dashes; `None` for what only the environment sets.
+    pub flag: Option<&'static str>,
+    /// Other names of the flag.
+    pub aliases: &'static [&'static str],
+    /// Its environment variables; the first that is set counts.
+    pub env: &'static [&'static str],
+    /// Its key in the config file, `None` where the file cannot set it.
+    pub key: Option<&'static str>,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// What holds where it is not given, in words for the help text.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+macro_rules! settings {
+    ($($setting:ident {
+        flag: $flag:expr, aliases: $aliases:expr, env: $env:expr, key: $key:expr,
+        kind: $kind:expr, default: $default:literal, help: $help:literal $(,)?
+    })*) => {
+        /// Everything that can be set.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Setting {
+            $(#[doc = $help] $setting,)*
+        }
+
+        /// All settings, in the order of the help text and of [`Setting`].
+        pub const SETTINGS: &[SettingInfo] = &[
+            $(SettingInfo {
+                setting: Setting::$setting, flag: $flag, aliases: &$aliases, env: &$env,
+                key: $key, kind: $kind, default: $default, help: $help,
+            },)*
+        ];
+    };
+}
+
+settings! {
+    MigStrategy {
+        flag: Some("mig-strategy"), aliases: [], env: ["MIG_STRATEGY"],
+        key: Some("flags.migStrategy"), kind: Kind::Choice(&words::<MigStrategy, 3>()),
+        default: "none", help: "How MIG devices are offered",
+    }
+    FailOnInitError {
+        flag: Some("fail-on-init-error"), aliases: [], env: ["FAIL_ON_INIT_ERROR"],
+        key: Some("flags.failOnInitError"), kind: Kind::Boolean,
+        default: "true", help: "Fail where the driver cannot be initialised at the start",
+    }
+    DriverRoot {
+        flag: Some("driver-root"), aliases: ["nvidia-driver-root"], env: ["NVIDIA_DRIVER_ROOT"],
+        key: Some("flags.nvidiaDriverRoot"), kind: Kind::Path,
+        default: "/", help: "Root of the NVIDIA driver's installation on the host",
+    }
+    DevRoot {
+        flag: Some("dev-root"), aliases: ["nvidia-dev-root"], env: ["NVIDIA_DEV_ROOT"],
+        key: Some("flags.nvidiaDevRoot"), kind: Kind::Path,
+        default: "the driver root", help: "Root of the NVIDIA device nodes on the host",
+    }
+    PassDeviceSpecs {
+        flag: Some("pass-device-specs"), aliases: [], env: ["PASS_DEVICE_SPECS"],
+        key: Some("flags.plugin.passDeviceSpecs"), kind: Kind::Boolean,
+        default: "false", help: "Name the device nodes to the kubelet when devices are allocated",
+    }
+    DeviceListStrategy {
+        flag: Some("device-list-strategy"), aliases: [], env: ["DEVICE_LIST_STRATEGY"],
+        key: Some("flags.plugin.deviceListStrategy"),
+        kind: Kind::List(&words::<DeviceListStrategy, 4>()),
+        default: "envvar", help: "How the container runtime is told which devices a container gets",
+    }
+    DeviceIdStrategy {
+        flag: Some("device-id-strategy"), aliases: [], env: ["DEVICE_ID_STRATEGY"],
+        key: Some("flags.plugin.deviceIDStrategy"),
+        kind: Kind::Choice(&words::<DeviceIdStrategy, 2>()),
+        default: "uuid", help: "Which ids the container runtime is told",
+    }
+    GdrcopyEnabled {
+        flag: Some("gdrcopy-enabled"), aliases: [], env: ["GDRCOPY_ENABLED"],
+        key: Some("flags.gdrcopyEnabled"), kind: Kind::Boolean,
+        default: "false", help: "Give containers with GPUs GDRCopy",
+    }
+    GdsEnabled {
+        flag: Some("gds-enabled"), aliases: [], env: ["GDS_ENABLED"],
+        key: Some("flags.gdsEnabled"), kind: Kind::Boolean,
+        default: "false", help: "Give containers with GPUs GPUDirect Storage",
+    }
+    MofedEnabled {
+        flag: Some("mofed-enabled"), aliases: [], env: ["MOFED_ENABLED"],
+        key: Some("flags.mofedEnabled"), kind: Kind::Boolean,
+        default: "false", help: "Give containers with GPUs Mellanox OFED devices",
+    }
+    CdiAnnotationPrefix {
+        flag: Some("cdi-annotation-prefix"), aliases: [], env: ["CDI_ANNOTATION_PREFIX"],
+        key: Some("flags.plugin.cdiAnnotationPrefix"), kind: Kind::Text,
+        default: "cdi.k8s.io/", help: "Prefix of the keys of CDI annotations",
+    }
+    CdiHookPath {
+        flag: Some("nvidia-cdi-hook-path"), aliases: ["nvidia-ctk-path"],
+        env: ["NVIDIA_CDI_HOOK_PATH", "NVIDIA_CTK_PATH"],
+        key: Some("flags.plugin.nvidiaCTKPath"), kind: Kind::Path,
+        default: "/usr/bin/nvidia-ctk", help: "Path on the host of the hook that CDI specs name",
+    }
+    DriverRootCtrPath {
+        flag: Some("driver-root-ctr-path"), aliases: ["container-driver-root"],
+        env: ["DRIVER_ROOT_CTR_PATH", "CONTAINER_DRIVER_ROOT"],
+        key: Some("flags.plugin.containerDriverRoot"), kind: Kind::Path,
+        default: "/driver-root", help: "Where the driver root is mounted in the agent's container",
+    }
+    MpsRoot {
+        flag: Some("mps-root"), aliases: [], env: ["MPS_ROOT"],
+        key: Some("flags.mpsRoot"), kind: Kind::Path,
+        default: "none", help: "Directory on the host for MPS control daemons",
+    }
+    SharedDevicesAllocationPolicy {
+        flag: Some("shared-devices-allocation-policy"), aliases: [],
+        env: ["SHARED_DEVICES_ALLOCATION_POLICY"],
+        key: Some("flags.plugin.sharedDevicesAllocationPolicy"),
+        kind: Kind::Choice(&words::<AllocationPolicy, 2>()),
+        default: "distributed", help: "How replicas and MIG devices are spread over GPUs",
+    }
+    DeviceDiscoveryStrategy {
+        flag: Some("device-discovery-strategy"), aliases: [], env: ["DEVICE_DISCOVERY_STRATEGY"],
+        key: Some("flags.deviceDiscoveryStrategy"), kind: Kind::Choice(&["auto", "nvml", "tegra"]),
+        default: "auto", help: "How devices are found",
+    }
+    ImexChannelIds {
+        flag: Some("imex-channel-ids"), aliases: [], env: ["IMEX_CHANNEL_IDS"],
+        key: Some("imex.channelIDs"), kind: Kind::List(&["0"]),
+        default: "none", help: "IMEX channels that containers with GPUs get",
+    }
+    ImexRequired {
+        flag: Some("imex-required"), aliases: [], env: ["IMEX_REQUIRED"],
+        key: Some("imex.required"), kind: Kind::Boolean,
+        default: "false", help: "Start no container without its IMEX channels",
+    }
+    KubeletSocket {
+        flag: Some("kubelet-socket"), aliases: [], env: ["KUBELET_SOCKET"],
+        key: None, kind: Kind::Path,
+        default: "/var/lib/kubelet/device-plugins/kubelet.sock",
+        help: "The kubelet's registration socket; empty: do not register",
+    }
+    ConfigFile {
+        flag: Some("config-file"), aliases: [], env: ["CONFIG_FILE"],
+        key: None, kind: Kind::Path,
+        default: "none", help: "File with settings, outranked by flags and environment",
+    }
+    CdiFeatureFlags {
+        flag: Some("cdi-feature-flags"), aliases: [], env: ["CDI_FEATURE_FLAGS"],
+        key: None, kind: Kind::List(&[]),
+        default: "none", help: "Features of the CDI specs",
+    }
+    CdiDisableHooks {
+        flag: Some("cdi-disable-hooks"), aliases: [], env: ["CDI_DISABLE_HOOKS"],
+        key: None, kind: Kind::List(&[]),
+        default: "none", help: "Hooks to leave out of CDI specs; all: every one",
+    }
+    DisableHealthChecks {
+        flag: None, aliases: [], env: ["DP_DISABLE_HEALTHCHECKS"],
+        key: None, kind: Kind::List(&[]),
+        default: "none", help: "Xids that leave a GPU healthy: all, xids or numbers",
+    }
+    EnableHealthChecks {
+        flag: None, aliases: [], env: ["DP_ENABLE_HEALTHCHECKS"],
+        key: None, kind: Kind::List(&[]),
+        default: "none", help: "Xids that make a GPU unhealthy, outranking what is disabled: all or numbers",
+    }
+    HostRoot {
+        flag: Some("host-root"), aliases: [], env: ["MIZZEN_HOST_ROOT"],
+        key: None, kind: Kind::Path,
+        default: "/", help: "Root of every access to /sys, /proc and /dev",
+    }
+    NvmlLibrary {
+        flag: Some("nvml-library"), aliases: [], env: ["MIZZEN_NVML_LIBRARY"],
+        key: None, kind: Kind::Path,
+        default: "searched for under the driver root",
+        help: "Path of the libnvidia-ml.so.1 to load, and no other",
+    }
+    StateDir {
+        flag: Some("state-dir"), aliases: [], env: ["MIZZEN_STATE_DIR"],
+        key: None, kind: Kind::Path,
+        default: "/var/lib/mizzen", help: "Directory for what must survive a restart",
+    }
+    HealthAddress {
+        flag: Some("health-address"), aliases: [], env: ["MIZZEN_HEALTH_ADDRESS"],
+        key: None, kind: Kind::Address,
+        default: "none", help: "Address and port on which to serve /healthz and /readyz",
+    }
+    HealthHoldDown {
+        flag: Some("health-hold-down"), aliases: [], env: ["MIZZEN_HEALTH_HOLD_DOWN"],
+        key: None, kind: Kind::Duration,
+        default: "30s", help: "How long a GPU must be well before it counts as healthy again",
+    }
+    HealthCheckInterval {
+        flag: Some("health-check-interval"), aliases: [], env: ["MIZZEN_HEALTH_CHECK_INTERVAL"],
+        key: None, kind: Kind::Duration,
+        default: "15s", help: "How long between two questions to each GPU",
+    }
+    NvmlCallTimeout {
+        flag: Some("nvml-call-timeout"), aliases: [], env: ["MIZZEN_NVML_CALL_TIMEOUT"],
+        key: None, kind: Kind::Duration,
+        default: "5s", help: "How long a call to the driver may take before its GPU counts as hung",
+    }
+}
+
+/// The words of a choice, in the order of its type.
+const fn words<T: Choice, const N: usize>() -> [&'static str; N] {
+    let mut words = [""; N];
+    let mut at = 0;
+    while at < N {
+        words[at] = T::WORDS[at].0;
+        at += 1;
+    }
+    words
+}
+
+impl Setting {
+    /// The setting's row in the table.
+    pub fn info(self) -> &'static SettingInfo {
+        // The macro lists variants and rows in the same order, so one indexes the other.
+        &SETTINGS[self as usize]
+    }
+
+    /// The setting of a flag's name or alias, given without dashes.
+    pub fn from_flag(name: &str) -> Option<Self> {
+        let row = SETTINGS
+            .iter()
+            .find(|row| row.flag == Some(name) || row.aliases.contains(&name));
+        row.map(|row| row.setting)
+    }
+
+    /// The setting of a key of the config file.
+    pub fn from_key(key: &str) -> Option<Self> {
+        let row = SETTINGS.iter().find(|row| row.key == Some(key));
+        row.map(|row| row.setting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_setting_finds_its_own_row() {
+        for (position, row) in SETTINGS.iter().enumerate() {
+            assert_eq!(row.setting as usize, position);
+            assert_eq!(row.setting.info().setting, row.setting);
+        }
+    }
+
+    #[test]
+    fn no_name_means_two_settings() {
+        let mut names = BTreeSet::new();
+        for row in SETTINGS {
+            let flags = row.flag.iter().chain(row.aliases);
+            for name in flags.chain(row.env).chain(&row.key) {
+                assert!(names.insert(*name), "{name} is there twice");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_and_keys_lead_back_to_their_settings() {
+        for row in SETTINGS {
+            for flag in row.flag.iter().chain(row.aliases) {
+                assert_eq!(Setting::from_flag(flag), Some(row.setting));
+            }
+            if let Some(key) = row.key {
+                assert_eq!(Setting::from_key(key), Some(row.setting));
+            }
+        }
+        assert_eq!(Setting::from_flag("no-such-flag"), None);
+    }
+
+    #[test]
+    fn every_word_of_a_choice_is_in_the_table() {
+        assert_eq!(
+            Setting::DeviceListStrategy.info().kind,
+            Kind::List(&["envvar", "volume-mounts", "cdi-annotations", "cdi-cri"])
+        );
+        assert_eq!(
+            Setting::MigStrategy.info().kind,
+            Kind::Choice(&["none", "single", "mixed"])
+        );
+    }
+
+    /// The names of the reference (its section 1), so that manifests written for it go on working.
+    #[test]
+    fn the_references_flags_and_variables_are_all_there() {
+        for (flag, env) in [
+            ("mig-strategy", "MIG_STRATEGY"),
+            ("fail-on-init-error", "FAIL_ON_INIT_ERROR"),
+            ("nvidia-driver-root", "NVIDIA_DRIVER_ROOT"),
+            ("nvidia-dev-root", "NVIDIA_DEV_ROOT"),
+            ("pass-device-specs", "PASS_DEVICE_SPECS"),
+            ("device-list-strategy", "DEVICE_LIST_STRATEGY"),
+            ("device-id-strategy", "DEVICE_ID_STRATEGY"),
+            ("gdrcopy-enabled", "GDRCOPY_ENABLED"),
+            ("gds-enabled", "GDS_ENABLED"),
+            ("mofed-enabled", "MOFED_ENABLED"),
+            ("cdi-annotation-prefix", "CDI_ANNOTATION_PREFIX"),
+            ("nvidia-cdi-hook-path", "NVIDIA_CDI_HOOK_PATH"),
+            ("nvidia-ctk-path", "NVIDIA_CTK_PATH"),
+            ("driver-root-ctr-path", "DRIVER_ROOT_CTR_PATH"),
+            ("container-driver-root", "CONTAINER_DRIVER_ROOT"),
+            ("mps-root", "MPS_ROOT"),
+            (
+                "shared-devices-allocation-policy",
+                "SHARED_DEVICES_ALLOCATION_POLICY",
+            ),
+            ("device-discovery-strategy", "DEVICE_DISCOVERY_STRATEGY"),
+            ("imex-channel-ids", "IMEX_CHANNEL_IDS"),
+            ("imex-required", "IMEX_REQUIRED"),
+            ("kubelet-socket", "KUBELET_SOCKET"),
+            ("config-file", "CONFIG_FILE"),
+            ("cdi-feature-flags", "CDI_FEATURE_FLAGS"),
+        ] {
+            let setting = Setting::from_flag(flag).unwrap_or_else(|| panic!("--{flag}"));
+            assert!(setting.info().env.contains(&env), "{env}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Settings as they are meant: every value checked.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::ConfigWarning;
+use crate::xid::XidPolicy;
+
+/// A setting with a fixed set of values.
+pub trait Choice: Sized + Copy + 'static {
+    /// Every value with the word that means it.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The value that `word` means.
+    fn from_word(word: &str) -> Option<Self> {
+        let found = Self::WORDS.iter().find(|(known, _)| *known == word);
+        found.map(|(_, value)| *value)
+    }
+}
+
+/// How MIG devices are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MigStrategy {
+    /// Every GPU is a whole GPU.
+    #[default]
+    None,
+    /// Whole GPUs, or MIG devices of one kind, all as `nvidia.com/gpu`.
+    Single,
+    /// MIG devices by their profile, `nvidia.com/mig-1g.5gb`.
+    Mixed,
+}
+
+impl Choice for MigStrategy {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("none", Self::None),
+        ("single", Self::Single),
+        ("mixed", Self::Mixed),
+    ];
+}
+
+/// A way to tell the container runtime which devices a container gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeviceListStrategy {
+    /// `NVIDIA_VISIBLE_DEVICES` with the ids.
+    Envvar,
+    /// One mount of `/dev/null` for each id, which a container cannot forge.
+    VolumeMounts,
+    /// An annotation with the CDI names of the devices.
+    CdiAnnotations,
+    /// The CDI names in the CRI's own field.
+    CdiCri,
+}
+
+impl DeviceListStrategy {
+    /// Whether the runtime resolves the names through CDI.
+    pub fn is_cdi(self) -> bool {
+        matches!(self, Self::CdiAnnotations | Self::CdiCri)
+    }
+}
+
+impl Choice for DeviceListStrategy {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("envvar", Self::Envvar),
+        ("volume-mounts", Self::VolumeMounts),
+        ("cdi-annotations", Self::CdiAnnotations),
+        ("cdi-cri", Self::CdiCri),
+    ];
+}
+
+/// The ways that are used at once; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceListStrategies(BTreeSet<DeviceListStrategy>);
+
+impl DeviceListStrategies {
+    /// The strategies in `strategies`, or [`DeviceListStrategy::Envvar`] where there is none.
+    pub fn new(strategies: impl IntoIterator<Item = DeviceListStrategy>) -> Self {
+        let mut set: BTreeSet<_> = strategies.into_iter().collect();
+        if set.is_empty() {
+            set.insert(DeviceListStrategy::Envvar);
+        }
+        Self(set)
+    }
+
+    /// Whether `strategy` is used.
+    pub fn includes(&self, strategy: DeviceListStrategy) -> bool {
+        self.0.contains(&strategy)
+    }
+
+    /// Whether any of them needs CDI.
+    pub fn any_cdi(&self) -> bool {
+        self.0.iter().any(|strategy| strategy.is_cdi())
+    }
+
+    /// Whether all of them need CDI, so that nothing else is to be told.
+    pub fn all_cdi(&self) -> bool {
+        self.0.iter().all(|strategy| strategy.is_cdi())
+    }
+}
+
+impl Default for DeviceListStrategies {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
+
+/// Which ids a container is told. The kubelet always gets UUIDs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceIdStrategy {
+    /// UUIDs, which never change.
+    #[default]
+    Uuid,
+    /// NVML's indices.
+    Index,
+}
+
+impl Choice for DeviceIdStrategy {
+    const WORDS: &'static [(&'static str, Self)] = &[("uuid", Self::Uuid), ("index", Self::Index)];
+}
+
+/// How replicas and MIG devices are spread over GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AllocationPolicy {
+    /// From the GPU with the fewest allocated.
+    #[default]
+    Distributed,
+    /// From the GPU with the most allocated.
+    Packed,
+}
+
+impl Choice for AllocationPolicy {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("distributed", Self::Distributed), ("packed", Self::Packed)];
+}
+
+/// How devices are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiscoveryStrategy {
+    /// By what the machine is.
+    #[default]
+    Auto,
+    /// Through NVML.
+    Nvml,
+}
+
+impl Choice for DiscoveryStrategy {
+    const WORDS: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("nvml", Self::Nvml)];
+}
+
+/// Which IMEX channels containers with GPUs get.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImexConfig {
+    /// The channels: none, or channel 0 alone.
+    pub channel_ids: Vec<u32>,
+    /// Whether a container without them must not start.
+    pub required: bool,
+}
+
+/// How closely health is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthTuning {
+    /// How long a GPU must have been well before it counts as healthy again.
+    pub hold_down: Duration,
+    /// How long between two questions to each GPU.
+    pub check_interval: Duration,
+    /// How long one call to the driver may take before its GPU counts as hung.
+    pub nvml_call_timeout: Duration,
+}
+
+/// Everything the agent was told, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `--mig-strategy`.
+    pub mig_strategy: MigStrategy,
+    /// `--fail-on-init-error`.
+    pub fail_on_init_error: bool,
+    /// `--driver-root`: the root of the driver's installation on the host.
+    pub driver_root: PathBuf,
+    /// `--dev-root`: the root of the device nodes on the host.
+    pub dev_root: PathBuf,
+    /// `--driver-root-ctr-path`: where the driver root is mounted in the agent's container.
+    pub driver_root_ctr_path: PathBuf,
+    /// `--pass-device-specs`.
+    pub pass_device_specs: bool,
+    /// `--device-list-strategy`.
+    pub device_list_strategies: DeviceListStrategies,
+    /// `--device-id-strategy`.
+    pub device_id_strategy: DeviceIdStrategy,
+    /// `--gdrcopy-enabled`.
+    pub gdrcopy_enabled: bool,
+    /// `--gds-enabled`.
+    pub gds_enabled: bool,
+    /// `--mofed-enabled`.
+    pub mofed_enabled: bool,
+    /// `--cdi-annotation-prefix`, with its slash.
+    pub cdi_annotation_prefix: String,
+    /// `--nvidia-cdi-hook-path`.
+    pub cdi_hook_path: PathBuf,
+    /// `--cdi-feature-flags`.
+    pub cdi_feature_flags: Vec<String>,
+    /// `--cdi-disable-hooks`.
+    pub cdi_disable_hooks: Vec<String>,
+    /// `--mps-root`.
+    pub mps_root: Option<PathBuf>,
+    /// `--shared-devices-allocation-policy`.
+    pub shared_devices_allocation_policy: AllocationPolicy,
+    /// `--device-discovery-strategy`.
+    pub device_discovery_strategy: DiscoveryStrategy,
+    /// `--imex-channel-ids`, `--imex-required`.
+    pub imex: ImexConfig,
+    /// `--kubelet-socket`; `None` where it was given as empty: do not register.
+    pub kubelet_socket: Option<PathBuf>,
+    /// `DP_DISABLE_HEALTHCHECKS`, `DP_ENABLE_HEALTHCHECKS`.
+    pub xid_policy: XidPolicy,
+    /// `--host-root`: the root of every access to /sys, /proc and /dev.
+    pub host_root: PathBuf,
+    /// `--nvml-library`: this library and no other.
+    pub nvml_library: Option<PathBuf>,
+    /// `--state-dir`: where what must survive a restart is kept.
+    pub state_dir: PathBuf,
+    /// `--health-address`: where `/healthz` and `/readyz` are served.
+    pub health_address: Option<SocketAddr>,
+    /// `--health-hold-down`, `--health-check-interval`, `--nvml-call-timeout`.
+    pub health: HealthTuning,
+    /// What was accepted although it does not do what its giver may expect; to be logged.
+    pub warnings: Vec<ConfigWarning>,
+}
+
+impl Config {
+    /// The directory of the device plugins' sockets: the one of the kubelet's.
+    pub fn device_plugin_dir(&self) -> &Path {
+        let parent = self.kubelet_socket.as_deref().and_then(Path::parent);
+        parent.unwrap_or_else(|| Path::new(super::setting::DEVICE_PLUGIN_DIR))
+    }
+}
+
+impl Default for Config {
+    /// The settings of an agent that was told nothing.
+    fn default() -> Self {
+        Self {
+            mig_strategy: MigStrategy::default(),
+            fail_on_init_error: true,
+            driver_root: "/".into(),
+            dev_root: "/".into(),
+            driver_root_ctr_path: "/driver-root".into(),
+            pass_device_specs: false,
+            device_list_strategies: DeviceListStrategies::default(),
+            device_id_strategy: DeviceIdStrategy::default(),
+            gdrcopy_enabled: false,
+            gds_enabled: false,
+            mofed_enabled: false,
+            cdi_annotation_prefix: "cdi.k8s.io/".into(),
+            cdi_hook_path: "/usr/bin/nvidia-ctk".into(),
+            cdi_feature_flags: Vec::new(),
+            cdi_disable_hooks: Vec::new(),
+            mps_root: None,
+            shared_devices_allocation_policy: AllocationPolicy::default(),
+            device_discovery_strategy: DiscoveryStrategy::default(),
+            imex: ImexConfig::default(),
+            kubelet_socket: Some(Path::new(super::setting::DEVICE_PLUGIN_DIR).join("kubelet.sock")),
+            xid_policy: XidPolicy::default(),
+            host_root: "/".into(),
+            nvml_library: None,
+            state_dir: "/var/lib/mizzen".into(),
+            health_address: None,
+            health: HealthTuning {
+                hold_down: Duration::from_secs(30),
+                check_interval: Duration::from_secs(15),
+                nvml_call_timeout: Duration::from_secs(5),
+            },
+            warnings: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! From settings as they were given to settings as they are meant.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::duration::parse_duration;
+use super::error::{ConfigError, ConfigWarning, Origin};
+use super::raw::{RawConfig, RawValue};
+use super::setting::{Kind, Setting};
+use super::types::{
+    Choice, Config, DeviceListStrategies, DeviceListStrategy, DiscoveryStrategy, HealthTuning,
+    ImexConfig, MigStrategy,
+};
+use crate::xid::XidPolicy;
+
+impl RawConfig {
+    /// Checks every setting and fills in the defaults.
+    ///
+    /// # Errors
+    /// All that is wrong, not only the first thing.
+    pub fn validate(&self) -> Result<Config, Vec<ConfigError>> {
+        let mut reader = Reader {
+            raw: self,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let mut config = reader.config(Config::default());
+        if reader.errors.is_empty() {
+            config.warnings = reader.warnings;
+            Ok(config)
+        } else {
+            Err(reader.errors)
+        }
+    }
+}
+
+/// Reads settings one by one and collects what is wrong with them.
+struct Reader<'a> {
+    raw: &'a RawConfig,
+    errors: Vec<ConfigError>,
+    warnings: Vec<ConfigWarning>,
+}
+
+impl Reader<'_> {
+    fn config(&mut self, default: Config) -> Config {
+        let driver_root = self
+            .path(Setting::DriverRoot)
+            .unwrap_or(default.driver_root);
+        Config {
+            mig_strategy: self.mig_strategy(),
+            fail_on_init_error: self.boolean(Setting::FailOnInitError, default.fail_on_init_error),
+            dev_root: self
+                .path(Setting::DevRoot)
+                .unwrap_or_else(|| driver_root.clone()),
+            driver_root,
+            driver_root_ctr_path: self
+                .path(Setting::DriverRootCtrPath)
+                .unwrap_or(default.driver_root_ctr_path),
+            pass_device_specs: self.boolean(Setting::PassDeviceSpecs, default.pass_device_specs),
+            device_list_strategies: self.device_list_strategies(),
+            device_id_strategy: self.choice(Setting::DeviceIdStrategy).unwrap_or_default(),
+            gdrcopy_enabled: self.boolean(Setting::GdrcopyEnabled, default.gdrcopy_enabled),
+            gds_enabled: self.boolean(Setting::GdsEnabled, default.gds_enabled),
+            mofed_enabled: self.boolean(Setting::MofedEnabled, default.mofed_enabled),
+            cdi_annotation_prefix: self
+                .text(Setting::CdiAnnotationPrefix)
+                .map_or(default.cdi_annotation_prefix, |value| value.1),
+            cdi_hook_path: self
+                .path(Setting::CdiHookPath)
+                .unwrap_or(default.cdi_hook_path),
+            cdi_feature_flags: self.list(Setting::CdiFeatureFlags),
+            cdi_disable_hooks: self.list(Setting::CdiDisableHooks),
+            mps_root: self.path(Setting::MpsRoot),
+            shared_devices_allocation_policy: self
+                .choice(Setting::SharedDevicesAllocationPolicy)
+                .unwrap_or_default(),
+            device_discovery_strategy: self.discovery_strategy(),
+            imex: self.imex(),
+            kubelet_socket: self.kubelet_socket(default.kubelet_socket),
+            xid_policy: self.xid_policy(),
+            host_root: self.path(Setting::HostRoot).unwrap_or(default.host_root),
+            nvml_library: self.path(Setting::NvmlLibrary),
+            state_dir: self.path(Setting::StateDir).unwrap_or(default.state_dir),
+            health_address: self.address(Setting::HealthAddress),
+            health: self.health(&default.health),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn mig_strategy(&mut self) -> MigStrategy {
+        let strategy = self.choice(Setting::MigStrategy).unwrap_or_default();
+        if strategy != MigStrategy::None {
+            self.warn(
+                Setting::MigStrategy,
+                "this build offers whole GPUs only; MIG devices are not offered",
+            );
+        }
+        strategy
+    }
+
+    fn device_list_strategies(&mut self) -> DeviceListStrategies {
+        let Some(value) = self.raw.get(Setting::DeviceListStrategy) else {
+            return DeviceListStrategies::default();
+        };
+        let mut strategies = Vec::new();
+        for text in &value.texts {
+            match DeviceListStrategy::from_word(text) {
+                Some(strategy) => strategies.push(strategy),
+                None => self.invalid(Setting::DeviceListStrategy, &value.origin, text),
+            }
+        }
+        if strategies.iter().any(|strategy| strategy.is_cdi()) {
+            self.warn(
+                Setting::DeviceListStrategy,
+                "this build names devices by CDI but does not write their CDI specs: they must be \
+                 on the node already, of the kind k8s.device-plugin.nvidia.com/gpu",
+            );
+        }
+        DeviceListStrategies::new(strategies)
+    }
+
+    fn discovery_strategy(&mut self) -> DiscoveryStrategy {
+        match self.text(Setting::DeviceDiscoveryStrategy) {
+            Some((origin, word)) if word == "tegra" => {
+                self.errors.push(ConfigError::Unsupported {
+                    origin,
+                    reason: "this build finds GPUs through NVML only; use auto or nvml".to_owned(),
+                });
+                DiscoveryStrategy::Auto
+            }
+            _ => self
+                .choice(Setting::DeviceDiscoveryStrategy)
+                .unwrap_or_default(),
+        }
+    }
+
+    fn imex(&mut self) -> ImexConfig {
+        let mut channel_ids = Vec::new();
+        if let Some(value) = self.raw.get(Setting::ImexChannelIds) {
+            // Channel 0 alone is what the reference takes; given twice it is still channel 0.
+            for text in &value.texts {
+                if text != "0" {
+                    self.invalid(Setting::ImexChannelIds, &value.origin, text);
+                } else if channel_ids.is_empty() {
+                    channel_ids.push(0);
+                }
+            }
+        }
+        ImexConfig {
+            channel_ids,
+            required: self.boolean(Setting::ImexRequired, false),
+        }
+    }
+
+    fn kubelet_socket(&mut self, default: Option<PathBuf>) -> Option<PathBuf> {
+        match self.raw.get(Setting::KubeletSocket) {
+            None => default,
+            Some(value) => last(value)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
+        }
+    }
+
+    fn xid_policy(&mut self) -> XidPolicy {
+        let disabled = self.list(Setting::DisableHealthChecks).join(",");
+        let enabled = self.list(Setting::EnableHealthChecks).join(",");
+        let (policy, malformed) = XidPolicy::from_lists(&disabled, &enabled);
+        for entry in malformed {
+            let setting = match entry.list {
+                crate::xid::XidList::Disabled => Setting::DisableHealthChecks,
+                crate::xid::XidList::Enabled => Setting::EnableHealthChecks,
+            };
+            self.warn(setting, &entry.to_string());
+        }
+        policy
+    }
+
+    fn health(&mut self, default: &HealthTuning) -> HealthTuning {
+        let tuning = HealthTuning {
+            hold_down: self
+                .duration(Setting::HealthHoldDown)
+                .unwrap_or(default.hold_down),
+            check_interval: self
+                .duration(Setting::HealthCheckInterval)
+                .unwrap_or(default.check_interval),
+            nvml_call_timeout: self
+                .duration(Setting::NvmlCallTimeout)
+                .unwrap_or(default.nvml_call_timeout),
+        };
+        for (setting, value) in [
+            (Setting::HealthCheckInterval, tuning.check_interval),
+            (Setting::NvmlCallTimeout, tuning.nvml_call_timeout),
+        ] {
+            if value.is_zero()
+                && let Some((origin, text)) = self.text(setting)
+            {
+                self.errors.push(ConfigError::InvalidValue {
+                    origin,
+                    value: text,
+                    expected: "a duration longer than 0".to_owned(),
+                    suggestion: None,
+                });
+            }
+        }
+        tuning
+    }
+
+    /// The last text given, and its origin.
+    fn text(&self, setting: Setting) -> Option<(Origin, String)> {
+        let value = self.raw.get(setting)?;
+        last(value).map(|text| (value.origin.clone(), text.to_owned()))
+    }
+
+    fn list(&self, setting: Setting) -> Vec<String> {
+        let value = self.raw.get(setting);
+        value.map(|value| value.texts.clone()).unwrap_or_default()
+    }
+
+    fn path(&self, setting: Setting) -> Option<PathBuf> {
+        let (_, text) = self.text(setting)?;
+        (!text.is_empty()).then(|| text.into())
+    }
+
+    /// Reads a switch in the spellings of Go's `strconv.ParseBool`, which the reference takes.
+    fn boolean(&mut self, setting: Setting, default: bool) -> bool {
+        match self.text(setting) {
+            None => default,
+            Some((origin, text)) => match text.as_str() {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+                "0" | "f" | "F" | "false" | "FALSE" | "False" | "" => false,
+                _ => {
+                    self.invalid(setting, &origin, &text);
+                    default
+                }
+            },
+        }
+    }
+
+    fn choice<T: Choice>(&mut self, setting: Setting) -> Option<T> {
+        let (origin, text) = self.text(setting)?;
+        let value = T::from_word(&text);
+        if value.is_none() {
+            self.invalid(setting, &origin, &text);
+        }
+        value
+    }
+
+    fn duration(&mut self, setting: Setting) -> Option<Duration> {
+        let (origin, text) = self.text(setting)?;
+        let value = parse_duration(&text).ok();
+        if value.is_none() {
+            self.invalid(setting, &origin, &text);
+        }
+        value
+    }
+
+    fn address(&mut self, setting: Setting) -> Option<SocketAddr> {
+        let (origin, text) = self.text(setting)?;
+        if text.is_empty() {
+            return None;
+        }
+        // ":8080" is how Kubernetes' own components are told to listen on every address.
+        let full = match text.strip_prefix(':') {
+            Some(port) => format!("[::]:{port}"),
+            None => text.clone(),
+        };
+        let value = full.parse().ok();
+        if value.is_none() {
+            self.invalid(setting, &origin, &text);
+        }
+        value
+    }
+
+    fn invalid(&mut self, setting: Setting, origin: &Origin, value: &str) {
+        let (expected, words): (String, &[&str]) = match setting.info().kind {
+            Kind::Boolean => ("true or false".to_owned(), &["true", "false"]),
+            Kind::Choice(words) => (format!("one of {}", words.join(", ")), words),
+            Kind::List([word]) => (format!("nothing, or {word} alone"), &[]),
+            Kind::List(words) => (format!("a list of {}", words.join(", ")), words),
+            Kind::Duration => ("numbers with units, such as 30s or 1m30s".to_owned(), &[]),
+            Kind::Address => (
+                "an address and port, such as 127.0.0.1:8080".to_owned(),
+                &[],
+            ),
+            Kind::Text | Kind::Path => ("a text".to_owned(), &[]),
+        };
+        self.errors.push(ConfigError::InvalidValue {
+            origin: origin.clone(),
+            value: value.to_owned(),
+            expected,
+            suggestion: super::error::nearest(value, words),
+        });
+    }
+
+    fn warn(&mut self, setting: Setting, message: &str) {
+        if let Some(value) = self.raw.get(setting) {
+            self.warnings.push(ConfigWarning {
+                origin: value.origin.clone(),
+                message: message.to_owned(),
+            });
+        }
+    }
+}
+
+fn last(value: &RawValue) -> Option<&str> {
+    value.texts.last().map(String::as_str)
+}

@@ -1,0 +1,171 @@
+//! What identifies one device offered to the kubelet.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::gpu::{GpuUuid, InvalidGpuUuid};
+
+/// What stands between a GPU's UUID and the number of its replica.
+const REPLICA_SEPARATOR: &str = "::";
+
+/// The id under which the kubelet knows a device: a GPU's UUID, followed by `::N` where the GPU
+/// is shared and this is its replica `N`.
+///
+/// It is the UUID whatever `--device-id-strategy` says, because NVML's index changes over reboots
+/// while the kubelet's checkpoint remembers ids; the strategy decides what a *container* is told
+/// (see [`Allocation`](crate::allocate::Allocation)).
+///
+/// Sorts and compares as its text, so that maps keyed by it can be asked with a `&str`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceId(Box<str>);
+
+/// Which replica of a shared GPU a device is, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ReplicaId(pub u32);
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl DeviceId {
+    /// The id of a whole GPU.
+    pub fn whole(gpu: &GpuUuid) -> Self {
+        Self(gpu.as_str().into())
+    }
+
+    /// The id of one replica of a GPU.
+    pub fn replica_of(gpu: &GpuUuid, replica: ReplicaId) -> Self {
+        Self(format!("{gpu}{REPLICA_SEPARATOR}{replica}").into())
+    }
+
+    /// The id as the kubelet writes it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The UUID of the GPU the device is, or is a replica of.
+    pub fn uuid(&self) -> &str {
+        split(&self.0).0
+    }
+
+    /// Which replica of its GPU it is; `None` for a whole GPU.
+    pub fn replica(&self) -> Option<ReplicaId> {
+        split(&self.0)
+            .1
+            .and_then(|number| number.parse().ok())
+            .map(ReplicaId)
+    }
+}
+
+/// The UUID and, where there is a separator, what follows it.
+fn split(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(REPLICA_SEPARATOR) {
+        Some((uuid, replica)) => (uuid, Some(replica)),
+        None => (text, None),
+    }
+}
+
+/// Why a text is not a device's id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidDeviceId {
+    /// The part before `::` is no UUID.
+    #[error(transparent)]
+    Uuid(#[from] InvalidGpuUuid),
+    /// What follows `::` is no number of a replica.
+    #[error("{0:?} is not a device id: after :: it must have the number of a replica")]
+    Replica(String),
+}
+
+impl FromStr for DeviceId {
+    type Err = InvalidDeviceId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (uuid, replica) = split(text);
+        uuid.parse::<GpuUuid>()?;
+        // "+1" and "01" would read as numbers too, but not be written back as they were.
+        match replica.map(|number| (number, number.parse::<u32>())) {
+            None => Ok(Self(text.into())),
+            Some((number, Ok(parsed))) if parsed.to_string() == number => Ok(Self(text.into())),
+            Some(_) => Err(InvalidDeviceId::Replica(text.to_owned())),
+        }
+    }
+}
+
+impl Borrow<str> for DeviceId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for DeviceId {
+    type Error = InvalidDeviceId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<DeviceId> for String {
+    fn from(id: DeviceId) -> Self {
+        id.0.into()
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUID: &str = "GPU-4d4d4d4d-0000-0000-0000-0123456789ab";
+
+    #[test]
+    fn whole_gpus_and_replicas_round_trip() {
+        let whole: DeviceId = UUID.parse().unwrap();
+        assert_eq!(whole, DeviceId::whole(&UUID.parse().unwrap()));
+        assert_eq!((whole.uuid(), whole.replica()), (UUID, None));
+
+        let replica: DeviceId = format!("{UUID}::12").parse().unwrap();
+        assert_eq!(
+            replica,
+            DeviceId::replica_of(&UUID.parse().unwrap(), ReplicaId(12))
+        );
+        assert_eq!(
+            (replica.uuid(), replica.replica()),
+            (UUID, Some(ReplicaId(12)))
+        );
+        assert_eq!(replica.to_string(), format!("{UUID}::12"));
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for bad in [
+            "".to_owned(),
+            "0".to_owned(),
+            format!("{UUID}::"),
+            format!("{UUID}::x"),
+            format!("{UUID}::+1"),
+            format!("{UUID}::01"),
+            format!("{UUID}::1::2"),
+            format!("{UUID}:1"),
+        ] {
+            assert!(bad.parse::<DeviceId>().is_err(), "{bad:?} was accepted");
+        }
+    }
+}

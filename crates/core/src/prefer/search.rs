@@ -1,0 +1,169 @@
+//! The search for the heaviest set: branch and bound over candidates in ascending order.
+
+use super::Weight;
+
+/// A bound on the work of one search, far beyond what any machine's links need: it takes more
+/// than thirty GPUs with links as random as no machine's are to reach it. A search that does
+/// answers with the best set seen, so that a kubelet never waits.
+const STEP_LIMIT: u32 = 1 << 20;
+
+/// Looks for the `wanted` candidates with the highest sum of gains and pair weights, the one
+/// with the lowest places among equals.
+///
+/// Sums are kept twice as large as they are, so that the bound can halve pair weights exactly.
+pub(super) struct Search {
+    wanted: usize,
+    count: usize,
+    /// Twice the weight of each pair.
+    pairs: Vec<Weight>,
+    /// `reach[c * wanted + n]`: the sum of the `n` highest pair weights of candidate `c`.
+    reach: Vec<Weight>,
+    twins: Vec<Option<usize>>,
+    /// For each depth, twice what each candidate would add to what is chosen at that depth.
+    gains: Vec<Weight>,
+    chosen: Vec<usize>,
+    is_chosen: Vec<bool>,
+    best: Weight,
+    best_set: Vec<usize>,
+    steps: u32,
+}
+
+impl Search {
+    /// A search for `wanted` of `gains.len()` candidates. `twins` names for a candidate an
+    /// earlier one that is as good in every set.
+    pub(super) fn new(
+        wanted: usize,
+        gains: Vec<Weight>,
+        pair: impl Fn(usize, usize) -> Weight,
+        twins: Vec<Option<usize>>,
+    ) -> Self {
+        let count = gains.len();
+        let pairs: Vec<Weight> = (0..count * count)
+            .map(|at| 2 * pair(at / count, at % count))
+            .collect();
+        let mut all_gains = vec![0; (wanted + 1) * count];
+        for (doubled, gain) in all_gains.iter_mut().zip(&gains) {
+            *doubled = 2 * gain;
+        }
+        Self {
+            wanted,
+            count,
+            reach: reach(wanted, count, &pairs),
+            pairs,
+            twins,
+            gains: all_gains,
+            chosen: Vec::with_capacity(wanted),
+            is_chosen: vec![false; count],
+            best: Weight::MIN,
+            best_set: Vec::new(),
+            steps: 0,
+        }
+    }
+
+    /// The best set, in ascending order.
+    pub(super) fn run(mut self) -> Vec<usize> {
+        let (weight, set) = self.first_guess();
+        // One less than the guess, so that of the sets as heavy as it the first one is found.
+        self.best = weight - 1;
+        self.best_set = set;
+        self.descend(0, 0);
+        self.best_set
+    }
+
+    fn gain(&self, depth: usize, candidate: usize) -> Weight {
+        self.gains[depth * self.count + candidate]
+    }
+
+    /// Tries every way to complete what is chosen, whose weight is `weight`, with candidates
+    /// from `from` on.
+    fn descend(&mut self, from: usize, weight: Weight) {
+        let depth = self.chosen.len();
+        let left = self.wanted - depth;
+        if left == 0 {
+            if weight > self.best {
+                self.best = weight;
+                self.best_set.clone_from(&self.chosen);
+            }
+            return;
+        }
+        for candidate in from..=self.count - left {
+            if self.twins[candidate].is_some_and(|twin| !self.is_chosen[twin]) {
+                continue;
+            }
+            self.steps += 1;
+            if self.steps > STEP_LIMIT || weight + self.bound(depth, candidate) <= self.best {
+                return;
+            }
+            self.choose(depth, candidate);
+            self.descend(candidate + 1, weight + self.gain(depth, candidate));
+            self.chosen.pop();
+            self.is_chosen[candidate] = false;
+        }
+    }
+
+    fn choose(&mut self, depth: usize, candidate: usize) {
+        self.chosen.push(candidate);
+        self.is_chosen[candidate] = true;
+        let (done, next) = self.gains.split_at_mut((depth + 1) * self.count);
+        let gains = &done[depth * self.count..];
+        let row = &self.pairs[candidate * self.count..][..self.count];
+        for later in candidate + 1..self.count {
+            next[later] = gains[later] + row[later];
+        }
+    }
+
+    /// At least what the best completion with candidates from `from` on adds: each of those
+    /// still to be chosen adds its gain and half of its heaviest pairs.
+    fn bound(&self, depth: usize, from: usize) -> Weight {
+        let left = self.wanted - depth;
+        let mut values: Vec<Weight> = (from..self.count)
+            .map(|c| self.gain(depth, c) + self.reach[c * self.wanted + left - 1])
+            .collect();
+        values.sort_unstable_by(|a, b| b.cmp(a));
+        values.iter().take(left).sum()
+    }
+
+    /// A good set to begin with: drops the candidate that adds least, again and again.
+    fn first_guess(&self) -> (Weight, Vec<usize>) {
+        let pair = |a: usize, b: usize| self.pairs[a * self.count + b];
+        let mut set: Vec<usize> = (0..self.count).collect();
+        let mut adds: Vec<Weight> = set
+            .iter()
+            .map(|&a| self.gain(0, a) + set.iter().map(|&b| pair(a, b)).sum::<Weight>())
+            .collect();
+        while set.len() > self.wanted {
+            let least = set.iter().enumerate().min_by_key(|(_, c)| adds[**c]);
+            let Some((at, _)) = least else { break };
+            let dropped = set.remove(at);
+            for &c in &set {
+                adds[c] -= pair(c, dropped);
+            }
+        }
+        // Each pair was counted from both of its ends, each gain once.
+        let gains: Weight = set.iter().map(|&c| self.gain(0, c)).sum();
+        let both_ends: Weight = set.iter().map(|&c| adds[c]).sum();
+        (gains + (both_ends - gains) / 2, set)
+    }
+}
+
+/// For each candidate the sums of its 0, 1, … `wanted - 1` heaviest pairs, not doubled.
+fn reach(wanted: usize, count: usize, doubled: &[Weight]) -> Vec<Weight> {
+    let mut sums = Vec::with_capacity(count * wanted);
+    let mut row = Vec::with_capacity(count);
+    for a in 0..count {
+        row.clear();
+        row.extend(
+            (0..count)
+                .filter(|b| *b != a)
+                .map(|b| doubled[a * count + b] / 2),
+        );
+        row.sort_unstable_by(|x, y| y.cmp(x));
+        let mut sum = 0;
+        sums.push(sum);
+        for weight in row.iter().take(wanted - 1) {
+            sum += weight;
+            sums.push(sum);
+        }
+    }
+    sums
+}
