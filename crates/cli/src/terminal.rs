@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use anstyle::{AnsiColor, Style};
 
 mod live;
+pub(crate) mod svg;
 mod table;
 
 pub(crate) use live::LiveArea;

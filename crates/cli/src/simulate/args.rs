@@ -96,6 +96,10 @@ pub(crate) struct SimulateArgs {
     )]
     pub(crate) output: Option<Output>,
 
+    /// Write the end of the run as a picture too (SVG)
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) picture: Option<PathBuf>,
+
     /// Keep the directory of the run and say where it is
     #[arg(long, help_heading = "Output")]
     pub(crate) keep: bool,
