@@ -15,4 +15,4 @@ mod socket;
 
 pub use client::{ConnectError, Connection, connect};
 pub use server::{DRAIN_LIMIT, serve};
-pub use socket::{Socket, SocketPlace};
+pub use socket::{BoundSocket, Socket, SocketPlace};

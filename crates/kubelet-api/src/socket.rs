@@ -5,10 +5,13 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 /// Who may connect: the owner, as whom the kubelet and its plugins run.
 const MODE: u32 = 0o600;
+
+/// Connections that wait to be accepted, at most. A kubelet and a few curious clients need few.
+const BACKLOG: u32 = 128;
 
 /// A listening socket and its file, which is removed when this is dropped.
 ///
@@ -18,6 +21,7 @@ const MODE: u32 = 0o600;
 pub struct Socket {
     listener: UnixListener,
     place: SocketPlace,
+    keeps_file: bool,
 }
 
 impl Socket {
@@ -31,12 +35,14 @@ impl Socket {
     /// system says when the directory is missing or may not be written, or when the path is
     /// longer than a socket address holds (107 bytes).
     pub fn bind(path: impl Into<PathBuf>) -> io::Result<Self> {
-        let path = path.into();
-        remove_stale(&path)?;
-        let listener = UnixListener::bind(&path)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(MODE))?;
-        let place = SocketPlace::of(path)?;
-        Ok(Self { listener, place })
+        BoundSocket::bind(path)?.listen()
+    }
+
+    /// Leaves the file behind when this is dropped, as a process that is killed does.
+    #[must_use]
+    pub fn keeping_file(mut self) -> Self {
+        self.keeps_file = true;
+        self
     }
 
     /// Where the socket lies; outlives it.
@@ -50,9 +56,43 @@ impl Socket {
     }
 }
 
+/// A socket whose file exists already while connections are still refused: the moment between
+/// two system calls of every server, which those who watch for the file may hit.
+#[derive(Debug)]
+pub struct BoundSocket {
+    socket: UnixSocket,
+    path: PathBuf,
+}
+
+impl BoundSocket {
+    /// Binds `path` as [`Socket::bind`] does, without listening.
+    ///
+    /// # Errors
+    /// Those of [`Socket::bind`].
+    pub fn bind(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        remove_stale(&path)?;
+        let socket = UnixSocket::new_stream()?;
+        socket.bind(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(MODE))?;
+        Ok(Self { socket, path })
+    }
+
+    /// Takes connections from here on.
+    pub fn listen(self) -> io::Result<Socket> {
+        let listener = self.socket.listen(BACKLOG)?;
+        let place = SocketPlace::of(self.path)?;
+        Ok(Socket {
+            listener,
+            place,
+            keeps_file: false,
+        })
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.place.is_held() {
+        if !self.keeps_file && self.place.is_held() {
             // Nobody is left to tell, and the next bind replaces what stays.
             let _ = fs::remove_file(&self.place.path);
         }
@@ -159,6 +199,27 @@ mod tests {
         let second = Socket::bind(&path).unwrap();
         assert!(!first.place().is_held());
         assert!(second.place().is_held());
+    }
+
+    #[tokio::test]
+    async fn a_bound_socket_refuses_until_it_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kubelet.sock");
+        let bound = BoundSocket::bind(&path).unwrap();
+        let refused = UnixStream::connect(&path).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+
+        let _socket = bound.listen().unwrap();
+        UnixStream::connect(&path).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_keeps_its_file_leaves_a_stale_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kubelet.sock");
+        drop(Socket::bind(&path).unwrap().keeping_file());
+        assert!(path.exists());
+        assert!(UnixStream::connect(&path).await.is_err());
     }
 
     #[tokio::test]
