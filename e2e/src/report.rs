@@ -1,0 +1,37 @@
+//! What a person sees: one line per step, with how long it took. The only module that prints.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "the suite's progress and results are its output"
+)]
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+/// One line of information.
+pub(crate) fn line(text: &str) {
+    println!("{text}");
+    // A pipe buffers whole blocks: a watcher should see each line as it happens.
+    let _ = std::io::stdout().flush();
+}
+
+/// What ended the run.
+pub(crate) fn failure(text: &str) {
+    line(&format!("error: {text}"));
+}
+
+/// Runs one step and shows its name and duration when it is done.
+pub(crate) async fn step<T>(name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let started = Instant::now();
+    let outcome = work.await;
+    let mark = if outcome.is_ok() { "ok" } else { "FAILED" };
+    line(&format!("{name} ... {mark} ({})", seconds(started.elapsed())));
+    outcome
+}
+
+/// A duration for people: `1.4 s`.
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
