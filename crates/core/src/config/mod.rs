@@ -6,6 +6,7 @@
 
 mod duration;
 mod error;
+pub mod file;
 mod raw;
 mod setting;
 mod types;
