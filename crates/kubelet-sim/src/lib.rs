@@ -1,1 +1,6 @@
-//! An embedded kubelet: registration, device manager, admission, PodResources.
+//! An embedded kubelet.
+mod arbitrary;
+mod names;
+pub mod pod;
+mod quantity;
+mod schedule;
