@@ -1,1 +1,20 @@
-//! A safe NVML session: loading, handles, events.
+//! A safe session with the NVIDIA driver through its management library, NVML.
+//!
+//! [`NvmlLoader`] finds `libnvidia-ml.so.1` and opens an [`NvmlDriver`], which implements
+//! [`mizzen_core::driver::GpuDriver`]: coarse questions, plain-data answers, each bounded in
+//! time, a broken GPU never in the way of the others. [`HostRoot`] is where the host's `/sys`
+//! and `/proc` are read.
+
+mod device;
+mod driver;
+mod events;
+mod host;
+mod library;
+mod links;
+mod loader;
+mod session;
+mod watched;
+
+pub use driver::NvmlDriver;
+pub use host::{DriverGpu, HostRoot};
+pub use loader::{NvmlLoader, NvmlLoaderBuilder};

@@ -1,0 +1,297 @@
+//! The open session as the agent sees it: every call bounded in time, every GPU for itself.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mizzen_core::driver::{DriverError, DriverEvent, GpuCondition, GpuDriver};
+use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
+use mizzen_core::inventory::{BrokenGpu, DriverVersions, Inventory};
+use mizzen_core::topology::LinkMatrix;
+
+use crate::events::EventSet;
+use crate::host::HostRoot;
+use crate::library::{Library, code};
+use crate::links::{self, Ways};
+use crate::session::{Known, Session};
+use crate::watched::{Claims, Subject, Watched};
+
+/// How long calls may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadlines {
+    /// A question to a GPU that has answered before.
+    pub(crate) call: Duration,
+    /// Initialising NVML, and the first question to each GPU, which wakes it.
+    pub(crate) first: Duration,
+}
+
+/// A session with the NVIDIA driver through NVML.
+///
+/// Closing it (dropping it) frees its event set and shuts NVML down, as soon as no call is
+/// stuck any more. Waiting for events ([`GpuDriver::next_event`]) happens on the caller's
+/// thread and lasts as long as asked, or as NVML takes; all other calls are bounded by the
+/// loader's deadlines.
+#[derive(Debug)]
+pub struct NvmlDriver {
+    watched: Watched,
+    session: Option<Arc<Session>>,
+    count: u32,
+    versions: DriverVersions,
+    host: HostRoot,
+    deadlines: Deadlines,
+    awake: AtomicBool,
+    events: Mutex<Option<Arc<EventSet>>>,
+}
+
+impl NvmlDriver {
+    /// Initialises NVML and counts the GPUs.
+    pub(crate) fn open(
+        library: Arc<Library>,
+        host: HostRoot,
+        deadlines: Deadlines,
+        claims: Arc<Claims>,
+    ) -> Result<Self, DriverError> {
+        let watched = Watched::new(claims);
+        let open = move || {
+            let session = Session::open(library)?;
+            let count = session.library.count()?;
+            let versions = session.library.versions()?;
+            Ok((session, count, versions))
+        };
+        let (session, count, versions) = watched.call(Subject::Driver, deadlines.first, open)??;
+        Ok(Self {
+            watched,
+            session: Some(Arc::new(session)),
+            count,
+            versions,
+            host,
+            deadlines,
+            awake: AtomicBool::new(false),
+            events: Mutex::default(),
+        })
+    }
+
+    /// The session; there is one until the driver is dropped.
+    fn session(&self) -> Result<&Arc<Session>, DriverError> {
+        self.session.as_ref().ok_or(DriverError::Hung {
+            after: self.deadlines.call,
+        })
+    }
+
+    /// Asks each GPU `question`, and answers by ascending index.
+    fn ask_all<T: Send + 'static>(
+        &self,
+        question: impl Fn(&Session, u32) -> Result<T, DriverError> + Send + Sync + 'static,
+    ) -> Result<Vec<Result<T, DriverError>>, DriverError> {
+        let session = self.session()?.clone();
+        let subjects: Vec<Subject> = (0..self.count).map(Subject::Gpu).collect();
+        let deadline = if self.awake.swap(true, Ordering::Relaxed) {
+            self.deadlines.call
+        } else {
+            self.deadlines.first
+        };
+        let indices: Vec<u32> = (0..self.count).collect();
+        let ask = move |position: usize| question(&session, indices[position]);
+        Ok(flattened(self.watched.walk(&subjects, deadline, ask)))
+    }
+
+    /// The index and handle of the GPU with this UUID.
+    fn find(&self, uuid: &GpuUuid) -> Result<(u32, Known), DriverError> {
+        let session = self.session()?;
+        if let Some(found) = session.find(uuid) {
+            return Ok(found);
+        }
+        if !self.awake.load(Ordering::Relaxed) {
+            self.ask_all(Session::identify)?;
+        }
+        session
+            .find(uuid)
+            .ok_or_else(|| DriverError::UnknownGpu(uuid.clone()))
+    }
+
+    /// The links between these GPUs.
+    fn links(&self, gpus: &[Gpu]) -> Result<LinkMatrix, DriverError> {
+        let session = self.session()?.clone();
+        let devices: Vec<_> = gpus
+            .iter()
+            .filter_map(|gpu| session.known(gpu.index).map(|known| known.device))
+            .collect();
+        if devices.len() != gpus.len() {
+            return Ok(LinkMatrix::unknown(gpus.len()));
+        }
+        let subjects: Vec<_> = gpus.iter().map(|gpu| Subject::Gpu(gpu.index)).collect();
+        let ask = move |position: usize| {
+            links::ways(
+                &session.library,
+                devices[position],
+                &devices[position + 1..],
+            )
+        };
+        let ways: Vec<Ways> = self
+            .watched
+            .walk(&subjects, self.deadlines.call, ask)
+            .into_iter()
+            .map(Result::unwrap_or_default)
+            .collect();
+        let places: Vec<PciBusId> = gpus.iter().map(|gpu| gpu.pci).collect();
+        let (matrix, disagreeing) = links::matrix(&places, &ways);
+        for (a, b) in disagreeing {
+            tracing::warn!(
+                a = %gpus[a].uuid,
+                b = %gpus[b].uuid,
+                "two GPUs tell different numbers of NVLinks between them; the lower one counts"
+            );
+        }
+        Ok(matrix)
+    }
+
+    /// The GPU of this index, as far as it is known, with what it answered.
+    fn broken(&self, index: u32, error: DriverError) -> BrokenGpu {
+        let known = self
+            .session
+            .as_ref()
+            .and_then(|session| session.known(index));
+        BrokenGpu {
+            index,
+            pci: known.as_ref().and_then(|known| known.pci),
+            uuid: known.map(|known| known.uuid),
+            error,
+        }
+    }
+
+    fn events(&self) -> MutexGuard<'_, Option<Arc<EventSet>>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new event set, and what each of these GPUs answered when it was to join.
+    fn event_set(&self, gpus: &[(GpuUuid, u32, Known)]) -> Result<Registration, DriverError> {
+        let session = self.session()?.clone();
+        let create = move || EventSet::create(session).map(Arc::new);
+        let set = self
+            .watched
+            .call(Subject::Driver, self.deadlines.call, create)??;
+        let subjects: Vec<_> = gpus
+            .iter()
+            .map(|(_, index, _)| Subject::Gpu(*index))
+            .collect();
+        let devices: Vec<_> = gpus.iter().map(|(_, _, known)| known.device).collect();
+        let shared = set.clone();
+        let register = move |position: usize| shared.register(devices[position]);
+        let answers = self.watched.walk(&subjects, self.deadlines.call, register);
+        Ok(Registration {
+            set,
+            answers: flattened(answers),
+        })
+    }
+}
+
+/// An event set and what each GPU that was to join it answered.
+struct Registration {
+    set: Arc<EventSet>,
+    answers: Vec<Result<(), DriverError>>,
+}
+
+/// One result from the watch's and the call's own.
+fn flattened<T>(
+    answers: Vec<Result<Result<T, DriverError>, DriverError>>,
+) -> Vec<Result<T, DriverError>> {
+    answers.into_iter().map(Result::flatten).collect()
+}
+
+/// Whether a set is spoilt by this refusal: NVML says so for `NVML_ERROR_UNKNOWN`, and a call
+/// that is still running may do anything to it yet.
+fn spoils_the_set(error: &DriverError) -> bool {
+    matches!(
+        error,
+        DriverError::Hung { .. }
+            | DriverError::Nvml {
+                code: code::UNKNOWN,
+                ..
+            }
+    )
+}
+
+impl GpuDriver for NvmlDriver {
+    fn snapshot(&self) -> Result<Inventory, DriverError> {
+        let host = self.host.clone();
+        let answers = self.ask_all(move |session, index| session.describe(index, &host))?;
+        let (mut gpus, mut broken) = (Vec::new(), Vec::new());
+        for (index, answer) in (0..).zip(answers) {
+            match answer {
+                Ok(gpu) => gpus.push(gpu),
+                Err(error) => broken.push(self.broken(index, error)),
+            }
+        }
+        let links = self.links(&gpus)?;
+        Ok(Inventory {
+            driver: self.versions.clone(),
+            gpus,
+            broken,
+            links,
+        })
+    }
+
+    fn check(&self, gpu: &GpuUuid) -> Result<GpuCondition, DriverError> {
+        let (index, known) = self.find(gpu)?;
+        let session = self.session()?.clone();
+        let ask = move || session.condition(known.device);
+        self.watched
+            .call(Subject::Gpu(index), self.deadlines.call, ask)?
+    }
+
+    fn watch_events(&self, gpus: &[GpuUuid]) -> Result<Vec<(GpuUuid, DriverError)>, DriverError> {
+        let mut refused = Vec::new();
+        let mut asked = Vec::new();
+        for gpu in gpus {
+            match self.find(gpu) {
+                Ok((index, known)) => asked.push((gpu.clone(), index, known)),
+                Err(error) => refused.push((gpu.clone(), error)),
+            }
+        }
+        loop {
+            let Registration { set, answers } = self.event_set(&asked)?;
+            let mut spoilt = false;
+            let mut watched = Vec::new();
+            for (gpu, answer) in asked.into_iter().zip(answers) {
+                match answer {
+                    Ok(()) => watched.push(gpu),
+                    Err(error) => {
+                        spoilt |= spoils_the_set(&error);
+                        refused.push((gpu.0, error));
+                    }
+                }
+            }
+            if !spoilt {
+                *self.events() = (!watched.is_empty()).then_some(set);
+                return Ok(refused);
+            }
+            asked = watched;
+        }
+    }
+
+    /// Waits for the next event of the watched GPUs.
+    ///
+    /// # Errors
+    /// [`DriverError::NotSupported`] when no GPU is watched, at once: there is nothing to wait
+    /// for. Any other error may come back at once as well; the caller waits before it asks again.
+    fn next_event(&self, timeout: Duration) -> Result<Option<DriverEvent>, DriverError> {
+        let set = self.events().clone();
+        set.ok_or(DriverError::NotSupported)?.wait(timeout)
+    }
+}
+
+impl Drop for NvmlDriver {
+    fn drop(&mut self) {
+        let events = self.events().take();
+        let session = self.session.take();
+        // Even closing may hang; then the worker is left behind with it.
+        let close = move || drop((events, session));
+        if self
+            .watched
+            .call(Subject::Driver, self.deadlines.first, close)
+            .is_err()
+        {
+            tracing::warn!("NVML did not shut down in time");
+        }
+    }
+}

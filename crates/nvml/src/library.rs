@@ -1,0 +1,192 @@
+//! The loaded library: its functions, one by one, and its error codes.
+//!
+//! A driver's library is as old as the driver, so each function is resolved for itself, under
+//! its newest name first; one that is missing answers like one that NVML does not offer.
+#![allow(
+    unsafe_code,
+    reason = "loads the library and names the types of its functions"
+)]
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong};
+use std::path::Path;
+
+use libloading::os::unix::{Library as Handle, RTLD_LAZY, RTLD_LOCAL};
+use mizzen_core::driver::DriverError;
+use nvml_wrapper_sys::bindings::{
+    nvmlDevice_t, nvmlEnableState_t, nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t,
+    nvmlGpuTopologyLevel_t, nvmlIntNvLinkDeviceType_t, nvmlMemory_t, nvmlMemory_v2_t,
+    nvmlPciInfo_t, nvmlReturn_t,
+};
+
+/// `nvmlReturn_t` values that decide something here (nvml.h).
+pub(crate) mod code {
+    pub(crate) const SUCCESS: u32 = 0;
+    pub(crate) const INVALID_ARGUMENT: u32 = 2;
+    pub(crate) const NOT_SUPPORTED: u32 = 3;
+    pub(crate) const NO_PERMISSION: u32 = 4;
+    pub(crate) const DRIVER_NOT_LOADED: u32 = 9;
+    pub(crate) const TIMEOUT: u32 = 10;
+    pub(crate) const FUNCTION_NOT_FOUND: u32 = 13;
+    pub(crate) const GPU_IS_LOST: u32 = 15;
+    /// The device cgroup, or the file system, keeps the node from us.
+    pub(crate) const OPERATING_SYSTEM: u32 = 17;
+    pub(crate) const LIB_RM_VERSION_MISMATCH: u32 = 18;
+    pub(crate) const UNKNOWN: u32 = 999;
+}
+
+/// Declares the functions used: field, type, names from newest to oldest.
+macro_rules! functions {
+    ($($field:ident: fn($($argument:ty),*) = $($name:literal)|+;)*) => {
+        /// The library's functions, each if it is there.
+        #[derive(Debug)]
+        pub(crate) struct Functions {
+            $(pub(crate) $field: Option<unsafe extern "C" fn($($argument),*) -> nvmlReturn_t>,)*
+            /// `nvmlErrorString`, the one function that answers a text.
+            error_string: Option<unsafe extern "C" fn(nvmlReturn_t) -> *const c_char>,
+        }
+
+        impl Functions {
+            fn resolve(library: &Handle) -> Self {
+                Self {
+                    $($field: [$($name),+].into_iter().find_map(|name| {
+                        // SAFETY: nvml.h declares each of these names with the field's type.
+                        unsafe { library.get(name.as_bytes()) }.ok().map(|symbol| *symbol)
+                    }),)*
+                    // SAFETY: declared so in nvml.h.
+                    error_string: unsafe { library.get(b"nvmlErrorString\0") }
+                        .ok()
+                        .map(|symbol| *symbol),
+                }
+            }
+        }
+    };
+}
+
+functions! {
+    init: fn() = "nvmlInit_v2\0" | "nvmlInit\0";
+    shutdown: fn() = "nvmlShutdown\0";
+    driver_version: fn(*mut c_char, c_uint) = "nvmlSystemGetDriverVersion\0";
+    nvml_version: fn(*mut c_char, c_uint) = "nvmlSystemGetNVMLVersion\0";
+    cuda_version: fn(*mut c_int) = "nvmlSystemGetCudaDriverVersion_v2\0";
+    cuda_version_v1: fn(*mut c_int) = "nvmlSystemGetCudaDriverVersion\0";
+    count: fn(*mut c_uint) = "nvmlDeviceGetCount_v2\0" | "nvmlDeviceGetCount\0";
+    handle_by_index: fn(c_uint, *mut nvmlDevice_t)
+        = "nvmlDeviceGetHandleByIndex_v2\0" | "nvmlDeviceGetHandleByIndex\0";
+    uuid: fn(nvmlDevice_t, *mut c_char, c_uint) = "nvmlDeviceGetUUID\0";
+    name: fn(nvmlDevice_t, *mut c_char, c_uint) = "nvmlDeviceGetName\0";
+    minor: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetMinorNumber\0";
+    pci: fn(nvmlDevice_t, *mut nvmlPciInfo_t)
+        = "nvmlDeviceGetPciInfo_v3\0" | "nvmlDeviceGetPciInfo_v2\0" | "nvmlDeviceGetPciInfo\0";
+    memory_v2: fn(nvmlDevice_t, *mut nvmlMemory_v2_t) = "nvmlDeviceGetMemoryInfo_v2\0";
+    memory: fn(nvmlDevice_t, *mut nvmlMemory_t) = "nvmlDeviceGetMemoryInfo\0";
+    compute_capability: fn(nvmlDevice_t, *mut c_int, *mut c_int)
+        = "nvmlDeviceGetCudaComputeCapability\0";
+    common_ancestor: fn(nvmlDevice_t, nvmlDevice_t, *mut nvmlGpuTopologyLevel_t)
+        = "nvmlDeviceGetTopologyCommonAncestor\0";
+    link_state: fn(nvmlDevice_t, c_uint, *mut nvmlEnableState_t) = "nvmlDeviceGetNvLinkState\0";
+    link_remote_type: fn(nvmlDevice_t, c_uint, *mut nvmlIntNvLinkDeviceType_t)
+        = "nvmlDeviceGetNvLinkRemoteDeviceType\0";
+    link_remote_pci: fn(nvmlDevice_t, c_uint, *mut nvmlPciInfo_t)
+        = "nvmlDeviceGetNvLinkRemotePciInfo_v2\0" | "nvmlDeviceGetNvLinkRemotePciInfo\0";
+    field_values: fn(nvmlDevice_t, c_int, *mut nvmlFieldValue_t) = "nvmlDeviceGetFieldValues\0";
+    temperature: fn(nvmlDevice_t, c_uint, *mut c_uint) = "nvmlDeviceGetTemperature\0";
+    total_ecc_errors: fn(nvmlDevice_t, c_uint, c_uint, *mut c_ulonglong)
+        = "nvmlDeviceGetTotalEccErrors\0";
+    supported_events: fn(nvmlDevice_t, *mut c_ulonglong) = "nvmlDeviceGetSupportedEventTypes\0";
+    register_events: fn(nvmlDevice_t, c_ulonglong, nvmlEventSet_t) = "nvmlDeviceRegisterEvents\0";
+    event_set_create: fn(*mut nvmlEventSet_t) = "nvmlEventSetCreate\0";
+    event_set_free: fn(nvmlEventSet_t) = "nvmlEventSetFree\0";
+    event_set_wait_v2: fn(nvmlEventSet_t, *mut nvmlEventData_t, c_uint) = "nvmlEventSetWait_v2\0";
+    event_set_wait: fn(nvmlEventSet_t, *mut nvmlEventData_t, c_uint) = "nvmlEventSetWait\0";
+}
+
+/// The loaded library. Unloaded when dropped; whoever may still be inside one of its functions
+/// keeps it alive.
+#[derive(Debug)]
+pub(crate) struct Library {
+    pub(crate) functions: Functions,
+    // Last, so that no function outlives it.
+    _handle: Handle,
+}
+
+impl Library {
+    /// Loads the library at `path`, or the one that the dynamic linker finds when `path` has
+    /// no directory.
+    ///
+    /// # Errors
+    /// [`DriverError::LibraryUnusable`], with what the dynamic linker said or the function
+    /// without which nothing works.
+    pub(crate) fn load(path: &Path) -> Result<Self, DriverError> {
+        let unusable = |reason: String| DriverError::LibraryUnusable {
+            path: path.display().to_string(),
+            reason,
+        };
+        // SAFETY: loading runs the library's initialisers. The caller names a libnvidia-ml,
+        // whose initialisers are made for this.
+        let handle = unsafe { Handle::open(Some(path), RTLD_LAZY | RTLD_LOCAL) }
+            .map_err(|error| unusable(linker_words(&error)))?;
+        let functions = Functions::resolve(&handle);
+        for (present, name) in [
+            (functions.init.is_some(), "nvmlInit_v2"),
+            (functions.shutdown.is_some(), "nvmlShutdown"),
+            (functions.count.is_some(), "nvmlDeviceGetCount_v2"),
+            (
+                functions.handle_by_index.is_some(),
+                "nvmlDeviceGetHandleByIndex_v2",
+            ),
+        ] {
+            if !present {
+                return Err(unusable(format!("it has no function {name}")));
+            }
+        }
+        Ok(Self {
+            functions,
+            _handle: handle,
+        })
+    }
+
+    /// Turns what the function `call` returned into a result.
+    pub(crate) fn checked(
+        &self,
+        call: &'static str,
+        code: nvmlReturn_t,
+    ) -> Result<(), DriverError> {
+        match code {
+            code::SUCCESS => Ok(()),
+            code::NOT_SUPPORTED | code::FUNCTION_NOT_FOUND => Err(DriverError::NotSupported),
+            code::NO_PERMISSION | code::OPERATING_SYSTEM => Err(DriverError::NoPermission),
+            code::DRIVER_NOT_LOADED | code::LIB_RM_VERSION_MISMATCH => {
+                Err(DriverError::NotRunning(self.words(code)))
+            }
+            code::GPU_IS_LOST => Err(DriverError::GpuLost),
+            code => Err(DriverError::Nvml {
+                call,
+                code,
+                message: self.words(code),
+            }),
+        }
+    }
+
+    /// NVML's own words for a code.
+    fn words(&self, code: nvmlReturn_t) -> String {
+        let Some(error_string) = self.functions.error_string else {
+            return format!("error {code}");
+        };
+        // SAFETY: takes any code, needs no initialisation, and answers a static text or NULL.
+        let text = unsafe { error_string(code) };
+        if text.is_null() {
+            return format!("error {code}");
+        }
+        // SAFETY: not NULL, and NVML's texts are static and end with NUL.
+        let text = unsafe { CStr::from_ptr(text) };
+        text.to_string_lossy().into_owned()
+    }
+}
+
+/// What the dynamic linker said, without our own library's words around it.
+fn linker_words(error: &libloading::Error) -> String {
+    use std::error::Error as _;
+    error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string)
+}

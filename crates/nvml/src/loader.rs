@@ -1,0 +1,157 @@
+//! Finding and opening `libnvidia-ml.so.1`.
+
+mod ldcache;
+mod places;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mizzen_core::driver::{DriverError, DriverLoader, GpuDriver};
+
+use crate::driver::{Deadlines, NvmlDriver};
+use crate::host::HostRoot;
+use crate::library::Library;
+use crate::watched::Claims;
+
+/// What a GPU may take to answer.
+const CALL_DEADLINE: Duration = Duration::from_secs(5);
+/// What NVML may take to start: without the persistence daemon it initialises each GPU anew,
+/// seconds for each.
+const FIRST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Finds the NVIDIA driver's management library and opens sessions with it.
+///
+/// Keep one for the life of the process: it remembers which GPUs have a call stuck in them, so
+/// that no second one is sent after it.
+#[derive(Debug)]
+pub struct NvmlLoader {
+    library: Option<PathBuf>,
+    driver_roots: Vec<PathBuf>,
+    host: HostRoot,
+    deadlines: Deadlines,
+    claims: Arc<Claims>,
+}
+
+impl NvmlLoader {
+    /// Begins with the defaults: the host's `/`, five seconds for a call, thirty for the first.
+    pub fn builder() -> NvmlLoaderBuilder {
+        NvmlLoaderBuilder {
+            library: None,
+            driver_roots: Vec::new(),
+            host: HostRoot::default(),
+            deadlines: Deadlines {
+                call: CALL_DEADLINE,
+                first: FIRST_DEADLINE,
+            },
+        }
+    }
+
+    /// How many threads are left behind in calls that have not returned, over all sessions; at
+    /// most one for each GPU and one for the driver as a whole.
+    pub fn stuck_calls(&self) -> usize {
+        self.claims.stuck()
+    }
+
+    /// Opens a session; as [`DriverLoader::open`], with the concrete type.
+    ///
+    /// # Errors
+    /// See [`DriverLoader::open`].
+    pub fn session(&self) -> Result<NvmlDriver, DriverError> {
+        let library = Arc::new(self.load()?);
+        NvmlDriver::open(
+            library,
+            self.host.clone(),
+            self.deadlines,
+            self.claims.clone(),
+        )
+    }
+
+    /// Loads the first library that can be loaded.
+    fn load(&self) -> Result<Library, DriverError> {
+        let candidates = match &self.library {
+            Some(path) => places::exactly(path),
+            None => places::below(&self.driver_roots),
+        };
+        let mut unusable = None;
+        for path in &candidates.present {
+            match Library::load(path) {
+                Ok(library) => {
+                    tracing::debug!(path = %path.display(), "loaded NVML");
+                    return Ok(library);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "trying the next place");
+                    unusable.get_or_insert(error);
+                }
+            }
+        }
+        Err(unusable.unwrap_or(DriverError::LibraryNotFound {
+            searched: candidates.searched,
+        }))
+    }
+}
+
+impl DriverLoader for NvmlLoader {
+    fn open(&self) -> Result<Arc<dyn GpuDriver>, DriverError> {
+        Ok(Arc::new(self.session()?))
+    }
+}
+
+/// Sets up an [`NvmlLoader`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct NvmlLoaderBuilder {
+    library: Option<PathBuf>,
+    driver_roots: Vec<PathBuf>,
+    host: HostRoot,
+    deadlines: Deadlines,
+}
+
+impl NvmlLoaderBuilder {
+    /// Loads exactly this file and searches nowhere.
+    pub fn library(mut self, path: impl Into<PathBuf>) -> Self {
+        self.library = Some(path.into());
+        self
+    }
+
+    /// Searches below this root of a driver installation; called again, below that one next.
+    /// Without any, below the host root.
+    pub fn driver_root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.driver_roots.push(root.into());
+        self
+    }
+
+    /// Where `/sys` and `/proc` of the host are.
+    pub fn host_root(mut self, host: HostRoot) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// How long a GPU may take to answer before it counts as hung.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadlines.call = deadline;
+        self
+    }
+
+    /// How long NVML may take to start, and each GPU for its first answer.
+    pub fn first_deadline(mut self, deadline: Duration) -> Self {
+        self.deadlines.first = deadline;
+        self
+    }
+
+    /// The loader. Nothing is searched or loaded yet.
+    pub fn build(self) -> NvmlLoader {
+        let mut driver_roots = self.driver_roots;
+        if driver_roots.is_empty() {
+            driver_roots.push(self.host.as_path().to_owned());
+        }
+        NvmlLoader {
+            library: self.library,
+            driver_roots,
+            host: self.host,
+            deadlines: self.deadlines,
+            claims: Arc::default(),
+        }
+    }
+}

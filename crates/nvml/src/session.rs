@@ -1,0 +1,123 @@
+//! One initialisation of NVML and what was learnt of its GPUs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mizzen_core::driver::{DriverError, GpuCondition};
+use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
+
+use crate::device::Device;
+use crate::host::HostRoot;
+use crate::library::Library;
+
+/// An initialised NVML. Shut down when the last of those who use it is gone, also when that is
+/// a thread that was stuck in a call for days: before that it would pull the ground from under
+/// that call.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) library: Arc<Library>,
+    known: Mutex<BTreeMap<u32, Known>>,
+}
+
+/// What identifies a GPU, once it has told it.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) device: Device,
+    pub(crate) uuid: GpuUuid,
+    pub(crate) pci: Option<PciBusId>,
+}
+
+impl Session {
+    /// Initialises NVML.
+    pub(crate) fn open(library: Arc<Library>) -> Result<Self, DriverError> {
+        library.init()?;
+        Ok(Self {
+            library,
+            known: Mutex::default(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the GPU of this index.
+    pub(crate) fn known(&self, index: u32) -> Option<Known> {
+        self.lock().get(&index).cloned()
+    }
+
+    /// The index of the GPU with this UUID, and what is known of it.
+    pub(crate) fn find(&self, uuid: &GpuUuid) -> Option<(u32, Known)> {
+        let known = self.lock();
+        let (index, known) = known.iter().find(|(_, known)| known.uuid == *uuid)?;
+        Some((*index, known.clone()))
+    }
+
+    /// Whose handle this is. A lost GPU cannot be asked any more, so the answer comes from
+    /// what was learnt when it still spoke.
+    pub(crate) fn owner(&self, device: Device) -> Option<GpuUuid> {
+        let known = self.lock();
+        let owner = known.values().find(|known| known.device == device)?;
+        Some(owner.uuid.clone())
+    }
+
+    /// Asks the GPU who it is, if it has not told yet, and remembers it for the session.
+    pub(crate) fn identify(&self, index: u32) -> Result<Known, DriverError> {
+        if let Some(known) = self.known(index) {
+            return Ok(known);
+        }
+        let device = self.library.device(index)?;
+        let known = Known {
+            device,
+            uuid: self.library.uuid(device)?,
+            pci: self.library.pci(device).ok(),
+        };
+        self.lock().insert(index, known.clone());
+        Ok(known)
+    }
+
+    /// Describes the GPU of this index.
+    pub(crate) fn describe(&self, index: u32, host: &HostRoot) -> Result<Gpu, DriverError> {
+        let Known { device, uuid, pci } = self.identify(index)?;
+        let library = &self.library;
+        // Asked again even if known: these go to the GPU, and fail when it is gone.
+        let pci = match pci {
+            Some(pci) => pci,
+            None => library.pci(device)?,
+        };
+        library.touch(device)?;
+        Ok(Gpu {
+            index,
+            minor: library.minor(device)?,
+            uuid,
+            pci,
+            name: library.name(device)?,
+            memory_mib: match library.memory_total(device) {
+                Ok(bytes) => bytes >> 20,
+                // GPUs that share the host's memory have none of their own to tell.
+                Err(DriverError::NotSupported) => 0,
+                Err(error) => return Err(error),
+            },
+            compute_capability: library.compute_capability(device)?,
+            numa_node: host.numa_node(&pci),
+        })
+    }
+
+    /// How the GPU is now. Something in here always goes to the GPU itself: the getters of
+    /// constants are answered from the library's memory long after a GPU is gone.
+    pub(crate) fn condition(&self, device: Device) -> Result<GpuCondition, DriverError> {
+        self.library.touch(device)?;
+        Ok(GpuCondition {
+            recovery_action: self.library.recovery_action(device)?,
+            double_bit_ecc: self.library.double_bit_errors(device)?,
+        })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Err(error) = self.library.shutdown() {
+            tracing::debug!(%error, "NVML did not shut down");
+        }
+    }
+}
