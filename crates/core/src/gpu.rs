@@ -15,6 +15,26 @@ impl GpuUuid {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A stand-in for the UUID of a GPU that does not tell it: made of its place on the bus, or
+    /// of NVML's index where not even that is known. No real GPU has such a UUID.
+    pub fn placeholder(index: u32, pci: Option<PciBusId>) -> Self {
+        let text = match pci {
+            Some(PciBusId {
+                domain,
+                bus,
+                device,
+                function,
+            }) => {
+                format!(
+                    "GPU-00000000-0000-0000-0000-{domain:08x}{bus:02x}{:02x}",
+                    device << 3 | function
+                )
+            }
+            None => format!("GPU-00000000-0000-0000-0001-{index:012x}"),
+        };
+        Self(text.into())
+    }
 }
 
 /// Why a text is not a GPU's UUID.
@@ -178,6 +198,21 @@ mod tests {
             "GPU-4d4d4d4g-0000-0000-0000-0123456789ab",
         ] {
             assert!(bad.parse::<GpuUuid>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_placeholder_is_a_valid_uuid_that_differs_by_place() {
+        let pci: PciBusId = "ffffffff:ff:1f.7".parse().unwrap();
+        let uuids = [
+            GpuUuid::placeholder(0, Some(pci)),
+            GpuUuid::placeholder(0, Some(PciBusId { function: 6, ..pci })),
+            GpuUuid::placeholder(0, None),
+            GpuUuid::placeholder(u32::MAX, None),
+        ];
+        for (position, uuid) in uuids.iter().enumerate() {
+            assert_eq!(uuid.as_str().parse().as_ref(), Ok(uuid));
+            assert!(!uuids[..position].contains(uuid));
         }
     }
 

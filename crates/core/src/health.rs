@@ -211,7 +211,11 @@ impl GpuHealth {
     /// The health of a GPU that was sick when this was written down. The hold-down begins anew:
     /// nobody watched in between.
     pub fn restored(signs: Vec<Sign>, now: Moment) -> Self {
-        Self { signs, last_sign: now.monotonic, ..Self::default() }
+        Self {
+            signs,
+            last_sign: now.monotonic,
+            ..Self::default()
+        }
     }
 
     /// Whether nothing speaks against it.
@@ -226,9 +230,8 @@ impl GpuHealth {
 
     /// Whether the driver can use it at all; a GPU that reported a fault it can.
     pub fn is_usable(&self) -> bool {
-        let unusable = |reason: &Reason| {
-            matches!(reason, Reason::Broken(_) | Reason::Missing | Reason::Lost)
-        };
+        let unusable =
+            |reason: &Reason| matches!(reason, Reason::Broken(_) | Reason::Missing | Reason::Lost);
         !self.signs.iter().any(|sign| unusable(&sign.reason))
     }
 
@@ -242,7 +245,10 @@ impl GpuHealth {
         if self.signs.iter().any(|sign| sign.reason.is_like(&reason)) {
             return None;
         }
-        self.signs.push(Sign { reason: reason.clone(), since: now.wall });
+        self.signs.push(Sign {
+            reason: reason.clone(),
+            since: now.wall,
+        });
         Some(Change::Worse(reason))
     }
 
@@ -253,8 +259,9 @@ impl GpuHealth {
 
     /// Records that the driver answered with an error when asked about this GPU.
     pub fn failed(&mut self, error: &DriverError, now: Moment) -> Option<Change> {
-        let reason = Reason::from_error(error)?;
-        self.suspected = None;
+        let suspected = self.suspected.take().map(Reason::Xid);
+        // One that cannot be asked cannot show that it is well either.
+        let reason = Reason::from_error(error).or(suspected)?;
         self.fault(reason, now)
     }
 
@@ -280,10 +287,8 @@ impl GpuHealth {
                 changes.extend(self.recover(condition, now, hold_down));
             }
             Some(action) => {
-                let changed = |sign: &Sign| {
-                    matches!(&sign.reason, Reason::RecoveryAction(old) if *old != action)
-                };
-                self.signs.retain(|sign| !changed(sign));
+                let outdated = |sign: &Sign| matches!(&sign.reason, Reason::RecoveryAction(old) if *old != action);
+                self.signs.retain(|sign| !outdated(sign));
                 changes.extend(self.fault(Reason::RecoveryAction(action), now));
             }
         }
@@ -325,7 +330,10 @@ impl GpuHealth {
     ) -> Option<Change> {
         let proven = condition.recovery_action.is_some()
             || self.was_reset
-            || self.signs.iter().all(|sign| sign.reason.is_disproved_by_an_answer());
+            || self
+                .signs
+                .iter()
+                .all(|sign| sign.reason.is_disproved_by_an_answer());
         let quiet = now.monotonic.saturating_sub(self.last_sign) >= hold_down;
         (!self.signs.is_empty() && proven && quiet)
             .then(|| Change::Recovered(std::mem::take(&mut self.signs)))
@@ -341,19 +349,30 @@ mod tests {
     const HOLD_DOWN: Duration = Duration::from_secs(30);
 
     fn at(seconds: u64) -> Moment {
-        Moment { monotonic: Duration::from_secs(seconds), wall: 1_700_000_000 + seconds }
+        Moment {
+            monotonic: Duration::from_secs(seconds),
+            wall: 1_700_000_000 + seconds,
+        }
     }
 
     fn well() -> GpuCondition {
-        GpuCondition { recovery_action: Some(RecoveryAction::None), double_bit_ecc: Some(0) }
+        GpuCondition {
+            recovery_action: Some(RecoveryAction::None),
+            double_bit_ecc: Some(0),
+        }
     }
 
     fn old_driver() -> GpuCondition {
-        GpuCondition { recovery_action: None, double_bit_ecc: Some(0) }
+        GpuCondition {
+            recovery_action: None,
+            double_bit_ecc: Some(0),
+        }
     }
 
     fn recovered(changes: &[Change]) -> bool {
-        changes.iter().any(|change| matches!(change, Change::Recovered(_)))
+        changes
+            .iter()
+            .any(|change| matches!(change, Change::Recovered(_)))
     }
 
     #[test]
@@ -364,7 +383,10 @@ mod tests {
             Some(Change::Worse(Reason::Xid(Xid(79))))
         );
         assert!(!health.is_healthy());
-        assert!(health.answered(well(), at(39), HOLD_DOWN).is_empty(), "one second too early");
+        assert!(
+            health.answered(well(), at(39), HOLD_DOWN).is_empty(),
+            "one second too early"
+        );
         let changes = health.answered(well(), at(40), HOLD_DOWN);
         assert!(recovered(&changes));
         assert!(health.is_healthy());
@@ -374,7 +396,11 @@ mod tests {
     fn each_sign_starts_the_hold_down_anew() {
         let mut health = GpuHealth::default();
         health.fault(Reason::Lost, at(0));
-        assert_eq!(health.failed(&DriverError::GpuLost, at(20)), None, "nothing new");
+        assert_eq!(
+            health.failed(&DriverError::GpuLost, at(20)),
+            None,
+            "nothing new"
+        );
         assert!(health.answered(well(), at(30), HOLD_DOWN).is_empty());
         assert!(recovered(&health.answered(well(), at(50), HOLD_DOWN)));
     }
@@ -397,8 +423,10 @@ mod tests {
     fn another_recovery_action_replaces_the_one_before() {
         let mut health = GpuHealth::default();
         for action in [RecoveryAction::DrainP2p, RecoveryAction::NodeReboot] {
-            let condition =
-                GpuCondition { recovery_action: Some(action), ..GpuCondition::default() };
+            let condition = GpuCondition {
+                recovery_action: Some(action),
+                ..GpuCondition::default()
+            };
             assert_eq!(
                 health.answered(condition, at(0), HOLD_DOWN),
                 [Change::Worse(Reason::RecoveryAction(action))]
@@ -409,7 +437,12 @@ mod tests {
 
     #[test]
     fn with_an_old_driver_an_answer_disproves_lost_hung_and_broken_but_not_an_xid() {
-        for reason in [Reason::Lost, Reason::Hung, Reason::Broken("x".into()), Reason::Missing] {
+        for reason in [
+            Reason::Lost,
+            Reason::Hung,
+            Reason::Broken("x".into()),
+            Reason::Missing,
+        ] {
             let mut health = GpuHealth::default();
             health.fault(reason, at(0));
             assert!(recovered(&health.answered(old_driver(), at(30), HOLD_DOWN)));
@@ -417,17 +450,31 @@ mod tests {
         for reason in [Reason::Xid(Xid(79)), Reason::DoubleBitEcc] {
             let mut health = GpuHealth::default();
             health.fault(reason, at(0));
-            assert!(!recovered(&health.answered(old_driver(), at(1000), HOLD_DOWN)));
+            assert!(!recovered(&health.answered(
+                old_driver(),
+                at(1000),
+                HOLD_DOWN
+            )));
             health.reset_seen();
-            assert!(recovered(&health.answered(old_driver(), at(1001), HOLD_DOWN)));
+            assert!(recovered(&health.answered(
+                old_driver(),
+                at(1001),
+                HOLD_DOWN
+            )));
         }
     }
 
     #[test]
     fn more_uncorrectable_errors_are_a_fault_and_fewer_are_a_reset() {
-        let count = |errors| GpuCondition { recovery_action: None, double_bit_ecc: Some(errors) };
+        let count = |errors| GpuCondition {
+            recovery_action: None,
+            double_bit_ecc: Some(errors),
+        };
         let mut health = GpuHealth::default();
-        assert!(health.answered(count(3), at(0), HOLD_DOWN).is_empty(), "where we begin");
+        assert!(
+            health.answered(count(3), at(0), HOLD_DOWN).is_empty(),
+            "where we begin"
+        );
         assert_eq!(
             health.answered(count(4), at(1), HOLD_DOWN),
             [Change::Worse(Reason::DoubleBitEcc)]
@@ -459,9 +506,22 @@ mod tests {
     }
 
     #[test]
+    fn a_suspected_gpu_that_cannot_be_asked_is_marked() {
+        let mut health = GpuHealth::default();
+        health.suspect(Xid(119));
+        assert_eq!(
+            health.failed(&DriverError::NotSupported, at(0)),
+            Some(Change::Worse(Reason::Xid(Xid(119))))
+        );
+    }
+
+    #[test]
     fn errors_that_say_nothing_of_the_gpu_leave_it_as_it_is() {
         let mut health = GpuHealth::default();
-        for error in [DriverError::NotSupported, DriverError::NotRunning("unloaded".into())] {
+        for error in [
+            DriverError::NotSupported,
+            DriverError::NotRunning("unloaded".into()),
+        ] {
             assert_eq!(health.failed(&error, at(0)), None);
         }
         assert!(health.is_healthy());
@@ -472,7 +532,11 @@ mod tests {
         let mut health = GpuHealth::default();
         assert_eq!(health.hold_down_left(Duration::ZERO, HOLD_DOWN), None);
         health.fault(Reason::Lost, at(10));
-        assert_eq!(health.hold_down_left(Duration::from_secs(11), HOLD_DOWN), None, "no answer");
+        assert_eq!(
+            health.hold_down_left(Duration::from_secs(11), HOLD_DOWN),
+            None,
+            "no answer"
+        );
         health.answered(well(), at(12), HOLD_DOWN);
         let left = health.hold_down_left(Duration::from_secs(12), HOLD_DOWN);
         assert_eq!(left, Some(Duration::from_secs(28)));

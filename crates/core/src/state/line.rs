@@ -29,7 +29,11 @@ pub struct GpuName {
 
 impl From<&Gpu> for GpuName {
     fn from(gpu: &Gpu) -> Self {
-        Self { index: gpu.index, uuid: gpu.uuid.clone(), pci: gpu.pci }
+        Self {
+            index: gpu.index,
+            uuid: gpu.uuid.clone(),
+            pci: gpu.pci,
+        }
     }
 }
 
@@ -53,7 +57,14 @@ pub struct Line {
 impl Line {
     /// A line without a GPU, meaning or advice.
     pub fn new(severity: Severity, event: &'static str, message: impl Into<String>) -> Self {
-        Self { severity, event, gpu: None, message: message.into(), meaning: None, advice: None }
+        Self {
+            severity,
+            event,
+            gpu: None,
+            message: message.into(),
+            meaning: None,
+            advice: None,
+        }
     }
 
     /// This line about `gpu`.

@@ -47,6 +47,10 @@ impl HealthRecord {
         if self.version != RECORD_VERSION {
             return Err(UnknownRecordVersion(self.version));
         }
-        Ok(if self.boot_id == boot_id { self.gpus } else { Vec::new() })
+        Ok(if self.boot_id == boot_id {
+            self.gpus
+        } else {
+            Vec::new()
+        })
     }
 }

@@ -87,11 +87,15 @@ impl Roster {
             }
             // Another board sits in its place: it is gone, whatever was known of it.
             let replaced = next.iter().any(|other| other.gpu.pci == known.gpu.pci);
-            let there = on_bus.map_or(!known.health.is_healthy(), |bus| bus.contains(&known.gpu.pci));
+            let there = on_bus.map_or(!known.health.is_healthy(), |bus| {
+                bus.contains(&known.gpu.pci)
+            });
             if there && !replaced {
                 let mut missing = known.clone();
                 let change = missing.health.fault(Reason::Missing, now);
-                difference.health.extend(change.map(|change| (known.gpu.uuid.clone(), change)));
+                difference
+                    .health
+                    .extend(change.map(|change| (known.gpu.uuid.clone(), change)));
                 next.push(missing);
             } else {
                 difference.removed.push(known.gpu.clone());
@@ -110,9 +114,16 @@ impl Roster {
     fn keep_or_add(&self, gpu: Gpu, difference: &mut Difference) -> KnownGpu {
         let Some(known) = self.find(&gpu.uuid) else {
             difference.added.push(gpu.uuid.clone());
-            return KnownGpu { gpu, health: GpuHealth::default(), watch: Watch::Pending };
+            return KnownGpu {
+                gpu,
+                health: GpuHealth::default(),
+                watch: Watch::Pending,
+            };
         };
-        KnownGpu { gpu, ..known.clone() }
+        KnownGpu {
+            gpu,
+            ..known.clone()
+        }
     }
 
     /// A GPU that cannot be described is recognised by its UUID or its place, and otherwise gets
@@ -123,25 +134,37 @@ impl Roster {
         let mut known = by_uuid.or(by_place).cloned().unwrap_or_else(|| {
             let gpu = describe_broken(broken);
             difference.added.push(gpu.uuid.clone());
-            KnownGpu { gpu, health: GpuHealth::default(), watch: Watch::Pending }
+            KnownGpu {
+                gpu,
+                health: GpuHealth::default(),
+                watch: Watch::Pending,
+            }
         });
         let reason = Reason::from_error(&broken.error)
             .unwrap_or_else(|| Reason::Broken(broken.error.to_string()));
         let change = known.health.fault(reason, now);
-        difference.health.extend(change.map(|change| (known.gpu.uuid.clone(), change)));
+        difference
+            .health
+            .extend(change.map(|change| (known.gpu.uuid.clone(), change)));
         known
     }
 
     /// The links of `gpus`: as read now where both ends were, else as known before.
     fn links_of(&self, gpus: &[KnownGpu], fresh: &FreshLinks) -> LinkMatrix {
-        let before: BTreeMap<&GpuUuid, usize> =
-            self.gpus.iter().enumerate().map(|(at, known)| (&known.gpu.uuid, at)).collect();
+        let before: BTreeMap<&GpuUuid, usize> = self
+            .gpus
+            .iter()
+            .enumerate()
+            .map(|(at, known)| (&known.gpu.uuid, at))
+            .collect();
         LinkMatrix::from_fn(gpus.len(), |a, b| {
             let (a, b) = (&gpus[a].gpu.uuid, &gpus[b].gpu.uuid);
-            fresh.get(a, b).unwrap_or_else(|| match (before.get(a), before.get(b)) {
-                (Some(&a), Some(&b)) => self.links.get(a, b),
-                _ => Link::UNKNOWN,
-            })
+            fresh
+                .get(a, b)
+                .unwrap_or_else(|| match (before.get(a), before.get(b)) {
+                    (Some(&a), Some(&b)) => self.links.get(a, b),
+                    _ => Link::UNKNOWN,
+                })
         })
     }
 }
@@ -162,7 +185,9 @@ impl FreshLinks {
     }
 
     fn get(&self, a: &GpuUuid, b: &GpuUuid) -> Option<Link> {
-        let link = self.links.get(*self.positions.get(a)?, *self.positions.get(b)?);
+        let link = self
+            .links
+            .get(*self.positions.get(a)?, *self.positions.get(b)?);
         (link != Link::UNKNOWN).then_some(link)
     }
 }
@@ -175,11 +200,19 @@ fn order(known: &KnownGpu) -> (u32, PciBusId) {
 /// the bus, or of its index: `GPU-00000000-0000-0000-0000-…`, which no real GPU has. It is
 /// unhealthy, so that nobody is given it, and counted, so that somebody misses it.
 fn describe_broken(broken: &BrokenGpu) -> Gpu {
-    let pci = broken.pci.unwrap_or(PciBusId { domain: 0, bus: 0, device: 0, function: 0 });
+    let pci = broken.pci.unwrap_or(PciBusId {
+        domain: 0,
+        bus: 0,
+        device: 0,
+        function: 0,
+    });
     Gpu {
         index: broken.index,
         minor: broken.index,
-        uuid: broken.uuid.clone().unwrap_or_else(|| GpuUuid::placeholder(broken.index, broken.pci)),
+        uuid: broken
+            .uuid
+            .clone()
+            .unwrap_or_else(|| GpuUuid::placeholder(broken.index, broken.pci)),
         pci,
         name: "unknown".to_owned(),
         memory_mib: 0,

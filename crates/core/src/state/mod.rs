@@ -1,0 +1,595 @@
+//! The one picture of the node: what is known of its driver and GPUs, and what each piece of
+//! news changes about it.
+
+mod line;
+mod record;
+mod roster;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use line::{GpuName, Line, Severity};
+pub use record::{GpuRecord, HealthRecord, RECORD_VERSION, UnknownRecordVersion};
+
+use crate::allocate::HostNodes;
+use crate::config::Config;
+use crate::driver::{DriverError, DriverEvent, DriverEventKind, GpuCondition};
+use crate::gpu::{Gpu, GpuUuid, PciBusId};
+use crate::health::{Change, DeviceHealth, GpuHealth, Moment, Reason};
+use crate::inventory::{DriverVersions, Inventory};
+use crate::pool::{DevicePool, pools};
+use crate::resource::ResourceName;
+use crate::xid::{IgnoreReason, Xid, XidVerdict};
+use roster::{Difference, Roster};
+
+/// How long the same ignored Xid of the same GPU is not mentioned again: a program that faults
+/// in a loop must not fill the log.
+const IGNORED_AGAIN: Duration = Duration::from_mins(1);
+
+/// The least time between two questions to a GPU that is sick.
+const SICK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// News for the picture.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The driver was asked for all of its GPUs.
+    Discovered(Box<Discovery>),
+    /// There is no driver to ask.
+    DriverAbsent(DriverError),
+    /// Which device nodes there are has changed.
+    HostNodes(HostNodes),
+    /// The driver watches all GPUs for events but these.
+    Watching(Vec<(GpuUuid, DriverError)>),
+    /// Waiting for events failed.
+    WaitFailed(DriverError),
+    /// Waiting for events works, perhaps again.
+    WaitWorks,
+    /// The driver reported something unasked.
+    Driver(DriverEvent),
+    /// A GPU was asked how it is.
+    Checked(GpuUuid, Result<GpuCondition, DriverError>),
+    /// There are new settings.
+    Configured(Arc<Config>),
+}
+
+/// What a look at the driver and the machine has found.
+#[derive(Debug, Clone, Default)]
+pub struct Discovery {
+    /// What the driver lists.
+    pub inventory: Inventory,
+    /// The PCI addresses of the machine's NVIDIA GPUs; `None` where that cannot be told.
+    pub on_bus: Option<BTreeSet<PciBusId>>,
+    /// The device nodes besides the GPUs' own.
+    pub host_nodes: HostNodes,
+}
+
+/// What is to be done about news.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Say this.
+    Log(Box<Line>),
+    /// Write [`NodeState::record`] down.
+    Persist,
+    /// Let everybody see the new picture.
+    Publish,
+    /// Ask these GPUs how they are, now.
+    Check(Vec<GpuUuid>),
+}
+
+/// What is known of the driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DriverStatus {
+    /// Nobody has looked yet.
+    Unknown,
+    /// It cannot be used, and why.
+    Absent(DriverError),
+    /// It answers.
+    Running(DriverVersions),
+}
+
+/// How it is noticed that something happens to a GPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watch {
+    /// Not settled yet.
+    Pending,
+    /// The driver tells, and it is asked at intervals besides.
+    Events,
+    /// It is asked at intervals only, because of this.
+    Polling(DriverError),
+}
+
+/// A GPU of the node.
+#[derive(Debug, Clone)]
+pub struct KnownGpu {
+    /// Its last description.
+    pub gpu: Gpu,
+    /// Its health.
+    pub health: GpuHealth,
+    /// How it is watched.
+    pub watch: Watch,
+}
+
+/// The picture. Only [`apply`](Self::apply) changes it.
+#[derive(Debug, Clone)]
+pub struct NodeState {
+    config: Arc<Config>,
+    driver: DriverStatus,
+    /// Why waiting for events fails, while it does.
+    wait_error: Option<DriverError>,
+    roster: Roster,
+    host_nodes: Arc<HostNodes>,
+    pools: Arc<BTreeMap<ResourceName, DevicePool>>,
+    /// When an ignored Xid was last mentioned.
+    mentioned: BTreeMap<(GpuUuid, Xid), Duration>,
+}
+
+impl NodeState {
+    /// The picture before anybody has looked, with what a former process left behind.
+    pub fn new(config: Arc<Config>, remembered: Vec<GpuRecord>, now: Moment) -> Self {
+        Self {
+            config,
+            driver: DriverStatus::Unknown,
+            wait_error: None,
+            roster: Roster::restored(remembered, now),
+            host_nodes: Arc::default(),
+            pools: Arc::default(),
+            mentioned: BTreeMap::new(),
+        }
+    }
+
+    /// What is known of the driver.
+    pub fn driver(&self) -> &DriverStatus {
+        &self.driver
+    }
+
+    /// The known GPUs in the order in which they are offered; the position is that of
+    /// [`Device::gpu`](crate::pool::Device::gpu).
+    pub fn gpus(&self) -> &[KnownGpu] {
+        &self.roster.gpus
+    }
+
+    /// The resources to offer, none before the first look at the driver.
+    pub fn pools(&self) -> &BTreeMap<ResourceName, DevicePool> {
+        &self.pools
+    }
+
+    /// The device nodes besides the GPUs' own.
+    pub fn host_nodes(&self) -> &HostNodes {
+        &self.host_nodes
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Why waiting for events fails at the moment.
+    pub fn wait_error(&self) -> Option<&DriverError> {
+        self.wait_error.as_ref()
+    }
+
+    /// What the kubelet is told of a device of the GPU at `position`.
+    pub fn health(&self, position: usize) -> DeviceHealth {
+        let fit = matches!(self.driver, DriverStatus::Running(_))
+            && self.roster.gpus.get(position).is_some_and(|known| {
+                known.health.is_healthy() || (!self.is_health_watched() && known.health.is_usable())
+            });
+        if fit {
+            DeviceHealth::Healthy
+        } else {
+            DeviceHealth::Unhealthy
+        }
+    }
+
+    /// Whether GPUs are watched at all: `DP_DISABLE_HEALTHCHECKS=all` means that none is, and
+    /// that all that can be used count as healthy.
+    pub fn is_health_watched(&self) -> bool {
+        self.config.xid_policy.any_enabled()
+    }
+
+    /// What to write down, for the boot `boot_id` of the machine.
+    pub fn record(&self, boot_id: &str) -> HealthRecord {
+        let record = |known: &KnownGpu| GpuRecord {
+            gpu: known.gpu.clone(),
+            signs: known.health.signs().to_vec(),
+        };
+        HealthRecord {
+            version: RECORD_VERSION,
+            boot_id: boot_id.to_owned(),
+            gpus: self.roster.gpus.iter().map(record).collect(),
+        }
+    }
+
+    /// How long until the GPUs are to be asked how they are; `None` if not at all.
+    pub fn next_check(&self, now: Duration) -> Option<Duration> {
+        let running = matches!(self.driver, DriverStatus::Running(_));
+        if !running || !self.is_health_watched() || self.roster.gpus.is_empty() {
+            return None;
+        }
+        let tuning = &self.config.health;
+        let sick = self
+            .roster
+            .gpus
+            .iter()
+            .filter(|known| !known.health.is_healthy());
+        let soonest = sick.map(|known| {
+            let interval = tuning
+                .check_interval
+                .min(tuning.hold_down.max(SICK_INTERVAL));
+            match known.health.hold_down_left(now, tuning.hold_down) {
+                // Over, and yet unhealthy: only time and a reset can tell.
+                Some(left) if !left.is_zero() => left.min(interval),
+                _ => interval,
+            }
+        });
+        Some(
+            soonest
+                .min()
+                .unwrap_or(tuning.check_interval)
+                .min(tuning.check_interval),
+        )
+    }
+
+    /// Takes in a piece of news and says what is to be done about it.
+    pub fn apply(&mut self, event: Event, now: Moment) -> Vec<Effect> {
+        match event {
+            Event::Discovered(discovery) => self.discovered(*discovery, now),
+            Event::DriverAbsent(error) => self.driver_absent(error),
+            Event::HostNodes(nodes) => self.take_host_nodes(nodes),
+            Event::Watching(refused) => self.watching(&refused),
+            Event::WaitFailed(error) => self.wait_failed(error),
+            Event::WaitWorks => self.wait_works(),
+            Event::Driver(event) => self.driver_event(&event, now),
+            Event::Checked(uuid, answer) => self.checked(&uuid, answer, now),
+            Event::Configured(config) => self.configured(config),
+        }
+    }
+
+    fn discovered(&mut self, discovery: Discovery, now: Moment) -> Vec<Effect> {
+        let Discovery {
+            inventory,
+            on_bus,
+            host_nodes,
+        } = discovery;
+        if matches!(
+            self.driver,
+            DriverStatus::Absent(DriverError::NotRunning(_))
+        ) {
+            // A kernel driver that was not there and is there now has begun anew with every GPU.
+            for known in &mut self.roster.gpus {
+                known.health.reset_seen();
+            }
+        }
+        let news = DriverStatus::Running(inventory.driver.clone());
+        let driver_changed = self.driver != news;
+        let first = !matches!(self.driver, DriverStatus::Running(_));
+        self.driver = news;
+        let difference = self.roster.join(inventory, on_bus.as_ref(), now);
+        self.host_nodes = Arc::new(host_nodes);
+
+        let mut effects = Vec::new();
+        if driver_changed {
+            effects.push(log(self.driver_line()));
+        }
+        if !first {
+            effects.extend(self.difference_lines(&difference));
+        }
+        effects.extend(self.health_lines(&difference.health, now));
+        if difference.any || driver_changed {
+            self.renew_pools();
+            effects.extend([Effect::Persist, Effect::Publish]);
+        } else {
+            effects.push(Effect::Publish);
+        }
+        effects
+    }
+
+    fn driver_line(&self) -> Line {
+        let DriverStatus::Running(versions) = &self.driver else {
+            return Line::new(Severity::Info, "driver", "no driver yet");
+        };
+        let count = self.roster.gpus.len();
+        if count == 0 {
+            return Line::new(
+                Severity::Warning,
+                "no-gpus",
+                format!("the NVIDIA driver {} lists no GPU", versions.driver),
+            )
+            .meaning("nothing can be offered until it does; the agent goes on looking")
+            .advice(
+                "check lspci -d 10de: for a GPU, the kernel log (dmesg) for NVRM lines, and that \
+                 the agent can open /dev/nvidia*",
+            );
+        }
+        Line::new(
+            Severity::Info,
+            "driver-running",
+            format!(
+                "the NVIDIA driver {} (CUDA {}.{}) has {count} GPUs",
+                versions.driver, versions.cuda.0, versions.cuda.1
+            ),
+        )
+    }
+
+    fn difference_lines(&self, difference: &Difference) -> Vec<Effect> {
+        let added = difference
+            .added
+            .iter()
+            .filter_map(|uuid| self.roster.find(uuid));
+        let added = added.map(|known| {
+            let gpu = &known.gpu;
+            let text = format!("GPU {} ({}) was added", gpu.index, gpu.name);
+            log(Line::new(Severity::Info, "gpu-added", text).about(gpu))
+        });
+        let removed = difference.removed.iter().map(|gpu| {
+            let text = format!("GPU {} ({}) was removed", gpu.index, gpu.name);
+            log(Line::new(Severity::Warning, "gpu-removed", text).about(gpu))
+        });
+        added.chain(removed).collect()
+    }
+
+    fn health_lines(&self, changes: &[(GpuUuid, Change)], now: Moment) -> Vec<Effect> {
+        let line = |(uuid, change): &(GpuUuid, Change)| {
+            let known = self.roster.find(uuid)?;
+            Some(log(Line::health(&known.gpu, change, now.wall)))
+        };
+        changes.iter().filter_map(line).collect()
+    }
+
+    fn driver_absent(&mut self, error: DriverError) -> Vec<Effect> {
+        let news = DriverStatus::Absent(error);
+        if self.driver == news {
+            return Vec::new();
+        }
+        self.driver = news;
+        self.wait_error = None;
+        for known in &mut self.roster.gpus {
+            known.watch = Watch::Pending;
+        }
+        self.renew_pools();
+        let DriverStatus::Absent(error) = &self.driver else {
+            return Vec::new();
+        };
+        let line = Line::new(
+            Severity::Error,
+            "no-driver",
+            format!("no usable GPU driver: {error}"),
+        )
+        .meaning("no GPU can be given out until it is there; the agent goes on looking")
+        .advice(driver_advice(error));
+        vec![log(line), Effect::Publish]
+    }
+
+    fn take_host_nodes(&mut self, nodes: HostNodes) -> Vec<Effect> {
+        if *self.host_nodes == nodes {
+            return Vec::new();
+        }
+        self.host_nodes = Arc::new(nodes);
+        vec![Effect::Publish]
+    }
+
+    fn watching(&mut self, refused: &[(GpuUuid, DriverError)]) -> Vec<Effect> {
+        let interval = self.config.health.check_interval;
+        let mut effects = Vec::new();
+        for known in &mut self.roster.gpus {
+            let error = refused.iter().find(|(uuid, _)| *uuid == known.gpu.uuid);
+            let watch = error.map_or(Watch::Events, |(_, error)| Watch::Polling(error.clone()));
+            if known.watch == watch {
+                continue;
+            }
+            if let Watch::Polling(error) = &watch {
+                let index = known.gpu.index;
+                let text = format!(
+                    "GPU {index} cannot report events ({error}): it is asked every {} s instead",
+                    interval.as_secs_f32()
+                );
+                let line = Line::new(Severity::Warning, "gpu-polled", text)
+                    .about(&known.gpu)
+                    .meaning("faults of this GPU are noticed later, and Xids only if they last");
+                effects.push(log(line));
+            }
+            known.watch = watch;
+        }
+        effects.push(Effect::Publish);
+        effects
+    }
+
+    fn wait_failed(&mut self, error: DriverError) -> Vec<Effect> {
+        if self.wait_error.is_some() {
+            return Vec::new();
+        }
+        let text = format!("the driver does not report events: {error}");
+        self.wait_error = Some(error);
+        let line = Line::new(Severity::Warning, "events-failing", text)
+            .meaning("every GPU is asked at intervals instead, and the wait is tried again")
+            .advice("see the kernel log (dmesg); restart the driver if this lasts");
+        vec![log(line), Effect::Publish]
+    }
+
+    fn wait_works(&mut self) -> Vec<Effect> {
+        if self.wait_error.take().is_none() {
+            return Vec::new();
+        }
+        let line = Line::new(
+            Severity::Info,
+            "events-working",
+            "the driver reports events again",
+        );
+        vec![log(line), Effect::Publish]
+    }
+
+    fn driver_event(&mut self, event: &DriverEvent, now: Moment) -> Vec<Effect> {
+        if !self.is_health_watched() {
+            return Vec::new();
+        }
+        let reason = match event.kind {
+            // The memory has corrected it: that is what it is built to do.
+            DriverEventKind::SingleBitEcc => return Vec::new(),
+            DriverEventKind::DoubleBitEcc => Reason::DoubleBitEcc,
+            DriverEventKind::Xid(number) => {
+                let xid = Xid(number);
+                match self.config.xid_policy.classify(xid) {
+                    XidVerdict::Ignore(why) => {
+                        return self.ignored(event.gpu.as_ref(), xid, why, now);
+                    }
+                    XidVerdict::Unhealthy => Reason::Xid(xid),
+                }
+            }
+        };
+        match &event.gpu {
+            Some(uuid) => self.fault(uuid, reason, now),
+            None => self.fault_of_nobody(&reason),
+        }
+    }
+
+    fn fault(&mut self, uuid: &GpuUuid, reason: Reason, now: Moment) -> Vec<Effect> {
+        let Some(known) = self.roster.find_mut(uuid) else {
+            return Vec::new();
+        };
+        let change = known.health.fault(reason, now);
+        let gpu = &known.gpu;
+        let mut effects = match change {
+            Some(change) => vec![
+                // The kubelet is to know before anything is written anywhere.
+                Effect::Publish,
+                log(Line::health(gpu, &change, now.wall)),
+                Effect::Persist,
+            ],
+            None => Vec::new(),
+        };
+        effects.push(Effect::Check(vec![uuid.clone()]));
+        effects
+    }
+
+    /// The driver could not say which GPU it was. Marking all of them, as the reference does,
+    /// takes a whole node away for one GPU's fault; so all are asked at once, and those stay
+    /// healthy that show that they are. Drivers too old to tell leave no choice but to mark.
+    fn fault_of_nobody(&mut self, reason: &Reason) -> Vec<Effect> {
+        let line = Line::new(
+            Severity::Warning,
+            "fault-of-unknown-gpu",
+            format!("a GPU reported a fault, the driver does not say which: {reason}"),
+        )
+        .meaning(reason.meaning())
+        .advice("every GPU is asked now; those that cannot show that they are well are marked");
+        if let Reason::Xid(xid) = reason {
+            for known in &mut self.roster.gpus {
+                known.health.suspect(*xid);
+            }
+        }
+        let all = self
+            .roster
+            .gpus
+            .iter()
+            .map(|known| known.gpu.uuid.clone())
+            .collect();
+        vec![log(line), Effect::Check(all)]
+    }
+
+    fn ignored(
+        &mut self,
+        gpu: Option<&GpuUuid>,
+        xid: Xid,
+        why: IgnoreReason,
+        now: Moment,
+    ) -> Vec<Effect> {
+        let Some(known) = gpu.and_then(|uuid| self.roster.find(uuid)) else {
+            return Vec::new();
+        };
+        let last = self
+            .mentioned
+            .insert((known.gpu.uuid.clone(), xid), now.monotonic);
+        if last.is_some_and(|last| now.monotonic.saturating_sub(last) < IGNORED_AGAIN) {
+            return Vec::new();
+        }
+        let why = match why {
+            IgnoreReason::Application => "it is the application's fault, not the GPU's",
+            IgnoreReason::Disabled => "DP_DISABLE_HEALTHCHECKS says so",
+        };
+        let reason = Reason::Xid(xid);
+        let text = format!("GPU {} reported {reason}; ignored: {why}", known.gpu.index);
+        let line = Line::new(Severity::Info, "xid-ignored", text)
+            .about(&known.gpu)
+            .meaning(reason.meaning())
+            .advice(reason.advice());
+        vec![log(line)]
+    }
+
+    fn checked(
+        &mut self,
+        uuid: &GpuUuid,
+        answer: Result<GpuCondition, DriverError>,
+        now: Moment,
+    ) -> Vec<Effect> {
+        let hold_down = self.config.health.hold_down;
+        if !self.is_health_watched() {
+            return Vec::new();
+        }
+        let Some(known) = self.roster.find_mut(uuid) else {
+            return Vec::new();
+        };
+        let changes = match answer {
+            Ok(condition) => known.health.answered(condition, now, hold_down),
+            Err(error) => known.health.failed(&error, now).into_iter().collect(),
+        };
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        let gpu = &known.gpu;
+        let lines = changes
+            .iter()
+            .map(|change| log(Line::health(gpu, change, now.wall)));
+        std::iter::once(Effect::Publish)
+            .chain(lines)
+            .chain([Effect::Persist])
+            .collect()
+    }
+
+    fn configured(&mut self, config: Arc<Config>) -> Vec<Effect> {
+        if self.config == config {
+            return Vec::new();
+        }
+        self.config = config;
+        self.renew_pools();
+        vec![Effect::Publish]
+    }
+
+    fn renew_pools(&mut self) {
+        let gpus: Vec<Gpu> = self
+            .roster
+            .gpus
+            .iter()
+            .map(|known| known.gpu.clone())
+            .collect();
+        self.pools = Arc::new(pools(&gpus, &self.roster.links, &self.config));
+    }
+}
+
+fn log(line: Line) -> Effect {
+    Effect::Log(Box::new(line))
+}
+
+fn driver_advice(error: &DriverError) -> &'static str {
+    match error {
+        DriverError::LibraryNotFound { .. } => {
+            "install the NVIDIA driver on the host, and mount its files where the agent searches \
+             (--driver-root, --nvml-library)"
+        }
+        DriverError::LibraryUnusable { .. } => {
+            "install the driver's libraries anew, in the version of its kernel module and for \
+             this machine's architecture"
+        }
+        DriverError::NotRunning(_) => {
+            "load the kernel driver (modprobe nvidia; nvidia-smi must work on the host); after an \
+             update of the driver, reboot the node"
+        }
+        DriverError::NoPermission => {
+            "NVML must open /dev/nvidia*: make the agent's container privileged, or give it \
+             NVIDIA's runtime class"
+        }
+        _ => "see the kernel log (dmesg) for NVRM lines; nvidia-smi must work on the host",
+    }
+}
