@@ -21,6 +21,16 @@ fn main() {
     machines.push(("random links, 16 GPUs", random(16)));
     machines.push(("random links, 24 GPUs", random(24)));
     machines.push(("random links, 32 GPUs", random(32)));
+    machines.push(("ring, 16 GPUs", paired(16, |a, b| (b - a) % 14 == 1)));
+    machines.push((
+        "4 x 4 torus",
+        paired(16, |a, b| a % 4 == b % 4 || a / 4 == b / 4),
+    ));
+    machines.push((
+        "Clebsch graph, 16 GPUs",
+        paired(16, |a, b| [1, 2, 4, 8, 15].contains(&(a ^ b))),
+    ));
+    machines.push(("ring, 32 GPUs", paired(32, |a, b| (b - a) % 30 == 1)));
     machines.push(("PCIe, 32 GPUs", Machine::boxed(2, 4, 4, |_, _| 0)));
     machines.push(("PCIe, 32 GPUs in pairs", Machine::boxed(2, 8, 2, |_, _| 0)));
     machines.push(("NVSwitch, 64 GPUs", Machine::boxed(4, 4, 4, |_, _| 18)));
@@ -53,6 +63,12 @@ fn median(machine: &Machine, wanted: usize) -> Duration {
         .collect();
     rounds.sort_unstable();
     rounds[ROUNDS / 2]
+}
+
+/// One NVLink between the pairs that `linked` names and none between the others: without twins,
+/// and with ties everywhere.
+fn paired(size: usize, linked: impl Fn(usize, usize) -> bool) -> Machine {
+    Machine::boxed(1, 1, size, |a, b| u8::from(linked(a, b)))
 }
 
 /// Links without any structure, which no machine has: the search's worst case.
