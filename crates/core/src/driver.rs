@@ -31,6 +31,12 @@ pub trait GpuDriver: Send + Sync {
     /// How the GPU is now. Answers `Ok` only if the GPU itself answered.
     fn check(&self, gpu: &GpuUuid) -> Result<GpuCondition, DriverError>;
 
+    /// How each of these GPUs is now, in their order; one that does not answer costs the others
+    /// nothing. An implementation that can ask them in one go saves wake-ups of an idle node.
+    fn check_all(&self, gpus: &[GpuUuid]) -> Vec<Result<GpuCondition, DriverError>> {
+        gpus.iter().map(|gpu| self.check(gpu)).collect()
+    }
+
     /// Starts watching for events of `gpus`, replacing what was watched before, and says which
     /// of them cannot be watched and why.
     fn watch_events(&self, gpus: &[GpuUuid]) -> Result<Vec<(GpuUuid, DriverError)>, DriverError>;

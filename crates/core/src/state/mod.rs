@@ -41,8 +41,13 @@ pub enum Event {
     DriverAbsent(DriverError),
     /// Which device nodes there are has changed.
     HostNodes(HostNodes),
-    /// The driver watches all GPUs for events but these.
-    Watching(Vec<(GpuUuid, DriverError)>),
+    /// The driver was told to watch GPUs for events.
+    Watching {
+        /// Those it watches.
+        watched: Vec<GpuUuid>,
+        /// Those it does not, and why.
+        refused: Vec<(GpuUuid, DriverError)>,
+    },
     /// Waiting for events failed.
     WaitFailed(DriverError),
     /// Waiting for events works, perhaps again.
@@ -77,6 +82,8 @@ pub enum Effect {
     Publish,
     /// Ask these GPUs how they are, now.
     Check(Vec<GpuUuid>),
+    /// Tell the driver once more to watch all GPUs for events: one may have become fit for it.
+    Watch,
 }
 
 /// What is known of the driver.
@@ -239,7 +246,7 @@ impl NodeState {
             Event::Discovered(discovery) => self.discovered(*discovery, now),
             Event::DriverAbsent(error) => self.driver_absent(error),
             Event::HostNodes(nodes) => self.take_host_nodes(nodes),
-            Event::Watching(refused) => self.watching(&refused),
+            Event::Watching { watched, refused } => self.watching(&watched, &refused),
             Event::WaitFailed(error) => self.wait_failed(error),
             Event::WaitWorks => self.wait_works(),
             Event::Driver(event) => self.driver_event(&event, now),
@@ -371,29 +378,32 @@ impl NodeState {
         vec![Effect::Publish]
     }
 
-    fn watching(&mut self, refused: &[(GpuUuid, DriverError)]) -> Vec<Effect> {
+    fn watching(&mut self, watched: &[GpuUuid], refused: &[(GpuUuid, DriverError)]) -> Vec<Effect> {
         let interval = self.config.health.check_interval;
         let mut effects = Vec::new();
         for known in &mut self.roster.gpus {
-            let error = refused.iter().find(|(uuid, _)| *uuid == known.gpu.uuid);
-            let watch = error.map_or(Watch::Events, |(_, error)| Watch::Polling(error.clone()));
+            let uuid = &known.gpu.uuid;
+            let error = refused
+                .iter()
+                .find(|(gpu, _)| gpu == uuid)
+                .map(|(_, error)| error);
+            let watch = match error {
+                Some(error) => Watch::Polling(error.clone()),
+                None if watched.contains(uuid) => Watch::Events,
+                None => continue,
+            };
             if known.watch == watch {
                 continue;
             }
-            if let Watch::Polling(error) = &watch {
-                let index = known.gpu.index;
-                let text = format!(
-                    "GPU {index} cannot report events ({error}): it is asked every {} s instead",
-                    interval.as_secs_f32()
-                );
-                let line = Line::new(Severity::Warning, "gpu-polled", text)
-                    .about(&known.gpu)
-                    .meaning("faults of this GPU are noticed later, and Xids only if they last");
-                effects.push(log(line));
+            // A GPU that is sick anyway has had its line.
+            if let Watch::Polling(error) = &watch
+                && known.health.is_healthy()
+            {
+                effects.push(log(polled(&known.gpu, error, interval)));
             }
             known.watch = watch;
+            effects.push(Effect::Publish);
         }
-        effects.push(Effect::Publish);
         effects
     }
 
@@ -406,7 +416,13 @@ impl NodeState {
         let line = Line::new(Severity::Warning, "events-failing", text)
             .meaning("every GPU is asked at intervals instead, and the wait is tried again")
             .advice("see the kernel log (dmesg); restart the driver if this lasts");
-        vec![log(line), Effect::Publish]
+        let all = self
+            .roster
+            .gpus
+            .iter()
+            .map(|known| known.gpu.uuid.clone())
+            .collect();
+        vec![Effect::Check(all), log(line), Effect::Publish]
     }
 
     fn wait_works(&mut self) -> Vec<Effect> {
@@ -570,6 +586,18 @@ impl NodeState {
 
 fn log(line: Line) -> Effect {
     Effect::Log(Box::new(line))
+}
+
+fn polled(gpu: &Gpu, error: &DriverError, interval: Duration) -> Line {
+    let text = format!(
+        "GPU {} cannot report events ({error}): it is asked every {} s instead",
+        gpu.index,
+        interval.as_secs_f32()
+    );
+    Line::new(Severity::Warning, "gpu-polled", text)
+        .about(gpu)
+        .meaning("its faults are noticed later, and an Xid only if it leaves something behind")
+        .advice("update the driver if this GPU should report events")
 }
 
 fn driver_advice(error: &DriverError) -> &'static str {
