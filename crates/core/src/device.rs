@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn other_texts_are_refused() {
         for bad in [
-            "".to_owned(),
+            String::new(),
             "0".to_owned(),
             format!("{UUID}::"),
             format!("{UUID}::x"),

@@ -1,4 +1,9 @@
 //! What a container is given, strategy by strategy, as NVIDIA's device plugin gives it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test's helpers may fail it"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

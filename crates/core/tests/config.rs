@@ -1,4 +1,9 @@
 //! From what is given to what is meant: every setting, every error at once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test's helpers may fail it"
+)]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -131,7 +136,7 @@ fn every_setting_reaches_the_config() {
     );
     assert_eq!(config.state_dir, Path::new("/state"));
     assert_eq!(config.health_address.unwrap().to_string(), "[::]:8080");
-    assert_eq!(config.health.hold_down, Duration::from_secs(60));
+    assert_eq!(config.health.hold_down, Duration::from_mins(1));
     assert_eq!(config.health.check_interval, Duration::from_millis(500));
     assert_eq!(config.health.nvml_call_timeout, Duration::from_secs(2));
     assert!(matches!(

@@ -1,8 +1,9 @@
 //! The config file, version v1: the reference's own format, read strictly.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 use super::error::{ConfigError, Location, Origin};
 use super::raw::RawConfig;
@@ -46,8 +47,10 @@ fn describe(error: &serde_saphyr::Error) -> ConfigError {
 struct File {
     version: Option<String>,
     flags: Option<Flags>,
-    resources: Option<BTreeMap<String, IgnoredAny>>,
-    sharing: Option<BTreeMap<String, IgnoredAny>>,
+    #[serde(deserialize_with = "has_keys")]
+    resources: bool,
+    #[serde(deserialize_with = "has_keys")]
+    sharing: bool,
     imex: Option<Imex>,
 }
 
@@ -116,6 +119,16 @@ enum OneOrMany {
     Many(Vec<String>),
 }
 
+/// Whether there is anything in a section that is not read any further.
+#[allow(
+    clippy::zero_sized_map_values,
+    reason = "what a key holds must be skipped, and a set cannot be read from a YAML mapping"
+)]
+fn has_keys<'de, D: Deserializer<'de>>(section: D) -> Result<bool, D::Error> {
+    let keys = Option::<BTreeMap<String, IgnoredAny>>::deserialize(section)?;
+    Ok(keys.is_some_and(|keys| !keys.is_empty()))
+}
+
 impl File {
     fn unsupported(&self) -> Vec<ConfigError> {
         let mut errors = Vec::new();
@@ -127,17 +140,15 @@ impl File {
                 suggestion: None,
             });
         }
-        let full =
-            |section: &Option<BTreeMap<_, _>>| section.as_ref().is_some_and(|s| !s.is_empty());
         for (key, given, reason) in [
             (
                 "sharing",
-                full(&self.sharing),
+                self.sharing,
                 "this build does not share GPUs between containers; leave the section out",
             ),
             (
                 "resources",
-                full(&self.resources),
+                self.resources,
                 "this build offers all GPUs as nvidia.com/gpu; leave the section out",
             ),
         ] {

@@ -52,6 +52,10 @@ macro_rules! settings {
         kind: $kind:expr, default: $default:literal, help: $help:literal $(,)?
     })*) => {
         /// Everything that can be set.
+        #[allow(
+            clippy::doc_markdown,
+            reason = "the texts are also a terminal's help, where backticks are noise"
+        )]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Setting {
             $(#[doc = $help] $setting,)*

@@ -169,6 +169,10 @@ pub struct HealthTuning {
 }
 
 /// Everything the agent was told, checked.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "the reference's switches, each independent of the others"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// `--mig-strategy`.

@@ -121,7 +121,7 @@ impl AlignedChooser {
         };
         let search = Search::new(
             wanted,
-            candidates.iter().map(|&a| gain(a)).collect(),
+            &candidates.iter().map(|&a| gain(a)).collect::<Vec<_>>(),
             |a, b| pair(candidates[a], candidates[b]),
             candidates.iter().map(|&a| twin(a)).collect(),
         );

@@ -38,7 +38,7 @@ impl Search {
     /// earlier one that is as good in every set.
     pub(super) fn new(
         wanted: usize,
-        gains: Vec<Weight>,
+        gains: &[Weight],
         pair: impl Fn(usize, usize) -> Weight,
         twins: Vec<Option<usize>>,
     ) -> Self {
@@ -47,7 +47,7 @@ impl Search {
             .map(|at| 2 * pair(at / count, at % count))
             .collect();
         let mut all_gains = vec![0; (wanted + 1) * count];
-        for (doubled, gain) in all_gains.iter_mut().zip(&gains) {
+        for (doubled, gain) in all_gains.iter_mut().zip(gains) {
             *doubled = 2 * gain;
         }
         Self {

@@ -128,7 +128,7 @@ fn pcie_decides_where_links_and_numa_are_equal() {
     let machine = Machine {
         nodes: vec![Some(0); 6],
         links: LinkMatrix::from_fn(6, |a, b| match (a, b) {
-            (3, 4) | (3, 5) | (4, 5) => near,
+            (3 | 4, 4 | 5) => near,
             (0, 1) => far(PcieRelation::Unknown, 2),
             (0, 2) => far(PcieRelation::SameBoard, 2),
             (1, 2) => far(PcieRelation::SameCpu, 0),
