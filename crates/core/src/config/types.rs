@@ -1,7 +1,7 @@
 //! Settings as they are meant: every value checked.
 
+use core::net::SocketAddr;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! From settings as they were given to settings as they are meant.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
