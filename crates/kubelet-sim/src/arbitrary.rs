@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-/// A small generator (SplitMix64). Not for secrets.
+/// A small generator (`SplitMix64`). Not for secrets.
 #[derive(Debug, Clone)]
 pub(crate) struct Arbitrary(u64);
 

@@ -9,7 +9,7 @@ const QUOTA_PREFIX: &str = "requests.";
 
 /// Whether a resource is one that a device plugin may offer: `vendor.com/name`, outside
 /// `kubernetes.io`.
-pub fn is_extended_resource(name: &str) -> bool {
+pub(crate) fn is_extended_resource(name: &str) -> bool {
     !is_native_resource(name)
         && !name.starts_with(QUOTA_PREFIX)
         && is_qualified_name(&format!("{QUOTA_PREFIX}{name}"))

@@ -112,6 +112,7 @@ impl FromStr for Quantity {
 }
 
 /// What a suffix multiplies by.
+#[derive(Clone, Copy)]
 enum Scale {
     Ten(i32),
     Two(u32),
