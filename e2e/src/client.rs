@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, ValidationDirective};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::{Client, Config, discovery};
@@ -44,7 +44,10 @@ pub(crate) async fn node_is_ready(client: Client) -> Result<()> {
         .find(|condition| condition.type_ == "Ready")
         .context("the node has no Ready condition yet")?;
     if ready.status != "True" {
-        bail!("the node is not ready: {}", ready.message.as_deref().unwrap_or_default());
+        bail!(
+            "the node is not ready: {}",
+            ready.message.as_deref().unwrap_or_default()
+        );
     }
     Ok(())
 }
@@ -62,14 +65,28 @@ pub(crate) async fn has_default_service_account(client: Client) -> Result<()> {
 /// The documents of a manifest.
 pub(crate) fn documents(manifest: &str) -> Result<Vec<Value>> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(manifest)?;
-    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+    Ok(documents
+        .into_iter()
+        .filter(|document| !document.is_null())
+        .collect())
 }
 
-/// Server-side apply of one object, as `kubectl apply --server-side` does.
+/// Server-side apply of one object, as `kubectl apply --server-side` does; a misspelt field is
+/// an error.
 pub(crate) async fn apply(client: &Client, object: &Value) -> Result<()> {
+    patch(client, object, &PatchParams::apply(FIELD_MANAGER)).await
+}
+
+/// Whether the API server would accept an object; nothing is stored.
+pub(crate) async fn would_apply(client: &Client, object: &Value) -> Result<()> {
+    patch(client, object, &PatchParams::apply(FIELD_MANAGER).dry_run()).await
+}
+
+async fn patch(client: &Client, object: &Value, parameters: &PatchParams) -> Result<()> {
     let object: DynamicObject = serde_json::from_value(object.clone())?;
     let (api, name) = api_of(client, &object).await?;
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let mut parameters = parameters.clone().force();
+    parameters.field_validation = Some(ValidationDirective::Strict);
     api.patch(&name, &parameters, &Patch::Apply(&object))
         .await
         .with_context(|| format!("apply {name}"))?;

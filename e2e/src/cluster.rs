@@ -17,13 +17,13 @@ use kube::Client;
 pub(crate) use self::certs::NODE;
 use self::certs::Pki;
 use self::ports::Ports;
-pub(crate) use self::server::Server;
+pub(crate) use self::server::{Process, Server};
 use crate::layout::{KUBELET, Layout};
 use crate::programs::Programs;
 use crate::{client, report};
 
 /// How long a server may take to answer after its start.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// The addresses of Services; nothing serves them, but the API server wants a range.
 const SERVICE_NETWORK: &str = "10.214.0.0/24";
 
@@ -74,7 +74,7 @@ impl Cluster {
         ] {
             fs::create_dir_all(&directory)?;
         }
-        fs::write(layout.owner_mark(), "")?;
+        leftovers::own(layout)?;
         let pki = Pki::at(layout.pki());
         let ports = Ports::choose()?;
         pki.create()?;
@@ -92,7 +92,10 @@ impl Cluster {
         let cluster = Self::with(layout, programs, ports);
         for server in cluster.servers.all() {
             if server.process().is_none() {
-                bail!("{} does not run; start over with `mizzen-e2e up`", server.name());
+                bail!(
+                    "{} does not run; start over with `mizzen-e2e up`",
+                    server.name()
+                );
             }
         }
         cluster.wait_for_node().await?;
@@ -138,8 +141,14 @@ impl Cluster {
     /// Starts the kubelet, and returns once it answers.
     pub(crate) async fn start_kubelet(&self) -> Result<()> {
         self.servers.kubelet.start()?;
+        self.wait_for_kubelet().await
+    }
+
+    /// Returns once the kubelet answers.
+    pub(crate) async fn wait_for_kubelet(&self) -> Result<()> {
         let port = self.ports.kubelet_health;
-        self.ready(&self.servers.kubelet, || ready::http(port, "/healthz")).await
+        self.ready(&self.servers.kubelet, || ready::http(port, "/healthz"))
+            .await
     }
 
     /// Kills the kubelet and starts it again without waiting for it.
@@ -186,20 +195,23 @@ impl Cluster {
         F: Future<Output = Result<()>>,
     {
         let alive = || server.process().is_some();
-        ready::wait(START_LIMIT, alive, probe).await.with_context(|| {
-            format!(
-                "{} does not answer; {} ends with:\n{}",
-                server.name(),
-                server.log().display(),
-                server.log_tail(15)
-            )
-        })
+        ready::wait(START_LIMIT, alive, probe)
+            .await
+            .with_context(|| {
+                format!(
+                    "{} does not answer; {} ends with:\n{}",
+                    server.name(),
+                    server.log().display(),
+                    server.log_tail(15)
+                )
+            })
     }
 
     async fn wait_for_node(&self) -> Result<()> {
         let client = self.client().await?;
         let kubelet = &self.servers.kubelet;
-        self.ready(kubelet, || client::node_is_ready(client.clone())).await?;
+        self.ready(kubelet, || client::node_is_ready(client.clone()))
+            .await?;
         // The controller manager makes it; before, the API server refuses every pod.
         let controller_manager = &self.servers.controller_manager;
         self.ready(controller_manager, || {
@@ -214,15 +226,29 @@ fn servers(layout: &Layout, programs: &Programs, ports: &Ports) -> Servers {
     Servers {
         etcd: Server::new(layout, "etcd", programs.path("etcd"))
             .path_flag("data-dir", &layout.data().join("etcd"))
-            .arg(format!("--listen-client-url=http://127.0.0.1:{}", ports.etcd_client))
-            .arg(format!("--listen-peer-url=http://127.0.0.1:{}", ports.etcd_peer)),
+            .arg(format!(
+                "--listen-client-url=http://127.0.0.1:{}",
+                ports.etcd_client
+            ))
+            .arg(format!(
+                "--listen-peer-url=http://127.0.0.1:{}",
+                ports.etcd_peer
+            )),
         containerd: containerd(layout, programs),
         api_server: api_server(layout, programs, &pki, ports),
-        controller_manager: control_plane(layout, programs, "kube-controller-manager", "controller-manager")
-            .arg(format!("--secure-port={}", ports.controller_manager))
-            .path_flag("root-ca-file", &pki.certificate("ca"))
-            .path_flag("service-account-private-key-file", &pki.key("service-accounts"))
-            .arg("--use-service-account-credentials=true"),
+        controller_manager: control_plane(
+            layout,
+            programs,
+            "kube-controller-manager",
+            "controller-manager",
+        )
+        .arg(format!("--secure-port={}", ports.controller_manager))
+        .path_flag("root-ca-file", &pki.certificate("ca"))
+        .path_flag(
+            "service-account-private-key-file",
+            &pki.key("service-accounts"),
+        )
+        .arg("--use-service-account-credentials=true"),
         scheduler: control_plane(layout, programs, "kube-scheduler", "scheduler")
             .arg(format!("--secure-port={}", ports.scheduler)),
         kubelet: Server::new(layout, "kubelet", programs.path("kubelet"))
@@ -261,7 +287,10 @@ fn control_plane(
 
 fn api_server(layout: &Layout, programs: &Programs, pki: &Pki, ports: &Ports) -> Server {
     Server::new(layout, "kube-apiserver", programs.path("kube-apiserver"))
-        .arg(format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd_client))
+        .arg(format!(
+            "--etcd-servers=http://127.0.0.1:{}",
+            ports.etcd_client
+        ))
         .arg("--bind-address=127.0.0.1")
         .arg("--advertise-address=127.0.0.1")
         .arg(format!("--secure-port={}", ports.api_server))
@@ -272,13 +301,25 @@ fn api_server(layout: &Layout, programs: &Programs, pki: &Pki, ports: &Ports) ->
         .path_flag("tls-private-key-file", &pki.key("apiserver"))
         .arg("--kubelet-preferred-address-types=Hostname")
         .path_flag("kubelet-certificate-authority", &pki.certificate("ca"))
-        .path_flag("kubelet-client-certificate", &pki.certificate("apiserver-kubelet"))
+        .path_flag(
+            "kubelet-client-certificate",
+            &pki.certificate("apiserver-kubelet"),
+        )
         .path_flag("kubelet-client-key", &pki.key("apiserver-kubelet"))
         // Without one, the API server logs an error a second.
-        .path_flag("requestheader-client-ca-file", &pki.certificate("front-proxy-ca"))
+        .path_flag(
+            "requestheader-client-ca-file",
+            &pki.certificate("front-proxy-ca"),
+        )
         .arg("--service-account-issuer=https://kubernetes.default.svc")
-        .path_flag("service-account-key-file", &pki.public_key("service-accounts"))
-        .path_flag("service-account-signing-key-file", &pki.key("service-accounts"))
+        .path_flag(
+            "service-account-key-file",
+            &pki.public_key("service-accounts"),
+        )
+        .path_flag(
+            "service-account-signing-key-file",
+            &pki.key("service-accounts"),
+        )
         .arg(format!("--service-cluster-ip-range={SERVICE_NETWORK}"))
         .arg("--authorization-mode=Node,RBAC")
         .arg("--enable-admission-plugins=NodeRestriction")

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 /// `--root-dir` says, and the manifests mount it, so the suite uses the real one.
 pub(crate) const KUBELET: &str = "/var/lib/kubelet";
 /// Where the agent's manifests keep its state on the node.
-pub(crate) const AGENT_STATE: &str = "/var/lib/mizzen";
+pub(crate) const AGENT_STATE: [&str; 2] = ["/var/lib/mizzen", "/var/lib/mizzen-simulated"];
 
 /// The longest directory that leaves room for the socket names below it: a unix socket's
 /// path has at most 107 bytes.

@@ -4,8 +4,11 @@
 //! `cargo run -p mizzen-e2e -- all` is the whole suite; `README.md` beside this crate tells
 //! what it does and where it leaves its logs.
 
+mod agent;
 mod client;
 mod cluster;
+mod devices;
+mod hardware;
 mod images;
 mod layout;
 mod pods;
@@ -21,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cluster::Cluster;
 use crate::layout::Layout;
-use crate::programs::{TestBinaries, Programs};
+use crate::programs::{Programs, TestBinaries};
 
 /// Mizzen's end-to-end suite on a real Kubernetes.
 #[derive(Debug, Parser)]

@@ -17,7 +17,7 @@ const LABEL: &str = "mizzen.dev/e2e";
 /// How often a pod is looked at.
 const POLL: Duration = Duration::from_millis(100);
 /// How long a pod may take to get somewhere.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The extended resource under test.
 pub(crate) const GPU: &str = "nvidia.com/gpu";
@@ -56,17 +56,17 @@ pub(crate) fn pod(name: &str, image: &str, resources: &Value) -> Value {
     })
 }
 
-/// The pods of the tests.
+/// The pods of a namespace.
 #[derive(Clone)]
 pub(crate) struct Pods {
     api: Api<Pod>,
 }
 
 impl Pods {
-    /// In the default namespace.
-    pub(crate) fn new(client: &Client) -> Self {
+    /// Those of a namespace.
+    pub(crate) fn new(client: &Client, namespace: &str) -> Self {
         Self {
-            api: Api::default_namespaced(client.clone()),
+            api: Api::namespaced(client.clone(), namespace),
         }
     }
 
@@ -80,8 +80,11 @@ impl Pods {
     /// Makes a pod and waits until its container runs.
     pub(crate) async fn run(&self, pod: &Value) -> Result<Pod> {
         self.create(pod).await?;
-        let name = pod["metadata"]["name"].as_str().context("the pod has a name")?;
-        self.wait(name, "Running", |pod| phase(pod) == "Running").await
+        let name = pod["metadata"]["name"]
+            .as_str()
+            .context("the pod has a name")?;
+        self.wait(name, "Running", |pod| phase(pod) == "Running")
+            .await
     }
 
     /// The pod as it is now.
@@ -113,20 +116,43 @@ impl Pods {
     /// Runs a command in a pod's container and returns what it writes; a command that fails
     /// is an error with both of its outputs.
     pub(crate) async fn exec(&self, name: &str, command: &[&str]) -> Result<String> {
-        let parameters = AttachParams::default().stdout(true).stderr(true);
-        let mut process = self.api.exec(name, command.iter().copied(), &parameters).await?;
+        self.exec_in(name, "main", command).await
+    }
+
+    /// As [`Pods::exec`], in one of several containers.
+    pub(crate) async fn exec_in(
+        &self,
+        name: &str,
+        container: &str,
+        command: &[&str],
+    ) -> Result<String> {
+        let parameters = AttachParams::default()
+            .container(container)
+            .stdout(true)
+            .stderr(true);
+        let mut process = self
+            .api
+            .exec(name, command.iter().copied(), &parameters)
+            .await?;
         let mut stdout = process.stdout().context("stdout was asked for")?;
         let mut stderr = process.stderr().context("stderr was asked for")?;
-        let status = process.take_status().context("the status was not taken yet")?;
+        let status = process
+            .take_status()
+            .context("the status was not taken yet")?;
         let (mut output, mut errors) = (String::new(), String::new());
         tokio::try_join!(
             stdout.read_to_string(&mut output),
             stderr.read_to_string(&mut errors)
         )?;
-        let status = status.await.context("the connection ended without a status")?;
+        let status = status
+            .await
+            .context("the connection ended without a status")?;
         process.join().await?;
         if status.status.as_deref() != Some("Success") {
-            bail!("{command:?} in {name}: {:?}\n{output}{errors}", status.message);
+            bail!(
+                "{command:?} in {name}: {:?}\n{output}{errors}",
+                status.message
+            );
         }
         Ok(output)
     }
@@ -169,7 +195,9 @@ impl Pods {
 /// The pod's phase: Pending, Running, Succeeded, Failed.
 pub(crate) fn phase(pod: &Pod) -> &str {
     let status = pod.status.as_ref();
-    status.and_then(|status| status.phase.as_deref()).unwrap_or("")
+    status
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or("")
 }
 
 /// Why the scheduler does not place the pod, in its words.

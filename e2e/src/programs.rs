@@ -179,7 +179,11 @@ async fn build_program(module: &Module, package: &str, directory: &Path) -> Resu
         .arg(&unfinished)
         .arg(package)
         .env("CGO_ENABLED", "0");
-    let build = run_quietly(name, go, "Go 1.26 or newer builds the cluster: https://go.dev/dl");
+    let build = run_quietly(
+        name,
+        go,
+        "Go 1.26 or newer builds the cluster: https://go.dev/dl",
+    );
     report::step(&format!("build {name}"), build).await?;
     fs::rename(unfinished, output)?;
     Ok(())
@@ -253,17 +257,19 @@ impl TestBinaries {
     /// that users get.
     pub(crate) async fn build(mizzen: Option<PathBuf>) -> Result<Self> {
         let target = target_directory().await?;
-        let mizzen = match mizzen {
-            Some(path) => path,
-            None => {
-                cargo_build("mizzen", &["--release", "--package", "mizzen"]).await?;
-                target.join("release/mizzen")
-            }
+        let mizzen = if let Some(path) = mizzen {
+            path
+        } else {
+            cargo_build("mizzen", &["--release", "--package", "mizzen"]).await?;
+            target.join("release/mizzen")
         };
-        cargo_build("nvml-list", &["--package", "mizzen-e2e", "--bin", "nvml-list"]).await?;
-        let resolve = |path: PathBuf| {
-            fs::canonicalize(&path).with_context(|| path.display().to_string())
-        };
+        cargo_build(
+            "nvml-list",
+            &["--package", "mizzen-e2e", "--bin", "nvml-list"],
+        )
+        .await?;
+        let resolve =
+            |path: PathBuf| fs::canonicalize(&path).with_context(|| path.display().to_string());
         Ok(Self {
             mizzen: resolve(mizzen)?,
             nvml_list: resolve(target.join("debug/nvml-list"))?,
@@ -300,7 +306,9 @@ async fn target_directory() -> Result<PathBuf> {
     let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout)
         .with_context(|| String::from_utf8_lossy(&metadata.stderr).into_owned())?;
     let target = metadata["target_directory"].as_str();
-    Ok(target.context("cargo metadata names the target directory")?.into())
+    Ok(target
+        .context("cargo metadata names the target directory")?
+        .into())
 }
 
 #[cfg(test)]
@@ -310,7 +318,10 @@ mod tests {
     #[test]
     fn a_version_is_found_in_a_block_and_on_a_line_of_its_own() {
         let go_mod = "module a\n\nrequire k8s.io/api v0.36.2\n\nrequire (\n\tk8s.io/kubernetes v1.36.2 // indirect\n)\n\nreplace (\n\tk8s.io/kubelet => k8s.io/kubelet v0.36.2\n)\n";
-        assert_eq!(required_version(go_mod, "k8s.io/kubernetes"), Some("v1.36.2"));
+        assert_eq!(
+            required_version(go_mod, "k8s.io/kubernetes"),
+            Some("v1.36.2")
+        );
         assert_eq!(required_version(go_mod, "k8s.io/api"), Some("v0.36.2"));
         assert_eq!(required_version(go_mod, "k8s.io/kubelet"), None);
     }

@@ -27,7 +27,10 @@ pub(crate) async fn step<T>(name: &str, work: impl Future<Output = Result<T>>) -
     let started = Instant::now();
     let outcome = work.await;
     let mark = if outcome.is_ok() { "ok" } else { "FAILED" };
-    line(&format!("{name} ... {mark} ({})", seconds(started.elapsed())));
+    line(&format!(
+        "{name} ... {mark} ({})",
+        seconds(started.elapsed())
+    ));
     outcome
 }
 

@@ -1,7 +1,13 @@
 //! The tests, and what runs them one after another.
 
 mod cluster_itself;
+mod faults;
+mod gpu_pods;
+mod manifests;
+mod restarts;
+mod same_story;
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -9,7 +15,9 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use kube::Client;
 
+use crate::agent::Agent;
 use crate::cluster::Cluster;
+use crate::hardware::Hardware;
 use crate::pods::Pods;
 use crate::programs::TestBinaries;
 use crate::report;
@@ -22,8 +30,34 @@ pub(crate) struct Context<'a> {
     pub(crate) client: Client,
     /// The tests' pods.
     pub(crate) pods: Pods,
+    /// The node's simulated GPUs.
+    pub(crate) hardware: Hardware,
     /// The binaries under test.
     pub(crate) binaries: &'a TestBinaries,
+    agent: Agent,
+    installed: Cell<bool>,
+}
+
+impl Context<'_> {
+    /// The agent on the simulated hardware, installed by whichever test asks first.
+    pub(crate) async fn agent(&self) -> Result<&Agent> {
+        if !self.installed.get() {
+            self.agent.install_on(&self.hardware).await?;
+            self.installed.set(true);
+        }
+        Ok(&self.agent)
+    }
+
+    /// The agent, as whichever manifest installs it.
+    pub(crate) fn any_agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Removes whatever agent there is.
+    pub(crate) async fn without_agent(&self) -> Result<()> {
+        self.installed.set(false);
+        self.agent.remove().await
+    }
 }
 
 /// A test's work, running.
@@ -56,6 +90,62 @@ fn tests() -> Vec<Test> {
             "the API server refuses GPU requests that break one of its three rules",
             cluster_itself::gpu_requests_follow_three_rules
         ),
+        test!(
+            "the API server accepts every field of the manifests",
+            manifests::the_api_server_accepts_all
+        ),
+        test!(
+            "deploy/mizzen.yaml on a node without a driver stays up and says what it searched",
+            manifests::without_a_driver_it_stays_up
+        ),
+        test!(
+            "deploy/mizzen-simulated.yaml gives a node eight GPUs, which mizzen sim breaks",
+            manifests::simulated_gpus_for_any_cluster
+        ),
+        test!(
+            "deploy/mizzen.yaml makes the GPUs the node's capacity",
+            gpu_pods::the_node_has_its_gpus
+        ),
+        test!(
+            "a pod with one GPU has its environment, its device nodes, and sees it alone",
+            gpu_pods::one_gpu_is_one_gpu
+        ),
+        test!(
+            "a pod that asks for no GPU sees none",
+            gpu_pods::no_request_no_gpu
+        ),
+        test!(
+            "no two pods share a GPU, and one pod too many waits until one is free",
+            gpu_pods::each_gpu_goes_to_one_pod
+        ),
+        test!(
+            "PodResources and the pod's status name the devices of its containers",
+            gpu_pods::the_kubelet_names_the_devices
+        ),
+        test!(
+            "the embedded kubelet and the cluster tell the same story of the same pods",
+            same_story::both_tell_the_same
+        ),
+        test!(
+            "a GPU with Xid 79 is taken back and named sick, and healed it is offered again",
+            faults::a_sick_gpu_is_shown_and_comes_back
+        ),
+        test!(
+            "a kubelet restart costs nobody a GPU",
+            restarts::a_kubelet_restart
+        ),
+        test!(
+            "an agent killed with -9 costs nobody a GPU",
+            restarts::an_agent_that_is_killed
+        ),
+        test!(
+            "an agent upgrade costs nobody a GPU",
+            restarts::an_agent_upgrade
+        ),
+        test!(
+            "50 kubelet restarts at random intervals cost nobody a GPU",
+            restarts::fifty_kubelet_restarts
+        ),
     ]
 }
 
@@ -75,9 +165,12 @@ pub(crate) async fn run(
     let client = cluster.client().await?;
     let context = Context {
         cluster,
-        pods: Pods::new(&client),
-        client,
+        pods: Pods::new(&client, "default"),
+        agent: Agent::new(&client),
+        installed: Cell::new(false),
         binaries,
+        hardware: Hardware::install(cluster.layout(), binaries.mizzen()).await?,
+        client,
     };
     let mut failed = 0;
     for test in &chosen {
@@ -88,15 +181,25 @@ pub(crate) async fn run(
             Ok(()) => report::line(&format!("test {} ... ok ({took})", test.name)),
             Err(error) => {
                 failed += 1;
-                report::line(&format!("test {} ... FAILED ({took})\n  {error:#}", test.name));
+                report::line(&format!(
+                    "test {} ... FAILED ({took})\n  {error:#}",
+                    test.name
+                ));
             }
         }
     }
     if failed > 0 {
         report::line(&format!("logs: {}", cluster.layout().logs().display()));
     }
-    report::line(&format!("{} passed, {failed} failed", chosen.len() - failed));
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    report::line(&format!(
+        "{} passed, {failed} failed",
+        chosen.len() - failed
+    ));
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// A test's pods never outlive it, so that the next one starts from a free node.

@@ -27,7 +27,10 @@ fn main() -> ExitCode {
 }
 
 fn uuids() -> Result<Vec<String>, NvmlError> {
-    let nvml = match Nvml::builder().lib_path("libnvidia-ml.so.1".as_ref()).init() {
+    let nvml = match Nvml::builder()
+        .lib_path("libnvidia-ml.so.1".as_ref())
+        .init()
+    {
         Ok(nvml) => nvml,
         // What NVML says in a container that was given no GPU: there is none to see.
         Err(NvmlError::DriverNotLoaded | NvmlError::NoPermission) => return Ok(Vec::new()),

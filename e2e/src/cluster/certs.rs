@@ -69,7 +69,9 @@ impl Pki {
 
     fn authority(&self, name: &str) -> Result<CertifiedIssuer<'static, KeyPair>> {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, format!("mizzen-e2e-{name}"));
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("mizzen-e2e-{name}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
@@ -88,9 +90,13 @@ impl Pki {
 
     fn client(&self, ca: &CertifiedIssuer<'_, KeyPair>, client: &Client) -> Result<()> {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, &client.user);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, &client.user);
         if let Some(group) = client.group {
-            params.distinguished_name.push(DnType::OrganizationName, group);
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, group);
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(ca, client.file, &params)
@@ -125,6 +131,10 @@ fn clients() -> [Client; 5] {
         client("apiserver-kubelet", "apiserver", Some("system:masters")),
         client("controller-manager", "system:kube-controller-manager", None),
         client("scheduler", "system:kube-scheduler", None),
-        client("kubelet", &format!("system:node:{NODE}"), Some("system:nodes")),
+        client(
+            "kubelet",
+            &format!("system:node:{NODE}"),
+            Some("system:nodes"),
+        ),
     ]
 }

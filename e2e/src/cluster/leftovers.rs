@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
@@ -20,6 +20,8 @@ const PODS_CGROUP: &str = "kubepods";
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Where CNI caches its results, whatever containerd's own directories are.
 const CNI_RESULTS: &str = "/var/lib/cni/results";
+/// What the owner's mark says where the root mount was private before.
+const PRIVATE_ROOT: &str = "the root mount was private";
 /// How long the kernel may take to let go of a control group whose processes have ended.
 const CGROUP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -36,6 +38,31 @@ pub(crate) fn refuse_foreign_kubelet(layout: &Layout) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Marks the machine as this cluster's, and makes its root a shared mount where it is not: a
+/// container that follows the node's mounts (`mountPropagation: HostToContainer`) is refused
+/// otherwise. Distributions with systemd share it; [`remove`] restores what was found.
+pub(crate) fn own(layout: &Layout) -> Result<()> {
+    let shared = root_is_shared(&fs::read_to_string("/proc/self/mountinfo")?);
+    fs::write(layout.owner_mark(), if shared { "" } else { PRIVATE_ROOT })?;
+    if !shared {
+        mount_change("/", MountPropagationFlags::SHARED).context("share the root mount")?;
+    }
+    Ok(())
+}
+
+/// Whether the last mount on / has a peer group (the optional field `shared:N`).
+fn root_is_shared(mountinfo: &str) -> bool {
+    let root = mountinfo
+        .lines()
+        .rfind(|line| line.split(' ').nth(4) == Some("/"));
+    root.is_some_and(|line| {
+        let optional = line.split(' ').skip(6).take_while(|field| *field != "-");
+        optional
+            .into_iter()
+            .any(|field| field.starts_with("shared:"))
+    })
 }
 
 /// Ends every process of the cluster and removes what it left, its logs excepted.
@@ -62,10 +89,14 @@ pub(crate) async fn remove(layout: &Layout) -> Result<()> {
         layout.pki(),
         layout.hardware(),
         layout.images(),
-        PathBuf::from(KUBELET),
-        PathBuf::from(AGENT_STATE),
     ] {
         remove_tree(&directory)?;
+    }
+    for directory in AGENT_STATE.into_iter().chain([KUBELET]) {
+        remove_tree(Path::new(directory))?;
+    }
+    if fs::read_to_string(layout.owner_mark())? == PRIVATE_ROOT {
+        mount_change("/", MountPropagationFlags::PRIVATE).context("restore the root mount")?;
     }
     fs::remove_file(layout.owner_mark())?;
     Ok(())
@@ -230,6 +261,15 @@ mod tests {
             ]
         );
         assert!(tree(&directory.path().join("absent")).is_empty());
+    }
+
+    #[test]
+    fn a_shared_root_is_told_from_a_private_one() {
+        let private = "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw";
+        let shared = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw";
+        let below = "23 22 0:5 / /dev rw shared:2 - devtmpfs devtmpfs rw";
+        assert!(!root_is_shared(&format!("{private}\n{below}")));
+        assert!(root_is_shared(&format!("{shared}\n{below}")));
     }
 
     #[test]

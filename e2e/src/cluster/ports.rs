@@ -64,8 +64,12 @@ mod tests {
         ports.write(file.path()).unwrap();
         assert_eq!(Ports::read(file.path()).unwrap(), ports);
         let all = serde_json::to_value(&ports).unwrap();
-        let distinct: std::collections::BTreeSet<u64> =
-            all.as_object().unwrap().values().filter_map(serde_json::Value::as_u64).collect();
+        let distinct: std::collections::BTreeSet<u64> = all
+            .as_object()
+            .unwrap()
+            .values()
+            .filter_map(serde_json::Value::as_u64)
+            .collect();
         assert_eq!(distinct.len(), 7);
     }
 }

@@ -70,6 +70,8 @@ pub(crate) async fn kube(kubeconfig: PathBuf, path: &str) -> Result<()> {
 
 /// A unix socket accepts connections.
 pub(crate) async fn unix(path: PathBuf) -> Result<()> {
-    UnixStream::connect(&path).await.with_context(|| path.display().to_string())?;
+    UnixStream::connect(&path)
+        .await
+        .with_context(|| path.display().to_string())?;
     Ok(())
 }

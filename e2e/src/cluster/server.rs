@@ -166,6 +166,12 @@ impl Process {
         String::from_utf8_lossy(&bytes).replace('\0', " ")
     }
 
+    /// Whether it runs in a pod's control group.
+    pub(crate) fn is_in_a_pod(self) -> bool {
+        fs::read_to_string(format!("/proc/{}/cgroup", self.pid))
+            .is_ok_and(|groups| groups.contains("/kubepods"))
+    }
+
     /// Every process of the machine.
     pub(crate) fn all() -> Result<Vec<Self>> {
         let ids = fs::read_dir("/proc")?

@@ -18,7 +18,10 @@ pub(super) async fn a_plain_pod_runs(context: &Context<'_>) -> Result<()> {
     ensure!(log.trim() == "started", "its log is {log:?}");
     let output = context.pods.exec("plain", &["ls", "/dev"]).await?;
     ensure!(output.contains("null"), "its /dev holds {output:?}");
-    ensure!(!output.contains("nvidia"), "a GPU nobody asked for: {output:?}");
+    ensure!(
+        !output.contains("nvidia"),
+        "a GPU nobody asked for: {output:?}"
+    );
     Ok(())
 }
 
