@@ -1,10 +1,5 @@
 //! What a person sees: one line per step, with how long it took. The only module that prints.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "the suite's progress and results are its output"
-)]
-
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -12,9 +7,10 @@ use anyhow::Result;
 
 /// One line of information.
 pub(crate) fn line(text: &str) {
-    println!("{text}");
-    // A pipe buffers whole blocks: a watcher should see each line as it happens.
-    let _ = std::io::stdout().flush();
+    let mut stdout = std::io::stdout().lock();
+    // A reader that has gone (`| head`) is no reason to leave a cluster half done. A pipe
+    // buffers whole blocks, and a watcher should see each line as it happens: hence the flush.
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }
 
 /// What ended the run.
