@@ -232,11 +232,8 @@ impl Library {
     pub(crate) fn touch(&self, device: Device) -> Result<(), DriverError> {
         let mut celsius = 0;
         let code = call!(self, temperature(device.0, 0, &raw mut celsius));
-        match self.checked("nvmlDeviceGetTemperature", code) {
-            // A GPU without a sensor of its own has answered too.
-            Err(DriverError::NotSupported) => Ok(()),
-            result => result,
-        }
+        // A GPU without a sensor of its own has answered too.
+        offered(self.checked("nvmlDeviceGetTemperature", code)).map(|_| ())
     }
 
     /// Uncorrectable memory errors since the driver was loaded; `None` without ECC.
@@ -248,11 +245,10 @@ impl Library {
             self,
             total_ecc_errors(device.0, UNCORRECTED, VOLATILE, &raw mut count)
         );
-        match self.checked("nvmlDeviceGetTotalEccErrors", code) {
-            Ok(()) => Ok(Some(count)),
-            Err(DriverError::NotSupported) => Ok(None),
-            Err(error) => Err(error),
-        }
+        offered(
+            self.checked("nvmlDeviceGetTotalEccErrors", code)
+                .map(|()| count),
+        )
     }
 
     /// What the driver says must be done to the GPU; `None` where the driver, or the GPU, is too
@@ -269,18 +265,8 @@ impl Library {
         if code == code::SUCCESS {
             code = value.nvmlReturn;
         }
-        match self.checked(call, code) {
-            Ok(()) => Ok(field_number(&value).map(recovery_action)),
-            // An unknown field is a bad argument to drivers that know fields but not this one.
-            Err(
-                DriverError::NotSupported
-                | DriverError::Nvml {
-                    code: code::INVALID_ARGUMENT,
-                    ..
-                },
-            ) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let value = self.checked(call, code).map(|()| field_number(&value));
+        Ok(offered(value)?.flatten().map(recovery_action))
     }
 
     /// A text that NVML writes into a buffer of a given length.
@@ -296,6 +282,24 @@ impl Library {
         CStr::from_bytes_until_nul(&buffer)
             .map(|text| text.to_string_lossy().into_owned())
             .map_err(|error| unexpected(call, &error))
+    }
+}
+
+/// `None` for what the driver or the GPU does not offer, or not to us. A GPU must not count as
+/// sick because it is asked something it does not know; an unknown field is a bad argument to
+/// drivers that know fields but not this one.
+fn offered<T>(answer: Result<T, DriverError>) -> Result<Option<T>, DriverError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(
+            DriverError::NotSupported
+            | DriverError::NoPermission
+            | DriverError::Nvml {
+                code: code::INVALID_ARGUMENT | code::NO_DATA | code::DEPRECATED,
+                ..
+            },
+        ) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The open session as the agent sees it: every call bounded in time, every GPU for itself.
 
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,10 +12,18 @@ use mizzen_core::topology::LinkMatrix;
 
 use crate::events::EventSet;
 use crate::host::HostRoot;
+use crate::identity::{self, Remembered};
 use crate::library::{Library, code};
 use crate::links::{self, Ways};
 use crate::session::{Known, Session};
 use crate::watched::{Claims, Subject, Watched};
+
+/// What the sessions of one loader share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) claims: Arc<Claims>,
+    remembered: Remembered,
+}
 
 /// How long calls may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +49,7 @@ pub struct NvmlDriver {
     host: HostRoot,
     deadlines: Deadlines,
     awake: AtomicBool,
+    shared: Arc<Shared>,
     events: Mutex<Option<Arc<EventSet>>>,
 }
 
@@ -49,9 +59,9 @@ impl NvmlDriver {
         library: Arc<Library>,
         host: HostRoot,
         deadlines: Deadlines,
-        claims: Arc<Claims>,
+        shared: Arc<Shared>,
     ) -> Result<Self, DriverError> {
-        let watched = Watched::new(claims);
+        let watched = Watched::new(shared.claims.clone());
         let open = move || {
             let session = Session::open(library)?;
             let count = session.library.count()?;
@@ -67,6 +77,7 @@ impl NvmlDriver {
             host,
             deadlines,
             awake: AtomicBool::new(false),
+            shared,
             events: Mutex::default(),
         })
     }
@@ -101,7 +112,7 @@ impl NvmlDriver {
         if let Some(found) = session.find(uuid) {
             return Ok(found);
         }
-        if !self.awake.load(Ordering::Relaxed) {
+        if !session.knows_all(self.count) {
             self.ask_all(Session::identify)?;
         }
         session
@@ -185,6 +196,16 @@ impl NvmlDriver {
     }
 }
 
+/// What is not closed, because the driver as a whole is stuck in a call, stays for good: on the
+/// caller's thread closing it could block for ever.
+struct Keep<T>(Option<T>);
+
+impl<T> Drop for Keep<T> {
+    fn drop(&mut self) {
+        mem::forget(self.0.take());
+    }
+}
+
 /// An event set and what each GPU that was to join it answered.
 struct Registration {
     set: Arc<EventSet>,
@@ -222,6 +243,11 @@ impl GpuDriver for NvmlDriver {
                 Err(error) => broken.push(self.broken(index, error)),
             }
         }
+        if !broken.is_empty() {
+            self.shared.remembered.name(&mut broken, &gpus);
+            identity::name_by_driver_list(&mut broken, &gpus, &self.host.driver_gpus());
+        }
+        self.shared.remembered.note(&gpus);
         let links = self.links(&gpus)?;
         Ok(Inventory {
             driver: self.versions.clone(),
@@ -237,6 +263,31 @@ impl GpuDriver for NvmlDriver {
         let ask = move || session.condition(known.device);
         self.watched
             .call(Subject::Gpu(index), self.deadlines.call, ask)?
+    }
+
+    fn check_all(&self, gpus: &[GpuUuid]) -> Vec<Result<GpuCondition, DriverError>> {
+        let found: Vec<_> = gpus.iter().map(|gpu| self.find(gpu)).collect();
+        let session = match self.session() {
+            Ok(session) => session.clone(),
+            Err(error) => return gpus.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let asked: Vec<(u32, Known)> = found.iter().flatten().cloned().collect();
+        let subjects: Vec<_> = asked
+            .iter()
+            .map(|(index, _)| Subject::Gpu(*index))
+            .collect();
+        let ask = move |position: usize| session.condition(asked[position].1.device);
+        let answers = self.watched.walk(&subjects, self.deadlines.call, ask);
+        let mut answers = flattened(answers).into_iter();
+        let unanswered = || {
+            Err(DriverError::Hung {
+                after: self.deadlines.call,
+            })
+        };
+        found
+            .into_iter()
+            .map(|found| found.and_then(|_| answers.next().unwrap_or_else(unanswered)))
+            .collect()
     }
 
     fn watch_events(&self, gpus: &[GpuUuid]) -> Result<Vec<(GpuUuid, DriverError)>, DriverError> {
@@ -283,9 +334,9 @@ impl GpuDriver for NvmlDriver {
 impl Drop for NvmlDriver {
     fn drop(&mut self) {
         let events = self.events().take();
-        let session = self.session.take();
+        let mut open = Keep(Some((events, self.session.take())));
         // Even closing may hang; then the worker is left behind with it.
-        let close = move || drop((events, session));
+        let close = move || drop(open.0.take());
         if self
             .watched
             .call(Subject::Driver, self.deadlines.first, close)

@@ -9,6 +9,7 @@ mod device;
 mod driver;
 mod events;
 mod host;
+mod identity;
 mod library;
 mod links;
 mod loader;

@@ -31,6 +31,8 @@ pub(crate) mod code {
     /// The device cgroup, or the file system, keeps the node from us.
     pub(crate) const OPERATING_SYSTEM: u32 = 17;
     pub(crate) const LIB_RM_VERSION_MISMATCH: u32 = 18;
+    pub(crate) const NO_DATA: u32 = 21;
+    pub(crate) const DEPRECATED: u32 = 26;
     pub(crate) const UNKNOWN: u32 = 999;
 }
 

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use mizzen_core::driver::{DriverError, DriverLoader, GpuDriver};
 
-use crate::driver::{Deadlines, NvmlDriver};
+use crate::driver::{Deadlines, NvmlDriver, Shared};
 use crate::host::HostRoot;
 use crate::library::Library;
-use crate::watched::Claims;
 
 /// What a GPU may take to answer.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
@@ -30,7 +29,7 @@ pub struct NvmlLoader {
     driver_roots: Vec<PathBuf>,
     host: HostRoot,
     deadlines: Deadlines,
-    claims: Arc<Claims>,
+    shared: Arc<Shared>,
 }
 
 impl NvmlLoader {
@@ -50,7 +49,7 @@ impl NvmlLoader {
     /// How many threads are left behind in calls that have not returned, over all sessions; at
     /// most one for each GPU and one for the driver as a whole.
     pub fn stuck_calls(&self) -> usize {
-        self.claims.stuck()
+        self.shared.claims.stuck()
     }
 
     /// Opens a session; as [`DriverLoader::open`], with the concrete type.
@@ -63,7 +62,7 @@ impl NvmlLoader {
             library,
             self.host.clone(),
             self.deadlines,
-            self.claims.clone(),
+            self.shared.clone(),
         )
     }
 
@@ -151,7 +150,7 @@ impl NvmlLoaderBuilder {
             driver_roots,
             host: self.host,
             deadlines: self.deadlines,
-            claims: Arc::default(),
+            shared: Arc::default(),
         }
     }
 }

@@ -53,6 +53,11 @@ impl Session {
         Some((*index, known.clone()))
     }
 
+    /// Whether every one of `count` GPUs has told who it is.
+    pub(crate) fn knows_all(&self, count: u32) -> bool {
+        self.lock().len() >= count as usize
+    }
+
     /// Whose handle this is. A lost GPU cannot be asked any more, so the answer comes from
     /// what was learnt when it still spoke.
     pub(crate) fn owner(&self, device: Device) -> Option<GpuUuid> {

@@ -207,14 +207,19 @@ impl Watched {
         T: Send + 'static,
         F: Fn(usize) -> T + Send + Sync + 'static,
     {
-        let idle = lock(&self.idle).take();
-        let sender = match idle {
-            Some(sender) => sender,
-            None => start_worker()?,
-        };
         let walk = walk.clone();
-        // The worker waits on this channel as long as we hold the sender.
-        let _ = sender.send(Box::new(move || walk.work(worker)));
+        let mut job: Job = Box::new(move || walk.work(worker));
+        let idle = lock(&self.idle).take();
+        if let Some(sender) = idle {
+            match sender.send(job) {
+                Ok(()) => return Ok(sender),
+                // A call that panicked took the worker with it.
+                Err(mpsc::SendError(unsent)) => job = unsent,
+            }
+        }
+        let sender = start_worker()?;
+        // A new worker waits on this channel as long as we hold the sender.
+        let _ = sender.send(job);
         Ok(sender)
     }
 }
@@ -346,20 +351,15 @@ impl<T, F: Fn(usize) -> T> Walk<T, F> {
     fn work(&self, worker: usize) {
         lock(&self.state).begun += 1;
         while let Some(position) = self.take_up(worker) {
-            let claim = Release {
-                claims: &self.claims,
-                subject: self.subjects[position],
+            let turn = Turn {
+                walk: self,
+                position,
             };
             let answer = (self.step)(position);
-            let mut state = lock(&self.state);
-            let Some(slot @ Slot::Running { .. }) = state.slots.get_mut(position) else {
-                return; // left behind; the claim is released on the way out
-            };
-            *slot = Slot::Over(Ok(answer));
-            drop(claim);
-            drop(state);
+            if !turn.end(Ok(answer)) {
+                return;
+            }
         }
-        self.finished.notify_one();
     }
 
     fn take_up(&self, worker: usize) -> Option<usize> {
@@ -374,15 +374,42 @@ impl<T, F: Fn(usize) -> T> Walk<T, F> {
     }
 }
 
-/// Gives the subject back however the call ends.
-struct Release<'a> {
-    claims: &'a Claims,
-    subject: Subject,
+/// One subject in a worker's hands.
+struct Turn<'a, T, F> {
+    walk: &'a Walk<T, F>,
+    position: usize,
 }
 
-impl Drop for Release<'_> {
+impl<T, F> Turn<'_, T, F> {
+    /// Records the answer and gives the subject back; false when the worker has been left
+    /// behind, and the answer with it.
+    fn end(&self, answer: Result<T, DriverError>) -> bool {
+        let mut state = lock(&self.walk.state);
+        let slot = state.slots.get_mut(self.position);
+        let Some(slot @ Slot::Running { .. }) = slot else {
+            return false;
+        };
+        *slot = Slot::Over(answer);
+        let over = |slot: &Slot<T>| matches!(slot, Slot::Over(_));
+        let all_over = state.slots.iter().all(over);
+        drop(state);
+        if all_over {
+            self.walk.finished.notify_one();
+        }
+        true
+    }
+}
+
+impl<T, F> Drop for Turn<'_, T, F> {
+    /// However the call ended, its subject is free again.
     fn drop(&mut self) {
-        self.claims.release(self.subject);
+        // Without effect unless the call panicked.
+        self.end(Err(DriverError::Nvml {
+            call: "a call",
+            code: code::UNKNOWN,
+            message: "it panicked".to_owned(),
+        }));
+        self.walk.claims.release(self.walk.subjects[self.position]);
     }
 }
 
@@ -397,3 +424,6 @@ fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>, limit: Duration) -> 
         .unwrap_or_else(PoisonError::into_inner)
         .0
 }
+
+#[cfg(test)]
+mod tests;
