@@ -48,19 +48,21 @@ pub(crate) async fn import_tested(cluster: &Cluster, binaries: &TestBinaries) ->
     xtask::image::add_program(&mut workload, binaries.nvml_list(), "/usr/bin/nvml-list")?;
     write(&archive, WORKLOAD_IMAGE, &["/bin/sh"], &workload)?;
     import(cluster, &archive).await?;
-    for (file, reference) in [
-        ("agent.tar", xtask::image::default_reference()),
-        ("agent-next.tar", next_agent_image()),
-    ] {
-        let options = xtask::image::Options {
-            output: directory.join(file),
-            binary: binaries.mizzen().to_path_buf(),
-            reference,
-        };
-        xtask::image::build(&options)?;
-        import(cluster, &options.output).await?;
-    }
-    Ok(())
+    let agent = xtask::image::Options {
+        output: directory.join("agent.tar"),
+        binary: binaries.mizzen().to_path_buf(),
+        reference: xtask::image::default_reference(),
+    };
+    xtask::image::build(&agent)?;
+    import(cluster, &agent.output).await?;
+    let tag = [
+        "images",
+        "tag",
+        "--force",
+        &agent.reference,
+        &next_agent_image(),
+    ];
+    ctr(cluster, &tag).await
 }
 
 fn write(archive: &Path, reference: &str, entrypoint: &[&str], rootfs: &Rootfs) -> Result<()> {
@@ -84,18 +86,23 @@ fn with_busybox(mut rootfs: Rootfs) -> Result<Rootfs> {
 }
 
 async fn import(cluster: &Cluster, archive: &Path) -> Result<()> {
+    let archive = archive.to_str().context("the cluster's paths are text")?;
+    ctr(cluster, &["images", "import", archive]).await
+}
+
+async fn ctr(cluster: &Cluster, words: &[&str]) -> Result<()> {
     let output = Command::new(cluster.programs().path("ctr"))
         .arg("--address")
         .arg(cluster.layout().containerd_socket())
-        .args(["--namespace=k8s.io", "images", "import"])
-        .arg(archive)
+        .arg("--namespace=k8s.io")
+        .args(words)
         .output()
         .await
         .context("run ctr")?;
     if !output.status.success() {
         bail!(
-            "import {}: {}",
-            archive.display(),
+            "ctr {}: {}",
+            words.join(" "),
             String::from_utf8_lossy(&output.stderr)
         );
     }
