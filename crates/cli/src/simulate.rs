@@ -2,17 +2,50 @@
 
 use std::process::ExitCode;
 
+use anyhow::{Context as _, Result};
+
+mod agent_log;
 mod agent_process;
 mod args;
-mod node;
+mod driver;
+mod narrator;
+mod observer;
+mod outcome;
+mod patience;
 mod picture;
+mod plan;
+mod pods;
 mod render;
+mod run;
+mod screen;
 mod script;
 mod timeline;
+mod world;
 
 pub(crate) use args::SimulateArgs;
 
+use plan::Plan;
+use run::Run;
+use screen::Screen;
+
+/// The exit code of a command line, a scenario or a pod's file that cannot be understood, as
+/// clap has it.
+const MISUNDERSTOOD: u8 = 2;
+
 /// Carries the command out.
-pub(crate) fn run(_args: SimulateArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+pub(crate) fn run(args: SimulateArgs) -> Result<ExitCode> {
+    let screen = Screen::new(args.output);
+    let plan = match Plan::new(args) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("mizzen simulate: {error:#}");
+            return Ok(MISUNDERSTOOD.into());
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let outcome = runtime.block_on(async { Run::start(plan, screen).await?.finish().await })?;
+    Ok(outcome.code())
 }

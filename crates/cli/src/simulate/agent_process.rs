@@ -35,6 +35,7 @@ pub(crate) struct AgentProcess {
     child: Child,
     pid: Pid,
     log: Lines<BufReader<ChildStderr>>,
+    log_is_open: bool,
     started: Instant,
 }
 
@@ -53,6 +54,8 @@ impl AgentProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // Ctrl-C in a terminal is for us: we end the agent when we are ready.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {} agent", command.binary.display()))?;
@@ -65,6 +68,7 @@ impl AgentProcess {
             pid: pid.context("the agent ended at once")?,
             child,
             log: BufReader::new(stderr).lines(),
+            log_is_open: true,
             started,
         })
     }
@@ -79,9 +83,15 @@ impl AgentProcess {
         self.started
     }
 
-    /// The next line of its log; `None` when it has closed it. Cancel safe.
-    pub(crate) async fn next_log_line(&mut self) -> io::Result<Option<String>> {
-        self.log.next_line().await
+    /// Waits for what it does next. Cancel safe.
+    pub(crate) async fn next(&mut self) -> io::Result<News> {
+        if self.log_is_open {
+            if let Some(line) = self.log.next_line().await? {
+                return Ok(News::Line(line));
+            }
+            self.log_is_open = false;
+        }
+        self.child.wait().await.map(News::Ended)
     }
 
     /// Its memory, processor time and threads at this moment.
@@ -89,15 +99,12 @@ impl AgentProcess {
         Figures::of(self.pid())
     }
 
-    /// Waits for its end.
-    pub(crate) async fn ended(&mut self) -> io::Result<ExitStatus> {
-        self.child.wait().await
-    }
-
     /// Asks it to end and, if it does not in time, ends it. Says how it went.
     pub(crate) async fn stop(&mut self) -> Result<Stopped> {
         let asked = Instant::now();
-        kill_process(self.pid, Signal::TERM).context("cannot signal the agent")?;
+        if self.child.id().is_some() {
+            kill_process(self.pid, Signal::TERM).context("cannot signal the agent")?;
+        }
         match tokio::time::timeout(TIME_TO_STOP, self.child.wait()).await {
             Ok(status) => Ok(Stopped::Itself {
                 status: status?,
@@ -114,6 +121,15 @@ impl AgentProcess {
     pub(crate) async fn kill(&mut self) -> Result<()> {
         Ok(self.child.kill().await?)
     }
+}
+
+/// What an agent does.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// It wrote a line to its log.
+    Line(String),
+    /// It ended.
+    Ended(ExitStatus),
 }
 
 /// How an agent that was asked to end ended.

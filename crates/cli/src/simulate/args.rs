@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::node::GpuList;
+use mizzen_nvml_sim::scenario::Scenario;
+
 use super::script::{GRAMMAR, Script};
 use crate::duration;
 
@@ -48,13 +49,8 @@ failure; so is one that waits for its turn until others end.";
 )]
 pub(crate) struct SimulateArgs {
     /// The node's GPUs: COUNTxMODEL, several with commas, such as 8xh100-80gb or 4xa30,2xt4
-    #[arg(
-        long,
-        value_name = "GPUS",
-        conflicts_with = "scenario",
-        help_heading = "The node"
-    )]
-    pub(crate) gpus: Option<GpuList>,
+    #[arg(long, value_name = "GPUS", value_parser = Scenario::short, conflicts_with = "scenario", help_heading = "The node")]
+    pub(crate) gpus: Option<Scenario>,
 
     /// The node as a scenario file (YAML, see docs/simulator.md)
     #[arg(long, value_name = "FILE", help_heading = "The node")]

@@ -6,7 +6,7 @@ use super::picture::{Outcome, Phase, Pod};
 
 /// Every pod that can run on this node has run.
 pub(crate) const ALL_RAN: u8 = 0;
-/// A pod that fits the node did not run to its end.
+/// A pod that fits the node did not run (to its end, where it has one).
 pub(crate) const POD_DID_NOT_RUN: u8 = 3;
 /// The API server would refuse a pod.
 pub(crate) const POD_REFUSED: u8 = 4;
@@ -18,8 +18,17 @@ pub(crate) fn judge(pods: &[Pod], interrupted: bool) -> Outcome {
     let tally = Tally::of(pods);
     let exit_code = match tally {
         _ if interrupted && tally.unfinished > 0 => INTERRUPTED,
-        Tally { failed: 0, unfinished: 0, refused: 0, .. } => ALL_RAN,
-        Tally { failed: 0, unfinished: 0, .. } => POD_REFUSED,
+        Tally {
+            failed: 0,
+            unfinished: 0,
+            refused: 0,
+            ..
+        } => ALL_RAN,
+        Tally {
+            failed: 0,
+            unfinished: 0,
+            ..
+        } => POD_REFUSED,
         _ => POD_DID_NOT_RUN,
     };
     Outcome {
@@ -38,7 +47,8 @@ impl Outcome {
 /// The pods by how they ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Tally {
-    succeeded: usize,
+    /// Ended well, or runs and has no end.
+    ran: usize,
     /// Pending, for the node will never have so many devices.
     too_big: usize,
     /// The kubelet refused it, or a container failed.
@@ -53,7 +63,8 @@ impl Tally {
         let mut tally = Self::default();
         for pod in pods {
             *match pod.phase {
-                Phase::Succeeded => &mut tally.succeeded,
+                Phase::Succeeded => &mut tally.ran,
+                Phase::Running if pod.long_running => &mut tally.ran,
                 Phase::Failed => &mut tally.failed,
                 Phase::Refused => &mut tally.refused,
                 Phase::Pending if !pod.fits_node => &mut tally.too_big,
@@ -67,17 +78,29 @@ impl Tally {
         if pods == 0 {
             return "There were no pods to run.".to_owned();
         }
-        let mut parts = vec![match (self.succeeded, pods) {
-            (1, 1) => "The pod ran to its end".to_owned(),
-            (0, 1) => "The pod did not run to its end".to_owned(),
-            (all, pods) if all == pods => format!("All {pods} pods ran to their end"),
-            (some, pods) => format!("{some} of {pods} pods ran to their end"),
+        let mut parts = vec![match (self.ran, pods) {
+            (1, 1) => "The pod ran".to_owned(),
+            (0, 1) => "The pod did not run".to_owned(),
+            (all, pods) if all == pods => format!("All {pods} pods ran"),
+            (some, pods) => format!("{some} of {pods} pods ran"),
         }];
         for (count, one, several) in [
-            (self.too_big, "asks for more than this node has: Pending, as in a cluster", "ask for more than this node has: Pending, as in a cluster"),
-            (self.unfinished, "could have run and did not", "could have run and did not"),
+            (
+                self.too_big,
+                "asks for more than this node has: Pending, as in a cluster",
+                "ask for more than this node has: Pending, as in a cluster",
+            ),
+            (
+                self.unfinished,
+                "could have run and did not",
+                "could have run and did not",
+            ),
             (self.failed, "failed", "failed"),
-            (self.refused, "was refused by the API server", "were refused by the API server"),
+            (
+                self.refused,
+                "was refused by the API server",
+                "were refused by the API server",
+            ),
         ] {
             match count {
                 0 => {}
@@ -104,6 +127,7 @@ mod tests {
                 reason: String::new(),
                 message: String::new(),
                 fits_node,
+                long_running: false,
                 containers: Vec::new(),
             })
             .collect()
@@ -111,11 +135,14 @@ mod tests {
 
     #[test]
     fn a_pod_too_big_for_the_node_is_no_failure() {
-        let outcome = judge(&pods(&[(Phase::Succeeded, true), (Phase::Pending, false)]), false);
+        let outcome = judge(
+            &pods(&[(Phase::Succeeded, true), (Phase::Pending, false)]),
+            false,
+        );
         assert_eq!(outcome.exit_code, ALL_RAN);
         assert_eq!(
             outcome.summary,
-            "1 of 2 pods ran to their end; 1 asks for more than this node has: Pending, as in a cluster."
+            "1 of 2 pods ran; 1 asks for more than this node has: Pending, as in a cluster."
         );
     }
 
@@ -130,19 +157,43 @@ mod tests {
     #[test]
     fn a_refused_pod_is_told_apart_from_one_that_did_not_run() {
         let refused = (Phase::Refused, true);
-        assert_eq!(judge(&pods(&[(Phase::Succeeded, true), refused]), false).exit_code, POD_REFUSED);
-        assert_eq!(judge(&pods(&[(Phase::Failed, true), refused]), false).exit_code, POD_DID_NOT_RUN);
+        assert_eq!(
+            judge(&pods(&[(Phase::Succeeded, true), refused]), false).exit_code,
+            POD_REFUSED
+        );
+        assert_eq!(
+            judge(&pods(&[(Phase::Failed, true), refused]), false).exit_code,
+            POD_DID_NOT_RUN
+        );
+    }
+
+    #[test]
+    fn a_pod_without_an_end_has_run_when_it_runs() {
+        let mut serving = pods(&[(Phase::Running, true)]);
+        serving[0].long_running = true;
+        assert_eq!(judge(&serving, false).exit_code, ALL_RAN);
+        serving[0].phase = Phase::Pending;
+        assert_eq!(judge(&serving, false).exit_code, POD_DID_NOT_RUN);
     }
 
     #[test]
     fn an_interruption_counts_only_while_something_is_unfinished() {
-        assert_eq!(judge(&pods(&[(Phase::Running, true)]), true).exit_code, INTERRUPTED);
-        assert_eq!(judge(&pods(&[(Phase::Succeeded, true)]), true).exit_code, ALL_RAN);
+        assert_eq!(
+            judge(&pods(&[(Phase::Running, true)]), true).exit_code,
+            INTERRUPTED
+        );
+        assert_eq!(
+            judge(&pods(&[(Phase::Succeeded, true)]), true).exit_code,
+            ALL_RAN
+        );
     }
 
     #[test]
     fn no_pods_is_a_success_that_says_so() {
         let outcome = judge(&[], false);
-        assert_eq!((outcome.exit_code, outcome.summary.as_str()), (0, "There were no pods to run."));
+        assert_eq!(
+            (outcome.exit_code, outcome.summary.as_str()),
+            (0, "There were no pods to run.")
+        );
     }
 }

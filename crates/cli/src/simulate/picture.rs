@@ -121,6 +121,8 @@ pub(crate) struct Pod {
     pub(crate) reason: String,
     /// The message a cluster would give.
     pub(crate) message: String,
+    /// Whether it runs until somebody deletes it (`restartPolicy: Always`).
+    pub(crate) long_running: bool,
     /// Whether its request fits the node when every GPU is free and healthy.
     pub(crate) fits_node: bool,
     /// Its containers, the init containers first.
@@ -202,6 +204,33 @@ pub(crate) struct Agent {
     pub(crate) figures: Figures,
 }
 
+/// The GPU behind a device id: its UUID or index, a replica's number left off.
+pub(crate) fn gpu_of<'a>(gpus: &'a [Gpu], device: &str) -> Option<&'a Gpu> {
+    let name = device
+        .split_once("::")
+        .map_or(device, |(gpu, _replica)| gpu);
+    gpus.iter()
+        .find(|gpu| gpu.uuid == name || name.parse() == Ok(gpu.index))
+}
+
+/// `GPU 1,2` where the devices are GPUs, or the resource and its device ids.
+pub(crate) fn devices_in_words(gpus: &[Gpu], resource: &str, ids: &[String]) -> String {
+    let index = |id: &String| gpu_of(gpus, id).map(|gpu| gpu.index);
+    match ids.iter().map(index).collect::<Option<Vec<_>>>() {
+        Some(mut indices) => {
+            indices.sort_unstable();
+            let list: Vec<_> = indices.iter().map(u32::to_string).collect();
+            format!("GPU {}", list.join(","))
+        }
+        None => format!("{resource} {}", ids.join(",")),
+    }
+}
+
+/// A pod's or container's name as people write it: without the namespace `default`.
+pub(crate) fn in_words(pod: &str) -> &str {
+    pod.strip_prefix("default/").unwrap_or(pod)
+}
+
 /// Milliseconds with three decimals.
 pub(crate) fn millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((time.as_secs_f64() * 1e6).round() / 1e3)
@@ -213,3 +242,10 @@ fn some_millis<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<
         None => serializer.serialize_none(),
     }
 }
+
+/// A picture for tests: three GPUs, one of them sick; a pod that runs, one that waits.
+#[cfg(test)]
+pub(crate) use sample::sample;
+
+#[cfg(test)]
+mod sample;

@@ -43,6 +43,16 @@ pub(crate) fn frame(picture: &Picture, detail: Detail) -> Vec<Line> {
     lines
 }
 
+/// The end of a run as a picture of a terminal.
+pub(crate) fn svg(picture: &Picture) -> String {
+    let mut lines = vec![
+        Line::of(DIM, "$ ").and(BOLD, "mizzen simulate"),
+        Line::default(),
+    ];
+    lines.extend(frame(picture, Detail::Terminal));
+    crate::terminal::svg::picture("mizzen simulate", &lines)
+}
+
 /// The node, its GPUs and the pods.
 pub(crate) fn state(picture: &Picture, detail: Detail) -> Vec<Line> {
     let mut lines = heading(picture);

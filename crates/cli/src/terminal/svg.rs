@@ -32,7 +32,10 @@ pub(crate) fn picture(title: &str, lines: &[Line]) -> String {
     );
     for (position, colour) in ["#ff5f57", "#febc2e", "#28c840"].into_iter().enumerate() {
         let x = cells(position).mul_add(20.0, BORDER + 4.0);
-        let _infallible = writeln!(svg, r#"<circle cx="{x:.0}" cy="19" r="6" fill="{colour}"/>"#);
+        let _infallible = writeln!(
+            svg,
+            r#"<circle cx="{x:.0}" cy="19" r="6" fill="{colour}"/>"#
+        );
     }
     let _infallible = writeln!(
         svg,
@@ -77,12 +80,18 @@ fn attributes(style: Style) -> String {
         _ if style.get_effects().contains(Effects::DIMMED) => SHADED,
         _ => FOREGROUND,
     };
-    let weight = if style.get_effects().contains(Effects::BOLD) { r#" font-weight="bold""# } else { "" };
+    let weight = if style.get_effects().contains(Effects::BOLD) {
+        r#" font-weight="bold""#
+    } else {
+        ""
+    };
     format!(r#" fill="{colour}"{weight}"#)
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 #[allow(
@@ -102,7 +111,13 @@ mod tests {
     fn a_picture_has_every_word_in_its_column_and_colour() {
         let line = Line::of(PLAIN, "a  ").and(GOOD, "b<c").and(BOLD, "!");
         let svg = picture("title", &[line]);
-        assert!(svg.contains(r##"<text x="43.2" y="62.0" fill="#7ee787">b&lt;c</text>"##), "{svg}");
-        assert!(svg.contains(r##"fill="#d5dae3" font-weight="bold">!</text>"##), "{svg}");
+        assert!(
+            svg.contains(r##"<text x="43.2" y="62.0" fill="#7ee787">b&lt;c</text>"##),
+            "{svg}"
+        );
+        assert!(
+            svg.contains(r##"fill="#d5dae3" font-weight="bold">!</text>"##),
+            "{svg}"
+        );
     }
 }

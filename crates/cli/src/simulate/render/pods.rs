@@ -1,6 +1,6 @@
 //! A pod, and what each of its containers was given.
 
-use crate::simulate::picture::{Container, Gpu, Phase, Pod};
+use crate::simulate::picture::{Container, Gpu, Phase, Pod, devices_in_words};
 use crate::terminal::{BAD, BOLD, BUSY, DIM, GOOD, Line, PLAIN, WARN};
 
 use super::Detail;
@@ -58,7 +58,7 @@ fn container_lines(container: &Container, gpus: &[Gpu], detail: Detail) -> Vec<L
     let devices = container
         .devices
         .iter()
-        .map(|(resource, ids)| held(resource, ids, gpus));
+        .map(|(resource, ids)| devices_in_words(gpus, resource, ids));
     let head = Line::of(PLAIN, format!("      {name:NAME_WIDTH$}"))
         .and(BUSY, devices.collect::<Vec<_>>().join(", "));
     let mut given = given(container).into_iter().map(|(what, value)| {
@@ -74,19 +74,6 @@ fn container_lines(container: &Container, gpus: &[Gpu], detail: Detail) -> Vec<L
     let mut lines = vec![head.and(PLAIN, "  ").join(first)];
     lines.extend(given.map(|line| Line::from(indent.as_str()).join(line)));
     lines
-}
-
-/// `GPU 1,2` where the devices are GPUs, or the resource and its device ids.
-fn held(resource: &str, ids: &[String], gpus: &[Gpu]) -> String {
-    let index = |id: &String| gpus.iter().find(|gpu| gpu.uuid == *id).map(|gpu| gpu.index);
-    match ids.iter().map(index).collect::<Option<Vec<_>>>() {
-        Some(mut indices) => {
-            indices.sort_unstable();
-            let list: Vec<_> = indices.iter().map(u32::to_string).collect();
-            format!("GPU {}", list.join(","))
-        }
-        None => format!("{resource}={}", ids.join(",")),
-    }
 }
 
 /// What it was given, as (kind, value) in the form each is known by.

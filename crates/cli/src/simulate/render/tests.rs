@@ -1,100 +1,5 @@
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use super::*;
-use crate::simulate::agent_process::Figures;
-use crate::simulate::picture::{
-    Container, DeviceNode, FORM, Mount, Node, Outcome, Phase, Pod, ResourceCount,
-};
-use crate::simulate::timeline::Source;
-
-fn uuid(index: u32) -> String {
-    format!("GPU-{index:08x}-1111-2222-3333-444444444444")
-}
-
-fn gpu(index: u32, health: Health, held_by: &[&str]) -> Gpu {
-    Gpu {
-        index,
-        uuid: uuid(index),
-        name: "NVIDIA L4".into(),
-        memory_mib: 23_034,
-        pci_bus_id: format!("0000:{index:02x}:00.0"),
-        numa_node: Some(0),
-        health,
-        faults: if health == Health::Unhealthy {
-            vec!["Xid 79".into()]
-        } else {
-            vec![]
-        },
-        held_by: held_by.iter().map(ToString::to_string).collect(),
-    }
-}
-
-fn pod(name: &str, phase: Phase, gpus: &[u32]) -> Pod {
-    let ids: Vec<_> = gpus.iter().map(|index| uuid(*index)).collect();
-    Pod {
-        namespace: "default".into(),
-        name: name.into(),
-        file: format!("{name}.yaml"),
-        phase,
-        reason: String::new(),
-        message: String::new(),
-        fits_node: true,
-        containers: vec![Container {
-            name: "main".into(),
-            env: BTreeMap::from([("NVIDIA_VISIBLE_DEVICES".into(), ids.join(","))]),
-            devices: BTreeMap::from([("nvidia.com/gpu".into(), ids)]),
-            ..Container::default()
-        }],
-    }
-}
-
-fn picture() -> Picture {
-    let mut waiting = pod("too-many", Phase::Pending, &[]);
-    waiting.message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.".into();
-    waiting.containers.clear();
-    Picture {
-        version: FORM,
-        elapsed: Duration::from_millis(3204),
-        outcome: None,
-        node: Node {
-            name: "simulated".into(),
-            driver_version: "580.82.07".into(),
-            cuda_version: "13.0".into(),
-            resources: BTreeMap::from([(
-                "nvidia.com/gpu".into(),
-                ResourceCount {
-                    capacity: 3,
-                    allocatable: 2,
-                },
-            )]),
-        },
-        gpus: vec![
-            gpu(0, Health::Healthy, &["training/main"]),
-            gpu(1, Health::Healthy, &["training/main"]),
-            gpu(2, Health::Unhealthy, &[]),
-        ],
-        pods: vec![pod("training", Phase::Running, &[1, 0]), waiting],
-        timeline: (0..30)
-            .map(|step| Entry {
-                at: Duration::from_millis(step * 100),
-                source: Source::Kubelet,
-                tone: Tone::Neutral,
-                message: format!("step {step}"),
-            })
-            .collect(),
-        agent: Agent {
-            pid: 7,
-            ready: Some(Duration::from_micros(3870)),
-            figures: Figures {
-                resident_kib: 4710,
-                anonymous_kib: 922,
-                cpu: Duration::from_micros(2100),
-                threads: 3,
-            },
-        },
-    }
-}
+use crate::simulate::picture::{DeviceNode, Mount, Outcome, sample};
 
 fn text(lines: &[Line]) -> String {
     lines
@@ -105,7 +10,7 @@ fn text(lines: &[Line]) -> String {
 
 #[test]
 fn a_frame_shows_the_node_its_gpus_and_who_has_which() {
-    let shown = text(&state(&picture(), Detail::Terminal));
+    let shown = text(&state(&sample(), Detail::Terminal));
     assert_eq!(
         shown,
         "\
@@ -128,20 +33,20 @@ PODS
 
 #[test]
 fn the_timeline_fills_the_rows_that_are_left_with_the_latest() {
-    let lines = frame(&picture(), Detail::Rows(24));
+    let lines = frame(&sample(), Detail::Rows(24));
     assert_eq!(lines.len(), 23);
     assert!(text(&lines).ends_with("kubelet    step 29\n"));
-    let tiny = frame(&picture(), Detail::Rows(5));
+    let tiny = frame(&sample(), Detail::Rows(5));
     assert!(
         text(&tiny).contains("step 27"),
         "the last three are always there"
     );
-    assert!(text(&frame(&picture(), Detail::Terminal)).contains("step 0\n"));
+    assert!(text(&frame(&sample(), Detail::Terminal)).contains("step 0\n"));
 }
 
 #[test]
 fn everything_a_container_was_given_is_listed_in_full_where_there_is_room() {
-    let mut picture = picture();
+    let mut picture = sample();
     let container = &mut picture.pods[0].containers[0];
     container.device_nodes = ["/dev/nvidia0", "/dev/nvidiactl"]
         .map(|path| DeviceNode {
@@ -158,7 +63,10 @@ fn everything_a_container_was_given_is_listed_in_full_where_there_is_room() {
     container.cdi_devices = vec!["nvidia.com/gpu=0".into()];
     let shown = text(&state(&picture, Detail::Full));
     for expected in [
-        format!("NVIDIA_VISIBLE_DEVICES={},{}\n", uuid(1), uuid(0)),
+        format!(
+            "NVIDIA_VISIBLE_DEVICES={},{}\n",
+            picture.gpus[1].uuid, picture.gpus[0].uuid
+        ),
         "devices /dev/nvidia0 /dev/nvidiactl\n".into(),
         "mount /dev/null → /var/run/x (read-only)\n".into(),
         "CDI nvidia.com/gpu=0\n".into(),
@@ -172,7 +80,7 @@ fn everything_a_container_was_given_is_listed_in_full_where_there_is_room() {
 
 #[test]
 fn the_end_says_how_it_went_and_what_the_agent_cost() {
-    let mut picture = picture();
+    let mut picture = sample();
     assert!(ending(&picture).is_empty());
     picture.outcome = Some(Outcome {
         exit_code: 0,

@@ -1,0 +1,109 @@
+//! When a run is over.
+
+use std::time::Duration;
+
+use super::args::AtLeast;
+use super::picture::{Health, Phase, Picture, Pod};
+
+/// How long the effect of the script's last step is watched.
+const AFTERMATH: Duration = Duration::from_secs(1);
+/// How long a GPU that was healed may take to be reported healthy again.
+const RECOVERY: Duration = Duration::from_secs(60);
+/// How long nothing at all may happen while something is still expected.
+const SILENCE: Duration = Duration::from_secs(20);
+/// How long things must have been as they are: one event often brings the next.
+const CALM: Duration = Duration::from_millis(50);
+/// How long the agent may take to its first device list.
+const AGENT_START: Duration = Duration::from_secs(10);
+
+/// What must have passed before a run is over.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    at_least: Option<AtLeast>,
+    last_step: Option<Duration>,
+    last_event: Duration,
+    recovery_until: Duration,
+}
+
+/// Why a run cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the agent has reported no device to the kubelet within {} s", AGENT_START.as_secs())]
+pub(crate) struct AgentSilent;
+
+impl Patience {
+    /// The patience that was asked for.
+    pub(crate) fn new(at_least: Option<AtLeast>) -> Self {
+        Self {
+            at_least,
+            last_step: None,
+            last_event: Duration::ZERO,
+            recovery_until: Duration::ZERO,
+        }
+    }
+
+    /// The script did something; `heals` if GPUs are to be healthy again because of it.
+    pub(crate) fn step_was_done(&mut self, now: Duration, heals: bool) {
+        self.last_step = Some(now);
+        if heals {
+            self.recovery_until = now + RECOVERY;
+        }
+    }
+
+    /// Something happened in the kubelet.
+    pub(crate) fn something_happened(&mut self, now: Duration) {
+        self.last_event = now;
+    }
+
+    /// Whether there is nothing left to wait for.
+    ///
+    /// # Errors
+    /// When the node has GPUs and the agent has not reported any in good time.
+    pub(crate) fn is_over(&self, picture: &Picture, steps_left: bool) -> Result<bool, AgentSilent> {
+        let now = picture.elapsed;
+        if picture.agent.ready.is_none() {
+            return match now > AGENT_START {
+                true if !picture.gpus.is_empty() => Err(AgentSilent),
+                late => Ok(late && self.wanted_time_has_passed(now)),
+            };
+        }
+        let calm_for = now.saturating_sub(self.last_event.max(self.last_step.unwrap_or_default()));
+        let given_up = |pod: &Pod| calm_for > SILENCE && pod.phase != Phase::Running;
+        let pods_are_done = picture
+            .pods
+            .iter()
+            .all(|pod| is_settled(pod) || given_up(pod));
+        let step_is_past = self.last_step.is_none_or(|step| now >= step + AFTERMATH);
+        let recovered = now > self.recovery_until || picture.gpus.iter().all(is_as_it_should_be);
+        Ok(calm_for >= CALM
+            && !steps_left
+            && pods_are_done
+            && step_is_past
+            && recovered
+            && self.wanted_time_has_passed(now))
+    }
+
+    fn wanted_time_has_passed(&self, now: Duration) -> bool {
+        match self.at_least {
+            None => true,
+            Some(AtLeast::Time(time)) => now >= time,
+            Some(AtLeast::Ever) => false,
+        }
+    }
+}
+
+/// Whether nothing more will happen to a pod as things are.
+fn is_settled(pod: &Pod) -> bool {
+    match pod.phase {
+        Phase::Refused | Phase::Succeeded | Phase::Failed => true,
+        Phase::Running => pod.long_running,
+        Phase::Pending => pod.reason == "Unschedulable",
+    }
+}
+
+/// Whether the kubelet knows a GPU without a fault as healthy.
+fn is_as_it_should_be(gpu: &super::picture::Gpu) -> bool {
+    !gpu.faults.is_empty() || gpu.health == Health::Healthy
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Agent, Container, FORM, Gpu, Health, Node, Phase, Picture, Pod, ResourceCount};
+use crate::simulate::agent_process::Figures;
+use crate::simulate::timeline::{Entry, Source, Tone};
+
+fn uuid(index: u32) -> String {
+    format!("GPU-{index:08x}-1111-2222-3333-444444444444")
+}
+
+fn gpu(index: u32, health: Health, held_by: &[&str]) -> Gpu {
+    Gpu {
+        index,
+        uuid: uuid(index),
+        name: "NVIDIA L4".into(),
+        memory_mib: 23_034,
+        pci_bus_id: format!("0000:{index:02x}:00.0"),
+        numa_node: Some(0),
+        health,
+        faults: if health == Health::Unhealthy {
+            vec!["Xid 79".into()]
+        } else {
+            vec![]
+        },
+        held_by: held_by.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn pod(name: &str, phase: Phase, gpus: &[u32]) -> Pod {
+    let ids: Vec<_> = gpus.iter().map(|index| uuid(*index)).collect();
+    Pod {
+        namespace: "default".into(),
+        name: name.into(),
+        file: format!("{name}.yaml"),
+        phase,
+        reason: String::new(),
+        message: String::new(),
+        fits_node: true,
+        long_running: false,
+        containers: vec![Container {
+            name: "main".into(),
+            env: BTreeMap::from([("NVIDIA_VISIBLE_DEVICES".into(), ids.join(","))]),
+            devices: BTreeMap::from([("nvidia.com/gpu".into(), ids)]),
+            ..Container::default()
+        }],
+    }
+}
+
+pub(crate) fn sample() -> Picture {
+    let mut waiting = pod("too-many", Phase::Pending, &[]);
+    waiting.message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.".into();
+    waiting.containers.clear();
+    Picture {
+        version: FORM,
+        elapsed: Duration::from_millis(3204),
+        outcome: None,
+        node: Node {
+            name: "simulated".into(),
+            driver_version: "580.82.07".into(),
+            cuda_version: "13.0".into(),
+            resources: BTreeMap::from([(
+                "nvidia.com/gpu".into(),
+                ResourceCount {
+                    capacity: 3,
+                    allocatable: 2,
+                },
+            )]),
+        },
+        gpus: vec![
+            gpu(0, Health::Healthy, &["training/main"]),
+            gpu(1, Health::Healthy, &["training/main"]),
+            gpu(2, Health::Unhealthy, &[]),
+        ],
+        pods: vec![pod("training", Phase::Running, &[1, 0]), waiting],
+        timeline: (0..30)
+            .map(|step| Entry {
+                at: Duration::from_millis(step * 100),
+                source: Source::Kubelet,
+                tone: Tone::Neutral,
+                message: format!("step {step}"),
+            })
+            .collect(),
+        agent: Agent {
+            pid: 7,
+            ready: Some(Duration::from_micros(3870)),
+            figures: Figures {
+                resident_kib: 4710,
+                anonymous_kib: 922,
+                cpu: Duration::from_micros(2100),
+                threads: 3,
+            },
+        },
+    }
+}

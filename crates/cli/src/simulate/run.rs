@@ -1,0 +1,333 @@
+//! A run: the kubelet, the agent, the script and the pods, from the first moment to the last.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use mizzen_kubelet_sim::{Config, Event, Happening, Kubelet};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, interval, sleep_until};
+
+use super::agent_log;
+use super::agent_process::{AgentCommand, AgentProcess, News, Stopped};
+use super::driver::Driver;
+use super::observer::Observer;
+use super::outcome::judge;
+use super::patience::Patience;
+use super::picture::Outcome;
+use super::plan::Plan;
+use super::screen::Screen;
+use super::script::{Action, Step};
+use super::timeline::{Source, Tone};
+use super::world::World;
+use crate::duration;
+
+/// How often time, memory and the simulated GPUs are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long a stopped kubelet stays away: about what systemd takes to start it again.
+const KUBELET_DOWN: Duration = Duration::from_millis(250);
+
+/// A run that goes on.
+#[derive(Debug)]
+pub(crate) struct Run {
+    plan: Plan,
+    world: World,
+    driver: Driver,
+    kubelet: Kubelet,
+    command: AgentCommand,
+    agent: AgentProcess,
+    log: File,
+    observer: Observer,
+    screen: Screen,
+    patience: Patience,
+    /// When the kubelet's own clock began.
+    kubelet_began: Instant,
+    /// The beginning of the timeline: the agent's first start.
+    began: Instant,
+    /// When the present agent was started, while its first device list is awaited.
+    awaited_since: Option<Instant>,
+    pods_created: bool,
+    /// The next of the plan's steps.
+    next_step: usize,
+}
+
+impl Run {
+    /// Prepares the machine, starts the kubelet and then the agent.
+    pub(crate) async fn start(plan: Plan, screen: Screen) -> Result<Self> {
+        let world = World::new(plan.dir.as_deref(), plan.keep)?;
+        let driver = Driver::install(&world, &plan.scenario)?;
+        let config = Config::new(world.kubelet());
+        let node_name = config.node_name.clone();
+        let kubelet_began = Instant::now();
+        let kubelet = Kubelet::start(config)
+            .await
+            .with_context(|| format!("cannot serve in {}", world.kubelet().display()))?;
+        let command = world.agent_command(
+            driver.library(),
+            &kubelet.registration_socket(),
+            &plan.agent_flags,
+        )?;
+        let log = File::create(world.agent_log()).context("cannot make the agent's log file")?;
+        let observer = Observer::new(driver.first_picture(node_name)?);
+        let agent = AgentProcess::start(&command)?;
+        let began = Instant::from_std(agent.started());
+        let mut run = Self {
+            patience: Patience::new(plan.at_least),
+            plan,
+            world,
+            driver,
+            kubelet,
+            command,
+            agent,
+            log,
+            observer,
+            screen,
+            kubelet_began,
+            began,
+            awaited_since: Some(began),
+            pods_created: false,
+            next_step: 0,
+        };
+        run.observer.agent_started(Duration::ZERO, run.agent.pid());
+        run.tell_how_to_join();
+        Ok(run)
+    }
+
+    /// Goes on until everything is done or somebody interrupts, shows the end, and says how it
+    /// went.
+    pub(crate) async fn finish(mut self) -> Result<Outcome> {
+        let result = self.go_on().await;
+        let interrupted = match result {
+            Ok(interrupted) => interrupted,
+            Err(error) => {
+                self.screen
+                    .finish(self.observer.picture(self.began.elapsed()))?;
+                return Err(error);
+            }
+        };
+        let outcome = judge(
+            &self.observer.picture(self.began.elapsed()).pods,
+            interrupted,
+        );
+        self.end_agent().await?;
+        let picture = self.observer.picture(self.began.elapsed());
+        picture.outcome = Some(outcome.clone());
+        if let Some(file) = &self.plan.picture {
+            std::fs::write(file, super::render::svg(picture))
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        self.screen.finish(picture)?;
+        if self.plan.keep || self.plan.dir.is_some() {
+            eprintln!(
+                "everything of this run is in {}",
+                self.world.root().display()
+            );
+        }
+        Ok(outcome)
+    }
+
+    /// The run itself; true if it was interrupted.
+    async fn go_on(&mut self) -> Result<bool> {
+        let mut events = self.kubelet.events();
+        let mut snapshots = self.kubelet.snapshots();
+        let mut interrupts = Interrupts::new()?;
+        let mut ticks = interval(TICK);
+        loop {
+            let snapshot = snapshots.borrow_and_update().clone();
+            let steps_left = self.next_step < self.plan.steps.len();
+            self.observer.snapshot(&snapshot, &self.plan.pods);
+            let picture = self.observer.picture(self.began.elapsed());
+            self.screen.update(picture)?;
+            if self.patience.is_over(picture, steps_left)? {
+                return Ok(false);
+            }
+            tokio::select! {
+                event = events.recv() => match event {
+                    Ok(event) => self.heard(event),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => bail!("the embedded kubelet has gone"),
+                },
+                changed = snapshots.changed() => changed.context("the embedded kubelet has gone")?,
+                news = self.agent.next() => self.agent_did(news?)?,
+                step = Self::next(self.began, &self.plan.steps[self.next_step..]) => {
+                    self.next_step += 1;
+                    self.perform(&step).await?;
+                }
+                _ = ticks.tick() => self.look(),
+                () = interrupts.next() => return Ok(true),
+            }
+        }
+    }
+
+    /// Waits for the first of the steps that are left; for ever if none is.
+    async fn next(began: Instant, steps: &[Step]) -> Step {
+        match steps.first() {
+            Some(step) => {
+                sleep_until(began + step.at).await;
+                step.clone()
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Looks at what changes by itself: the agent's process, and the GPUs, which somebody may
+    /// drive from another terminal.
+    fn look(&mut self) {
+        if let Ok(figures) = self.agent.figures() {
+            self.observer.agent_figures(figures);
+        }
+        if let Ok(gpus) = self.driver.gpus() {
+            self.observer.gpus(gpus, &self.kubelet.snapshot());
+        }
+    }
+
+    /// Takes an event of the kubelet, whose clock began before ours.
+    fn heard(&mut self, mut event: Event) {
+        let ahead = self.began.saturating_duration_since(self.kubelet_began);
+        event.at = event.at.saturating_sub(ahead);
+        self.patience.something_happened(self.began.elapsed());
+        self.observer.event(&event);
+        if let (Happening::DevicesReported { .. }, Some(since)) = (&event.what, self.awaited_since)
+        {
+            self.awaited_since = None;
+            let took = event
+                .at
+                .saturating_sub(since.saturating_duration_since(self.began));
+            self.observer.agent_ready(event.at, took);
+            self.create_pods();
+        }
+    }
+
+    /// Hands the pods to the API server, once there are devices.
+    fn create_pods(&mut self) {
+        if std::mem::replace(&mut self.pods_created, true) {
+            return;
+        }
+        for submitted in &mut self.plan.pods {
+            if let Err(refusal) = self.kubelet.create(submitted.pod.clone()) {
+                let message = format!("{} refused: {refusal}", submitted.pod.metadata.name);
+                self.observer
+                    .say(self.began.elapsed(), Source::Pod, Tone::Bad, message);
+                submitted.refusal = Some(refusal.to_string());
+            }
+        }
+    }
+
+    fn agent_did(&mut self, news: News) -> Result<()> {
+        match news {
+            News::Line(line) => {
+                self.note(&line)?;
+                Ok(())
+            }
+            News::Ended(status) => bail!(
+                "the agent ended by itself: {status}; its last words are above, its log is {}",
+                self.world.agent_log().display()
+            ),
+        }
+    }
+
+    /// Keeps a line of the agent's log, and shows it if it is for people.
+    fn note(&mut self, line: &str) -> Result<()> {
+        writeln!(self.log, "{line}").context("cannot write the agent's log")?;
+        if let Some((tone, words)) = agent_log::for_people(line) {
+            self.observer
+                .say(self.began.elapsed(), Source::Log, tone, words);
+        }
+        Ok(())
+    }
+
+    /// Does what a step says.
+    async fn perform(&mut self, step: &Step) -> Result<()> {
+        let now = self.began.elapsed();
+        self.observer
+            .say(now, Source::Script, Tone::Neutral, step.action.to_string());
+        match &step.action {
+            Action::RestartKubelet => self.kubelet.restart(KUBELET_DOWN).await?,
+            Action::RestartAgent => {
+                self.agent.kill().await?;
+                self.agent = AgentProcess::start(&self.command)?;
+                let started = Instant::from_std(self.agent.started());
+                self.awaited_since = Some(started);
+                self.observer
+                    .agent_started(started - self.began, self.agent.pid());
+            }
+            action => {
+                self.observer.caused(now);
+                self.driver
+                    .perform(action)
+                    .with_context(|| format!("--inject '{action}'"))?;
+                self.look();
+            }
+        }
+        let heals = matches!(
+            step.action,
+            Action::Heal(_) | Action::RestartAgent | Action::RestartKubelet | Action::Add(_)
+        );
+        self.patience.step_was_done(self.began.elapsed(), heals);
+        Ok(())
+    }
+
+    /// Ends the agent as the kubelet would end its pod.
+    async fn end_agent(&mut self) -> Result<()> {
+        let stopped = self.agent.stop().await?;
+        let (tone, message) = match stopped {
+            Stopped::Itself { status, after } if status.success() => (
+                Tone::Good,
+                format!("ended {} after SIGTERM", duration::short(after)),
+            ),
+            Stopped::Itself { status, .. } => (Tone::Bad, format!("ended after SIGTERM: {status}")),
+            Stopped::Killed => (
+                Tone::Bad,
+                "did not end after SIGTERM and was killed".to_owned(),
+            ),
+        };
+        while let News::Line(line) = self.agent.next().await? {
+            self.note(&line)?;
+        }
+        self.observer
+            .say(self.began.elapsed(), Source::Agent, tone, message);
+        Ok(())
+    }
+
+    /// Says how `mizzen sim` joins in, where a run is long enough for it.
+    fn tell_how_to_join(&mut self) {
+        if self.plan.at_least.is_none() {
+            return;
+        }
+        let variables = self.world.sim_environment();
+        let assignments: Vec<_> = variables
+            .iter()
+            .take(2)
+            .map(|(name, value)| format!("{name}={}", value.to_string_lossy()))
+            .collect();
+        let message = format!("join in: {} mizzen sim status", assignments.join(" "));
+        self.observer
+            .say(Duration::ZERO, Source::Script, Tone::Neutral, message);
+    }
+}
+
+/// The signals that ask for an end.
+#[derive(Debug)]
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The places of a run: one directory with everything that a node has.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+use super::agent_process::AgentCommand;
+
+/// The directory of a run.
+#[derive(Debug)]
+pub(crate) struct World {
+    root: PathBuf,
+    /// Removes the directory at the end; absent where it is to be kept.
+    _temporary: Option<TempDir>,
+}
+
+impl World {
+    /// Makes the directory: the one that was asked for, or a new one that is removed at the end
+    /// unless it is to be kept.
+    pub(crate) fn new(asked: Option<&Path>, keep: bool) -> Result<Self> {
+        if let Some(dir) = asked {
+            fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+            let root = dir
+                .canonicalize()
+                .with_context(|| format!("cannot use {}", dir.display()))?;
+            return Ok(Self {
+                root,
+                _temporary: None,
+            });
+        }
+        let temporary = tempfile::Builder::new()
+            .prefix("mizzen-")
+            .tempdir()
+            .context("cannot make a temporary directory")?;
+        let root = temporary.path().to_owned();
+        if keep {
+            let _path = temporary.keep();
+            return Ok(Self {
+                root,
+                _temporary: None,
+            });
+        }
+        Ok(Self {
+            root,
+            _temporary: Some(temporary),
+        })
+    }
+
+    /// The directory itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The kubelet's directory, `/var/lib/kubelet` on a node.
+    pub(crate) fn kubelet(&self) -> PathBuf {
+        self.root.join("kubelet")
+    }
+
+    /// Where `libnvidia-ml.so.1` is placed.
+    pub(crate) fn driver(&self) -> PathBuf {
+        self.root.join("driver")
+    }
+
+    /// The root of the simulated machine: /sys, /proc and /dev.
+    pub(crate) fn host(&self) -> PathBuf {
+        self.root.join("host")
+    }
+
+    /// The simulated driver's live state.
+    pub(crate) fn sim_state(&self) -> PathBuf {
+        self.root.join("sim")
+    }
+
+    /// The scenario that the driver reads.
+    pub(crate) fn scenario(&self) -> PathBuf {
+        self.root.join("scenario.yaml")
+    }
+
+    /// What the agent wrote to its log.
+    pub(crate) fn agent_log(&self) -> PathBuf {
+        self.root.join("agent.log")
+    }
+
+    /// The agent as this run starts it: this program, with everything in this directory.
+    pub(crate) fn agent_command(
+        &self,
+        library: &Path,
+        kubelet_socket: &Path,
+        flags: &[OsString],
+    ) -> Result<AgentCommand> {
+        let mut arguments: Vec<OsString> = vec!["--end-with-parent".into(), "agent".into()];
+        for (flag, value) in [
+            ("--host-root", self.host()),
+            ("--nvml-library", library.to_owned()),
+            ("--kubelet-socket", kubelet_socket.to_owned()),
+            ("--state-dir", self.root.join("state")),
+        ] {
+            arguments.extend([flag.into(), value.into_os_string()]);
+        }
+        arguments.extend(["--log-format".into(), "json".into()]);
+        arguments.extend_from_slice(flags);
+        Ok(AgentCommand {
+            binary: std::env::current_exe().context("cannot find this program's own file")?,
+            arguments,
+            environment: self.sim_environment(),
+        })
+    }
+
+    /// The variables that let a program see the simulated GPUs of this run.
+    pub(crate) fn sim_environment(&self) -> Vec<(&'static str, OsString)> {
+        vec![
+            ("MIZZEN_SIM", self.scenario().into()),
+            ("MIZZEN_SIM_STATE", self.sim_state().into()),
+            ("MIZZEN_SIM_DEV_ROOT", self.host().into()),
+        ]
+    }
+}
