@@ -230,9 +230,13 @@ impl GpuHealth {
 
     /// Whether the driver can use it at all; a GPU that reported a fault it can.
     pub fn is_usable(&self) -> bool {
+        self.unusable().is_none()
+    }
+
+    fn unusable(&self) -> Option<&Reason> {
         let unusable =
-            |reason: &Reason| matches!(reason, Reason::Broken(_) | Reason::Missing | Reason::Lost);
-        !self.signs.iter().any(|sign| unusable(&sign.reason))
+            |reason: &&Reason| matches!(reason, Reason::Broken(_) | Reason::Missing | Reason::Lost);
+        self.signs.iter().map(|sign| &sign.reason).find(unusable)
     }
 
     /// Records a sign of sickness; tells it if it is a new one.
@@ -261,7 +265,11 @@ impl GpuHealth {
     pub fn failed(&mut self, error: &DriverError, now: Moment) -> Option<Change> {
         let suspected = self.suspected.take().map(Reason::Xid);
         // One that cannot be asked cannot show that it is well either.
-        let reason = Reason::from_error(error).or(suspected)?;
+        let mut reason = Reason::from_error(error).or(suspected)?;
+        if let (Reason::Missing, Some(known)) = (&reason, self.unusable()) {
+            // A session that could not describe it cannot find it either: the same again.
+            reason = known.clone();
+        }
         self.fault(reason, now)
     }
 

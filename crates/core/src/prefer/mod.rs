@@ -1,12 +1,14 @@
 //! Which GPUs to hand out together, so that those chosen and those left are well connected.
 
 mod search;
+mod symmetry;
 
 use std::collections::BTreeSet;
 
 use crate::gpu::Gpu;
 use crate::topology::{LinkMatrix, PcieRelation};
 use search::Search;
+use symmetry::Symmetry;
 
 /// Chooses GPUs of one node by how well they are connected.
 ///
@@ -34,8 +36,7 @@ pub struct AlignedChooser {
     pairs: Vec<Weight>,
     /// What rule 2 takes off for each point of score between a chosen GPU and what is available.
     remainder_unit: Weight,
-    /// For each GPU the nearest one before it from which it cannot be told, if any.
-    twins: Vec<Option<usize>>,
+    symmetry: Symmetry,
 }
 
 /// The rules 1 to 4 in one number: each rule's unit is larger than all that the later ones can
@@ -64,13 +65,16 @@ impl AlignedChooser {
                     - pcie_steps(link.pcie);
             }
         }
-        let twins = twins(size, &scores, &pairs);
+        let symmetry = Symmetry::new(size, |a, b| {
+            let at = a * size + b;
+            (scores[at], pairs[at])
+        });
         Self {
             size,
             scores,
             pairs,
             remainder_unit: units.remainder,
-            twins,
+            symmetry,
         }
     }
 
@@ -115,15 +119,12 @@ impl AlignedChooser {
             let to_fixed: Weight = fixed.iter().map(|&b| pair(a, b)).sum();
             to_fixed - links * self.remainder_unit
         };
-        let place = |position: usize| candidates.binary_search(&position).ok();
-        let twin = |a: usize| {
-            std::iter::successors(self.twins[a], |&earlier| self.twins[earlier]).find_map(place)
-        };
+        let gains: Vec<Weight> = candidates.iter().map(|&a| gain(a)).collect();
         let search = Search::new(
             wanted,
-            &candidates.iter().map(|&a| gain(a)).collect::<Vec<_>>(),
+            &gains,
             |a, b| pair(candidates[a], candidates[b]),
-            candidates.iter().map(|&a| twin(a)).collect(),
+            self.symmetry.prerequisites(candidates, &gains),
         );
         let best = search.run();
         best.into_iter().map(|place| candidates[place]).collect()
@@ -164,21 +165,4 @@ fn pcie_steps(relation: PcieRelation) -> Weight {
         PcieRelation::CrossCpu => 5,
         PcieRelation::Unknown => 6,
     }
-}
-
-/// For each GPU the nearest one before it with the same links to every other.
-///
-/// Exchanging two such twins changes nothing but positions, so a set with the later one and
-/// without the earlier one need never be looked at. On an NVSwitch machine nearly all GPUs are
-/// twins, which leaves next to nothing to search.
-fn twins(size: usize, scores: &[u32], pairs: &[Weight]) -> Vec<Option<usize>> {
-    let alike = |a: usize, b: usize| {
-        (0..size).filter(|c| *c != a && *c != b).all(|c| {
-            scores[a * size + c] == scores[b * size + c]
-                && pairs[a * size + c] == pairs[b * size + c]
-        })
-    };
-    (0..size)
-        .map(|b| (0..b).rev().find(|&a| alike(a, b)))
-        .collect()
 }

@@ -1,13 +1,14 @@
 //! The search for the heaviest set: branch and bound over candidates in ascending order.
 
 use super::Weight;
+use super::symmetry::Before;
 
 /// A bound on the work of one search, so that a kubelet never waits: one that reaches it answers
 /// with the best set seen.
 ///
 /// Each step looks at another set, so with up to twenty candidates it cannot be reached. With
-/// more it takes links as random as no machine's are: the switched, meshed and bridged machines
-/// of the benchmark, up to 64 GPUs, take a few hundred steps.
+/// more it takes links as random as no machine's are: switched, bridged and PCIe machines with up
+/// to 32 GPUs take a few hundred steps at most.
 const STEP_LIMIT: u32 = 1 << 20;
 
 /// Looks for the `wanted` candidates with the highest sum of gains and pair weights, the one
@@ -21,7 +22,7 @@ pub(super) struct Search {
     pairs: Vec<Weight>,
     /// `reach[c * wanted + n]`: the sum of the `n` highest pair weights of candidate `c`.
     reach: Vec<Weight>,
-    twins: Vec<Option<usize>>,
+    before: Vec<Before>,
     /// For each depth, twice what each candidate would add to what is chosen at that depth.
     gains: Vec<Weight>,
     chosen: Vec<usize>,
@@ -34,13 +35,13 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// A search for `wanted`, at least one, of `gains.len()` candidates, which are more. `twins` names for a candidate an
-    /// earlier one that is as good in every set.
+    /// A search for `wanted`, at least one, of `gains.len()` candidates, which are more. `before`
+    /// says of each candidate which others are chosen wherever it is.
     pub(super) fn new(
         wanted: usize,
         gains: &[Weight],
         pair: impl Fn(usize, usize) -> Weight,
-        twins: Vec<Option<usize>>,
+        before: Vec<Before>,
     ) -> Self {
         let count = gains.len();
         let pairs: Vec<Weight> = (0..count * count)
@@ -55,7 +56,7 @@ impl Search {
             count,
             reach: reach(wanted, count, &pairs),
             pairs,
-            twins,
+            before,
             gains: all_gains,
             chosen: Vec::with_capacity(wanted),
             is_chosen: vec![false; count],
@@ -90,7 +91,7 @@ impl Search {
             return;
         }
         for candidate in from..=self.count - left {
-            if self.twins[candidate].is_some_and(|twin| !self.is_chosen[twin]) {
+            if !self.before[candidate].holds(&self.is_chosen) {
                 continue;
             }
             self.steps += 1;

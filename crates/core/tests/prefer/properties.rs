@@ -4,6 +4,7 @@ use mizzen_core::prefer::AlignedChooser;
 use mizzen_core::topology::{Link, LinkMatrix, PcieRelation};
 use proptest::prelude::*;
 
+use crate::machines::Machine;
 use crate::oracle;
 
 const RELATIONS: [PcieRelation; 7] = [
@@ -71,11 +72,59 @@ fn cases() -> impl Strategy<Value = Case> {
         })
 }
 
+/// Boxes with up to twelve GPUs, some of them taken and some to be included: machines full of
+/// symmetry, with holes in it.
+fn boxes() -> impl Strategy<Value = Case> {
+    let shapes = (1_usize..=3, 1_usize..=4, 1_usize..=4);
+    let shapes = shapes.prop_filter("at most twelve GPUs", |(a, b, c)| a * b * c <= 12);
+    (shapes, 0_u8..=2, any::<bool>())
+        .prop_flat_map(|(shape, nvlinks, bridged)| {
+            let size = shape.0 * shape.1 * shape.2;
+            let states = prop::collection::vec(0_u8..10, size);
+            (Just(shape), Just((nvlinks, bridged)), states, 0..=size)
+        })
+        .prop_map(
+            |((sockets, switches, gpus), (nvlinks, bridged), states, wanted)| {
+                let linked = |a: usize, b: usize| !bridged || a / 2 == b / 2;
+                let machine = Machine::boxed(sockets, switches, gpus, |a, b| {
+                    nvlinks * u8::from(linked(a, b))
+                });
+                let with = |wanted: fn(u8) -> bool| {
+                    let places = states.iter().enumerate();
+                    places
+                        .filter(|(_, state)| wanted(**state))
+                        .map(|(at, _)| at)
+                        .collect::<Vec<_>>()
+                };
+                let (available, must_include) = (with(|state| state > 1), with(|state| state == 2));
+                let size = wanted.clamp(must_include.len(), available.len());
+                let Machine { nodes, links } = machine;
+                Case {
+                    nodes,
+                    links,
+                    available,
+                    must_include,
+                    size,
+                }
+            },
+        )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn the_choice_is_the_oracles(case in cases()) {
+        let chooser = AlignedChooser::from_nodes(&case.nodes, &case.links);
+        let chosen = chooser.choose(&case.available, &case.must_include, case.size);
+        let best = oracle::best(
+            &case.nodes, &case.links, &case.available, &case.must_include, case.size,
+        );
+        prop_assert_eq!(chosen, best);
+    }
+
+    #[test]
+    fn in_a_box_full_of_symmetry_the_choice_is_the_oracles(case in boxes()) {
         let chooser = AlignedChooser::from_nodes(&case.nodes, &case.links);
         let chosen = chooser.choose(&case.available, &case.must_include, case.size);
         let best = oracle::best(
