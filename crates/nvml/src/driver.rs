@@ -54,16 +54,16 @@ pub struct NvmlDriver {
 }
 
 impl NvmlDriver {
-    /// Initialises NVML and counts the GPUs.
+    /// Loads NVML, initialises it and counts the GPUs.
     pub(crate) fn open(
-        library: Arc<Library>,
+        load: impl FnOnce() -> Result<Library, DriverError> + Send + 'static,
         host: HostRoot,
         deadlines: Deadlines,
         shared: Arc<Shared>,
     ) -> Result<Self, DriverError> {
         let watched = Watched::new(shared.claims.clone());
         let open = move || {
-            let session = Session::open(library)?;
+            let session = Session::open(load()?)?;
             let count = session.library.count()?;
             let versions = session.library.versions()?;
             Ok((session, count, versions))

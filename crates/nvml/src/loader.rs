@@ -25,8 +25,7 @@ const FIRST_DEADLINE: Duration = Duration::from_secs(30);
 /// that no second one is sent after it.
 #[derive(Debug)]
 pub struct NvmlLoader {
-    library: Option<PathBuf>,
-    driver_roots: Vec<PathBuf>,
+    places: Places,
     host: HostRoot,
     deadlines: Deadlines,
     shared: Arc<Shared>,
@@ -36,8 +35,7 @@ impl NvmlLoader {
     /// Begins with the defaults: the host's `/`, five seconds for a call, thirty for the first.
     pub fn builder() -> NvmlLoaderBuilder {
         NvmlLoaderBuilder {
-            library: None,
-            driver_roots: Vec::new(),
+            places: Places::default(),
             host: HostRoot::default(),
             deadlines: Deadlines {
                 call: CALL_DEADLINE,
@@ -57,37 +55,47 @@ impl NvmlLoader {
     /// # Errors
     /// See [`DriverLoader::open`].
     pub fn session(&self) -> Result<NvmlDriver, DriverError> {
-        let library = Arc::new(self.load()?);
+        let places = self.places.clone();
         NvmlDriver::open(
-            library,
+            move || places.load(),
             self.host.clone(),
             self.deadlines,
             self.shared.clone(),
         )
     }
+}
 
+/// Where to look for the library.
+#[derive(Debug, Clone, Default)]
+struct Places {
+    library: Option<PathBuf>,
+    driver_roots: Vec<PathBuf>,
+}
+
+impl Places {
     /// Loads the first library that can be loaded.
     fn load(&self) -> Result<Library, DriverError> {
-        let candidates = match &self.library {
-            Some(path) => places::exactly(path),
-            None => places::below(&self.driver_roots),
-        };
-        let mut unusable = None;
-        for path in &candidates.present {
-            match Library::load(path) {
-                Ok(library) => {
-                    tracing::debug!(path = %path.display(), "loaded NVML");
-                    return Ok(library);
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "trying the next place");
-                    unusable.get_or_insert(error);
-                }
+        let mut outcome = Err(None);
+        let mut search = places::Search::new(|path| match Library::load(path) {
+            Ok(library) => {
+                tracing::debug!(path = %path.display(), "loaded NVML");
+                outcome = Ok(library);
+                true
             }
-        }
-        Err(unusable.unwrap_or(DriverError::LibraryNotFound {
-            searched: candidates.searched,
-        }))
+            Err(error) => {
+                tracing::debug!(%error, "trying the next place");
+                if let Err(first @ None) = &mut outcome {
+                    *first = Some(error);
+                }
+                false
+            }
+        });
+        match &self.library {
+            Some(path) => search.exactly(path),
+            None => search.below(&self.driver_roots),
+        };
+        let searched = search.into_searched();
+        outcome.map_err(|unusable| unusable.unwrap_or(DriverError::LibraryNotFound { searched }))
     }
 }
 
@@ -101,8 +109,7 @@ impl DriverLoader for NvmlLoader {
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct NvmlLoaderBuilder {
-    library: Option<PathBuf>,
-    driver_roots: Vec<PathBuf>,
+    places: Places,
     host: HostRoot,
     deadlines: Deadlines,
 }
@@ -110,14 +117,14 @@ pub struct NvmlLoaderBuilder {
 impl NvmlLoaderBuilder {
     /// Loads exactly this file and searches nowhere.
     pub fn library(mut self, path: impl Into<PathBuf>) -> Self {
-        self.library = Some(path.into());
+        self.places.library = Some(path.into());
         self
     }
 
     /// Searches below this root of a driver installation; called again, below that one next.
     /// Without any, below the host root.
     pub fn driver_root(mut self, root: impl Into<PathBuf>) -> Self {
-        self.driver_roots.push(root.into());
+        self.places.driver_roots.push(root.into());
         self
     }
 
@@ -141,13 +148,12 @@ impl NvmlLoaderBuilder {
 
     /// The loader. Nothing is searched or loaded yet.
     pub fn build(self) -> NvmlLoader {
-        let mut driver_roots = self.driver_roots;
-        if driver_roots.is_empty() {
-            driver_roots.push(self.host.as_path().to_owned());
+        let mut places = self.places;
+        if places.driver_roots.is_empty() {
+            places.driver_roots.push(self.host.as_path().to_owned());
         }
         NvmlLoader {
-            library: self.library,
-            driver_roots,
+            places,
             host: self.host,
             deadlines: self.deadlines,
             shared: Arc::default(),

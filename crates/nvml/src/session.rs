@@ -1,7 +1,7 @@
 //! One initialisation of NVML and what was learnt of its GPUs.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mizzen_core::driver::{DriverError, GpuCondition};
 use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
@@ -15,7 +15,7 @@ use crate::library::Library;
 /// that call.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) library: Arc<Library>,
+    pub(crate) library: Library,
     known: Mutex<BTreeMap<u32, Known>>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Known {
 
 impl Session {
     /// Initialises NVML.
-    pub(crate) fn open(library: Arc<Library>) -> Result<Self, DriverError> {
+    pub(crate) fn open(library: Library) -> Result<Self, DriverError> {
         library.init()?;
         Ok(Self {
             library,

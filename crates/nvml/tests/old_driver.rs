@@ -1,4 +1,8 @@
 //! A driver that knows only the first version of each function, and of many none, still serves.
+#![allow(
+    clippy::expect_used,
+    reason = "tests fail by panicking, in their helpers too"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -38,63 +38,77 @@ const DIRECTORIES: &[&str] = &[
     "",
 ];
 
-/// What a search came to.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Candidates {
-    /// Files that are there, best first, links resolved.
-    pub(super) present: Vec<PathBuf>,
+/// A search for a library that can be used, best places first. It ends with the first one that
+/// `accept` takes, so that an ordinary start looks at one or two places.
+pub(super) struct Search<F> {
+    accept: F,
+    /// Files that were offered, links resolved.
+    offered: Vec<PathBuf>,
     /// Everything that was looked at, in order, for a person to read.
-    pub(super) searched: Vec<String>,
+    searched: Vec<String>,
 }
 
-/// The one file that was asked for.
-pub(super) fn exactly(path: &Path) -> Candidates {
-    Candidates {
-        present: path.exists().then(|| path.to_owned()).into_iter().collect(),
-        searched: vec![path.display().to_string()],
+impl<F: FnMut(&Path) -> bool> Search<F> {
+    pub(super) fn new(accept: F) -> Self {
+        Self {
+            accept,
+            offered: Vec::new(),
+            searched: Vec::new(),
+        }
     }
-}
 
-/// Every place below these driver roots.
-pub(super) fn below(roots: &[PathBuf]) -> Candidates {
-    let mut candidates = Candidates::default();
-    for root in roots {
-        candidates.search(&HostRoot::new(root));
+    /// What was looked at.
+    pub(super) fn into_searched(self) -> Vec<String> {
+        self.searched
     }
-    if roots.iter().any(|root| root == Path::new("/")) {
+
+    /// Tries the one file that was asked for.
+    pub(super) fn exactly(&mut self, path: &Path) -> bool {
+        self.searched.push(path.display().to_string());
+        path.exists() && (self.accept)(path)
+    }
+
+    /// Tries every place below these driver roots.
+    pub(super) fn below(&mut self, roots: &[PathBuf]) -> bool {
+        let mut roots_in_order = roots.iter();
+        if roots_in_order.any(|root| self.root(&HostRoot::new(root))) {
+            return true;
+        }
+        if !roots.iter().any(|root| root == Path::new("/")) {
+            return false;
+        }
         // No directory: the dynamic linker searches by its own rules, LD_LIBRARY_PATH first.
-        candidates.present.push(LIBRARY.into());
         let words = format!("{LIBRARY} by the dynamic linker");
-        candidates.searched.push(words);
+        self.searched.push(words);
+        (self.accept)(Path::new(LIBRARY))
     }
-    candidates
-}
 
-impl Candidates {
-    fn search(&mut self, root: &HostRoot) {
-        for directory in DIRECTORIES {
-            self.consider(root, &Path::new(directory).join(LIBRARY));
+    fn root(&mut self, root: &HostRoot) -> bool {
+        let mut directories = DIRECTORIES.iter();
+        if directories.any(|directory| self.consider(root, &Path::new(directory).join(LIBRARY))) {
+            return true;
         }
         let cache = root.join("etc/ld.so.cache");
         self.searched.push(cache.display().to_string());
-        let Ok(bytes) = fs::read(&cache) else {
-            return;
-        };
-        for path in ldcache::paths_of(&bytes, LIBRARY) {
-            self.consider(root, Path::new(path));
-        }
+        let bytes = fs::read(&cache).unwrap_or_default();
+        let paths = ldcache::paths_of(&bytes, LIBRARY);
+        paths
+            .iter()
+            .any(|path| self.consider(root, Path::new(path)))
     }
 
-    fn consider(&mut self, root: &HostRoot, path: &Path) {
+    fn consider(&mut self, root: &HostRoot, path: &Path) -> bool {
         let shown = root.join(path).display().to_string();
         if self.searched.contains(&shown) {
-            return;
+            return false;
         }
         self.searched.push(shown);
-        if let Ok(file) = root.resolve(path)
-            && !self.present.contains(&file)
-        {
-            self.present.push(file);
+        match root.resolve(path) {
+            Ok(file) if !self.offered.contains(&file) => {
+                self.offered.push(file.clone());
+                (self.accept)(&file)
+            }
+            _ => false,
         }
     }
 }
@@ -105,19 +119,38 @@ mod tests {
 
     use super::*;
 
+    /// What a search below these roots offers when nothing is taken, and where it looked.
+    fn search(roots: &[PathBuf]) -> (Vec<PathBuf>, Vec<String>) {
+        let mut offered = Vec::new();
+        let mut search = Search::new(|path: &Path| {
+            offered.push(path.to_owned());
+            false
+        });
+        assert!(!search.below(roots));
+        let searched = search.into_searched();
+        (offered, searched)
+    }
+
+    fn put_library(root: &Path, directory: &str) -> PathBuf {
+        let place = root.join(directory);
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join(LIBRARY), "").unwrap();
+        place.join(LIBRARY)
+    }
+
     #[test]
     fn every_place_is_named_when_the_library_is_nowhere() {
         let root = tempfile::tempdir().unwrap();
-        let found = below(&[root.path().to_owned()]);
-        assert!(found.present.is_empty());
-        assert_eq!(found.searched.len(), DIRECTORIES.len() + 1);
+        let (offered, searched) = search(&[root.path().to_owned()]);
+        assert!(offered.is_empty());
+        assert_eq!(searched.len(), DIRECTORIES.len() + 1);
         for place in [
             "usr/lib64/libnvidia-ml.so.1",
             "home/kubernetes/bin/nvidia/lib64/libnvidia-ml.so.1",
             "etc/ld.so.cache",
         ] {
             let place = root.path().join(place).display().to_string();
-            assert!(found.searched.contains(&place), "{place} is not named");
+            assert!(searched.contains(&place), "{place} is not named");
         }
     }
 
@@ -131,28 +164,38 @@ mod tests {
             let place = root.path().join(directory);
             fs::create_dir_all(&place).unwrap();
             symlink("/store/libnvidia-ml.so.550.54.15", place.join(LIBRARY)).unwrap();
-            let found = below(&[root.path().to_owned()]);
-            assert_eq!(found.present, [store.join("libnvidia-ml.so.550.54.15")]);
+            let (offered, _) = search(&[root.path().to_owned()]);
+            assert_eq!(offered, [store.join("libnvidia-ml.so.550.54.15")]);
         }
     }
 
     #[test]
     fn the_roots_are_searched_in_their_order() {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        for root in [&first, &second] {
-            fs::create_dir_all(root.path().join("lib64")).unwrap();
-            fs::write(root.path().join("lib64").join(LIBRARY), "").unwrap();
-        }
-        let found = below(&[second.path().to_owned(), first.path().to_owned()]);
-        let expected = [&second, &first].map(|root| root.path().join("lib64").join(LIBRARY));
-        assert_eq!(found.present, expected);
+        let (a, b) = (
+            put_library(first.path(), "lib64"),
+            put_library(second.path(), "lib64"),
+        );
+        let (offered, _) = search(&[second.path().to_owned(), first.path().to_owned()]);
+        assert_eq!(offered, [b, a]);
+    }
+
+    #[test]
+    fn the_search_ends_with_the_first_library_that_can_be_used() {
+        let root = tempfile::tempdir().unwrap();
+        let unusable = put_library(root.path(), "usr/lib64");
+        put_library(root.path(), "usr/lib/x86_64-linux-gnu");
+        put_library(root.path(), "run/opengl-driver/lib");
+        let mut search = Search::new(|path: &Path| path != unusable);
+        assert!(search.below(&[root.path().to_owned()]));
+        assert_eq!(search.into_searched().len(), 2);
     }
 
     #[test]
     fn the_dynamic_linker_is_asked_only_for_the_machine_itself() {
-        let found = below(&["/".into()]);
-        assert_eq!(found.present.last(), Some(&PathBuf::from(LIBRARY)));
+        let (offered, _) = search(&["/".into()]);
+        assert_eq!(offered.last(), Some(&PathBuf::from(LIBRARY)));
         let root = tempfile::tempdir().unwrap();
-        assert!(below(&[root.path().to_owned()]).present.is_empty());
+        assert!(search(&[root.path().to_owned()]).0.is_empty());
     }
 }
