@@ -1,1 +1,13 @@
-//! A simulated libnvidia-ml.so.1, driven by a scenario file.
+//! A simulated `libnvidia-ml.so.1`, driven by a scenario file.
+
+pub mod control;
+pub mod environment;
+pub mod identity;
+pub mod library;
+pub mod model;
+pub mod node;
+pub mod scenario;
+mod state;
+
+pub use state::StateError;
+pub use state::load::Program;

@@ -1,0 +1,193 @@
+use super::*;
+use crate::node::{Ancestor, LinkPeer};
+
+fn planned(yaml: &str) -> Node {
+    Scenario::parse(yaml, "test.yaml").unwrap().plan().unwrap()
+}
+
+fn refusal(yaml: &str) -> String {
+    Scenario::parse(yaml, "test.yaml").unwrap_err().to_string()
+}
+
+#[test]
+fn no_scenario_is_eight_h100_on_nvswitch() {
+    let node = Scenario::default().plan().unwrap();
+    assert_eq!(node.gpus.len(), 8);
+    for gpu in &node.gpus {
+        assert_eq!(gpu.name, "NVIDIA H100 80GB HBM3");
+        assert_eq!(gpu.links, vec![LinkPeer::Switch; 18]);
+    }
+    assert_eq!(node.gpus[3].numa, 0);
+    assert_eq!(node.gpus[4].numa, 1);
+}
+
+#[test]
+fn a_scenario_round_trips_through_its_yaml() {
+    for scenario in [
+        Scenario::default(),
+        Scenario::short("4xt4,2xa100-40gb").unwrap(),
+        Scenario {
+            nvlink: NvLink::Pairs(vec![LinkedPair {
+                gpus: [0, 1],
+                links: 4,
+            }]),
+            ..Scenario::short("2xa30").unwrap()
+        },
+        Scenario {
+            nvlink: NvLink::All(Wiring::None),
+            numa_nodes: vec![NumaNode {
+                cpus: CpuList::range(0, 3),
+            }],
+            pcie: Some(PcieShape {
+                gpus_per_switch: 2,
+                gpus_per_root: 4,
+            }),
+            ..Scenario::default()
+        },
+    ] {
+        let yaml = scenario.to_yaml().unwrap();
+        assert_eq!(Scenario::parse(&yaml, "again").unwrap(), scenario, "{yaml}");
+    }
+}
+
+#[test]
+fn everything_can_be_overridden() {
+    let node = planned(
+        "driver_version: 550.54.15\ncuda_version: 12.4\nhostname: n1\ndevice_nodes: enforce\n\
+         gpus:\n- model: t4\n  name: My GPU\n  memory: 8GiB\n  compute_capability: 10.3\n  uuid: GPU-4d4d4d4d-0000-0000-0000-0123456789ab\n  pci: 0000:3b:00.0\n  numa: 1\n  minor: 7\n  serial: '42'\n  device_id: 0x1234\nnuma_nodes: [{cpus: 0-3}, {}]\n",
+    );
+    let gpu = &node.gpus[0];
+    assert_eq!(node.cuda_version, (12, 4));
+    assert_eq!(node.device_nodes, DeviceNodes::Enforce);
+    assert_eq!((gpu.name.as_str(), gpu.memory_mib), ("My GPU", 8192));
+    assert_eq!(gpu.compute_capability, (10, 3));
+    assert_eq!(
+        gpu.uuid.to_string(),
+        "GPU-4d4d4d4d-0000-0000-0000-0123456789ab"
+    );
+    assert_eq!((gpu.pci.bus, gpu.numa, gpu.minor), (0x3b, 1, 7));
+    assert_eq!((gpu.serial.as_str(), gpu.device_id), ("42", 0x1234));
+    assert_eq!(node.numa_nodes[1], CpuList::default());
+}
+
+#[test]
+fn mistakes_are_refused_with_their_place_and_the_fix() {
+    for (yaml, place, words) in [
+        ("gpus:\n- model: h100\n", "test.yaml:2:", "h100-80gb"),
+        ("gpus:\n- model: t4\n  cuont: 2\n", "test.yaml:3:", "cuont"),
+        ("gpuz: []\n", "test.yaml:1:", "gpuz"),
+        (
+            "gpus:\n- model: t4\n- model: t4\n  uuid: nonsense\n",
+            "test.yaml:4:",
+            "8-4-4-4-12",
+        ),
+        (
+            "gpus:\n- model: t4\n- model: t4\n  numa: 9\n",
+            "test.yaml:3:",
+            "NUMA",
+        ),
+        (
+            "gpus: [{model: t4, count: 65}]\n",
+            "test.yaml: ",
+            "at most 64",
+        ),
+        (
+            "gpus: [{model: t4, count: 2, minor: 3}]\n",
+            "test.yaml:1:",
+            "count 1",
+        ),
+        (
+            "gpus: [{model: a30, count: 2}]\nnvlink:\n- {gpus: [0, 2], links: 1}\n",
+            "test.yaml:3:",
+            "0 to 1",
+        ),
+        (
+            "gpus: [{model: a30, count: 2}]\nnvlink:\n- {gpus: [0, 1], links: 5}\n",
+            "test.yaml:3:",
+            "4 free",
+        ),
+        ("gpus: []\nnvlink: nvswich\n", "test.yaml:2:", "nvswitch"),
+        (
+            "nvlink:\n- {gpu: [0, 1], links: 5}\n",
+            "test.yaml:2:",
+            "gpu",
+        ),
+        ("driver_version: new\n", "test.yaml: ", "580.95.05"),
+    ] {
+        let message = refusal(yaml);
+        assert!(message.starts_with(place), "{yaml}\n=> {message}");
+        assert!(message.contains(words), "{yaml}\n=> {message}");
+    }
+}
+
+#[test]
+fn the_short_form_counts_models() {
+    let scenario = Scenario::short("4xt4, 2xa100-40gb,l4").unwrap();
+    let counts: Vec<_> = scenario
+        .gpus
+        .iter()
+        .map(|g| (g.count, g.model.0.key))
+        .collect();
+    assert_eq!(counts, [(4, "t4"), (2, "a100-40gb"), (1, "l4")]);
+    for text in ["", "0xt4", "8x", "8xh1000", "65xt4", "8 h100-80gb", "-1xt4"] {
+        assert!(Scenario::short(text).is_err(), "{text:?} was accepted");
+    }
+}
+
+#[test]
+fn sixteen_and_sixty_four_gpus_have_identities_of_their_own() {
+    for count in [16, 17, 64] {
+        let node = Scenario::short(&format!("{count}xh100-80gb"))
+            .unwrap()
+            .plan()
+            .unwrap();
+        assert_eq!(node.gpus.len(), count);
+        let mut pci: Vec<_> = node.gpus.iter().map(|gpu| gpu.pci).collect();
+        pci.dedup();
+        assert!(pci.is_sorted() && pci.len() == count);
+    }
+}
+
+#[test]
+fn the_pcie_tree_decides_the_common_ancestor() {
+    let node =
+        planned("gpus: [{model: l40s, count: 16}]\npcie: {gpus_per_switch: 2, gpus_per_root: 4}\n");
+    let level = |a: usize, b: usize| node.gpus[a].common_ancestor(&node.gpus[b]);
+    assert_eq!(level(0, 1), Ancestor::Switch);
+    assert_eq!(level(0, 2), Ancestor::Switches);
+    assert_eq!(level(0, 4), Ancestor::NumaNode);
+    assert_eq!(level(0, 8), Ancestor::System);
+    let node =
+        planned("gpus: [{model: l40s, count: 4}]\npcie: {gpus_per_switch: 0, gpus_per_root: 2}\n");
+    assert_eq!(
+        node.gpus[0].common_ancestor(&node.gpus[1]),
+        Ancestor::HostBridge
+    );
+}
+
+#[test]
+fn every_nvlink_has_another_end() {
+    for text in [
+        "8xv100-sxm2",
+        "4xv100-sxm2",
+        "3xv100-sxm2",
+        "2xv100-sxm2",
+        "4xa30",
+        "3xh100-nvl",
+    ] {
+        let node = Scenario::short(text).unwrap().plan().unwrap();
+        let count = |from: usize, to: usize| {
+            let peer = LinkPeer::Gpu(u8::try_from(to).unwrap());
+            node.gpus[from]
+                .links
+                .iter()
+                .filter(|link| **link == peer)
+                .count()
+        };
+        for a in 0..node.gpus.len() {
+            for b in 0..node.gpus.len() {
+                assert_eq!(count(a, b), count(b, a), "{text}: {a} and {b}");
+            }
+        }
+    }
+}
