@@ -100,7 +100,7 @@ impl Agent {
         self.wait_for_rollout().await
     }
 
-    /// Removes the DaemonSet and waits until its pod is gone.
+    /// Removes the DaemonSet and waits until it and its pod are gone.
     pub(crate) async fn remove(&self) -> Result<()> {
         if self.daemon_sets.get_opt(DAEMON_SET).await?.is_none() {
             return Ok(());
@@ -109,9 +109,11 @@ impl Agent {
             .delete(DAEMON_SET, &DeleteParams::foreground())
             .await?;
         let deadline = Instant::now() + LIMIT;
-        while !self.list().await?.is_empty() {
+        while self.daemon_sets.get_opt(DAEMON_SET).await?.is_some()
+            || !self.list().await?.is_empty()
+        {
             if Instant::now() > deadline {
-                bail!("the agent's pod does not go away");
+                bail!("the agent does not go away");
             }
             sleep(POLL).await;
         }
