@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::devices::DeviceManager;
 use crate::pod::{Container, ContainerKind, Pod, RestartPolicy};
-use crate::schedule::{Amounts, requests};
+use crate::schedule::Amounts;
 use crate::snapshot::{ContainerState, ContainerView, DeviceHealth, Given, Phase, PodView};
 
 /// First pause before a container is started again; doubles each time.
@@ -56,7 +56,7 @@ impl PodRecord {
         };
         let containers = pod.containers().map(waiting).collect();
         Self {
-            requests: requests(&pod),
+            requests: pod.requests(),
             // A pod that names its node does not wait for the scheduler.
             scheduled: pod.spec.node_name.is_some(),
             pod,
@@ -189,6 +189,7 @@ impl PodRecord {
         let containers = self.containers.iter().map(|record| ContainerView {
             name: record.container.name.clone(),
             kind: record.kind,
+            limits: record.container.resources.limits.clone(),
             state: record.state.clone(),
             restart_count: record.restart_count,
             given: record.given.clone(),

@@ -39,37 +39,32 @@ impl Insufficient {
 /// The resource that every pod takes one of.
 pub(crate) const PODS: &str = "pods";
 
-/// What a pod takes of the node: all its containers at once, or more if an init container needs
-/// more while the others do not run yet. Sidecars count from their start on.
-pub(crate) fn requests(pod: &Pod) -> Amounts {
-    let mut running = Amounts::new();
-    let mut most = Amounts::new();
-    for (kind, container) in pod.containers() {
-        let own = container
-            .resources
-            .requests
-            .iter()
-            .map(|(name, quantity)| (name.clone(), amount(name, quantity)));
-        if kind == ContainerKind::Init {
-            for (name, own) in own {
-                let beside = running.get(&name).copied().unwrap_or(0);
-                raise(&mut most, name, own + beside);
-            }
-        } else {
-            for (name, own) in own {
-                *running.entry(name).or_default() += own;
+impl Pod {
+    /// What the pod takes of a node: all its containers at once, or more if an init container
+    /// needs more while the others do not run yet. Sidecars count from their start on.
+    /// Milli-CPUs for `cpu`, whole units for everything else.
+    pub fn requests(&self) -> BTreeMap<String, i64> {
+        let mut running = Amounts::new();
+        let mut most = Amounts::new();
+        for (kind, container) in self.containers() {
+            let resources = &container.resources;
+            // Where only a limit was given, it is the request too.
+            let own = resources
+                .limits
+                .iter()
+                .filter(|(name, _)| !resources.requests.contains_key(*name));
+            for (name, quantity) in own.chain(&resources.requests) {
+                let beside = running.entry(name.clone()).or_default();
+                let together = *beside + amount(name, quantity);
+                if kind != ContainerKind::Init {
+                    *beside = together;
+                }
+                let most = most.entry(name.clone()).or_default();
+                *most = together.max(*most);
             }
         }
+        most
     }
-    for (name, sum) in running {
-        raise(&mut most, name, sum);
-    }
-    most
-}
-
-fn raise(amounts: &mut Amounts, name: String, to: i64) {
-    let amount = amounts.entry(name).or_default();
-    *amount = to.max(*amount);
 }
 
 fn amount(name: &str, quantity: &Quantity) -> i64 {
@@ -185,9 +180,7 @@ mod tests {
                 "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, \
                  spec: {{initContainers: [{init}], containers: [{apps}]}}}}"
             );
-            let mut pod = parse_manifest(&text).unwrap().remove(0);
-            pod.set_defaults();
-            requests(&pod)["nvidia.com/gpu"]
+            parse_manifest(&text).unwrap()[0].requests()["nvidia.com/gpu"]
         };
         let apps = format!("{}, {}", container("a", 1, ""), container("b", 2, ""));
         assert_eq!(total(&container("i", 2, ""), &apps), 3);

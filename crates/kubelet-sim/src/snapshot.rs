@@ -6,6 +6,7 @@ use mizzen_kubelet_api::deviceplugin::ContainerAllocateResponse;
 use serde::Serialize;
 
 use crate::pod::{Container, ContainerKind};
+use crate::quantity::Quantity;
 
 /// Everything that can be seen from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -106,6 +107,8 @@ pub struct ContainerView {
     pub name: String,
     /// Its part in the pod.
     pub kind: ContainerKind,
+    /// What it asks for.
+    pub limits: BTreeMap<String, Quantity>,
     /// What it does now.
     pub state: ContainerState,
     /// How often it was started again.

@@ -310,3 +310,42 @@ async fn a_loose_topology_policy_spills_over_only_when_it_must() {
     let snapshot = node.wait_for_phase("five", Phase::Running).await;
     assert_eq!(snapshot.pod("five").unwrap().devices(GPU).len(), 5);
 }
+
+#[tokio::test]
+async fn an_error_of_the_preference_fails_the_pod() {
+    let node = node().await;
+    let plugin = node.plugin(2).await;
+    plugin.set(|behaviour| {
+        behaviour.options.get_preferred_allocation_available = true;
+        behaviour.prefer_error = Some(Status::unknown("lost GPU"));
+    });
+    plugin.register(&node).await.unwrap();
+    node.apply_gpu_pod("train", 1);
+    let snapshot = node.wait_for_phase("train", Phase::Failed).await;
+    assert_eq!(
+        snapshot.pod("train").unwrap().message,
+        "Pod was rejected: Allocate failed due to device plugin GetPreferredAllocation rpc \
+         failed with err: rpc error: code = Unknown desc = lost GPU, which is unexpected"
+    );
+}
+
+#[tokio::test]
+async fn a_plugin_that_hangs_in_allocate_does_not_keep_the_kubelet_from_stopping() {
+    let node = node().await;
+    let plugin = node.plugin(2).await;
+    plugin.set(|behaviour| behaviour.allocate_hangs = true);
+    node.apply_gpu_pod("train", 1);
+    node.wait_for("the pod to be scheduled", |snapshot| {
+        snapshot.pod("train").unwrap().scheduled
+    })
+    .await;
+    node.kubelet
+        .restart(std::time::Duration::ZERO)
+        .await
+        .unwrap();
+    drop(plugin);
+    assert_eq!(
+        node.kubelet.snapshot().pod("train").unwrap().devices(GPU),
+        Vec::<String>::new()
+    );
+}

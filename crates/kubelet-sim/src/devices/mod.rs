@@ -7,6 +7,8 @@
 mod checkpoint;
 mod holders;
 mod select;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

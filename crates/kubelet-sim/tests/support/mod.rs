@@ -184,6 +184,10 @@ pub(crate) struct Behaviour {
     pub(crate) options: DevicePluginOptions,
     /// Answer of `GetPreferredAllocation`.
     pub(crate) prefers: Vec<String>,
+    /// Error of `GetPreferredAllocation`.
+    pub(crate) prefer_error: Option<Status>,
+    /// `Allocate` never answers.
+    pub(crate) allocate_hangs: bool,
     /// Error of `Allocate`.
     pub(crate) allocate_error: Option<Status>,
     /// Error of `PreStartContainer`.
@@ -297,6 +301,9 @@ impl DevicePlugin for Service {
                 .preferred
                 .push((lists.0, lists.1, asked.allocation_size));
         }
+        if let Some(error) = &behaviour.prefer_error {
+            return Err(error.clone());
+        }
         let device_ids = behaviour.prefers.clone();
         let container_responses = vec![ContainerPreferredAllocationResponse { device_ids }];
         Ok(Response::new(PreferredAllocationResponse {
@@ -308,6 +315,10 @@ impl DevicePlugin for Service {
         &self,
         request: Request<AllocateRequest>,
     ) -> Result<Response<AllocateResponse>, Status> {
+        let hangs = self.behaviour.lock().unwrap().allocate_hangs;
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         let mut behaviour = self.behaviour.lock().unwrap();
         if let Some(error) = &behaviour.allocate_error {
             return Err(error.clone());
