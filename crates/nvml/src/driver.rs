@@ -30,8 +30,10 @@ pub(crate) struct Shared {
 pub(crate) struct Deadlines {
     /// A question to a GPU that has answered before.
     pub(crate) call: Duration,
-    /// Initialising NVML, and the first question to each GPU, which wakes it.
+    /// The first question to a GPU, which wakes it.
     pub(crate) first: Duration,
+    /// Loading and initialising NVML, and shutting it down.
+    pub(crate) init: Duration,
 }
 
 /// A session with the NVIDIA driver through NVML.
@@ -68,7 +70,7 @@ impl NvmlDriver {
             let versions = session.library.versions()?;
             Ok((session, count, versions))
         };
-        let (session, count, versions) = watched.call(Subject::Driver, deadlines.first, open)??;
+        let (session, count, versions) = watched.call(Subject::Driver, deadlines.init, open)??;
         Ok(Self {
             watched,
             session: Some(Arc::new(session)),
@@ -99,7 +101,7 @@ impl NvmlDriver {
         let deadline = if self.awake.swap(true, Ordering::Relaxed) {
             self.deadlines.call
         } else {
-            self.deadlines.first
+            self.deadlines.first.max(self.deadlines.call)
         };
         let indices: Vec<u32> = (0..self.count).collect();
         let ask = move |position: usize| question(&session, indices[position]);
@@ -339,7 +341,7 @@ impl Drop for NvmlDriver {
         let close = move || drop(open.0.take());
         if self
             .watched
-            .call(Subject::Driver, self.deadlines.first, close)
+            .call(Subject::Driver, self.deadlines.init, close)
             .is_err()
         {
             tracing::warn!("NVML did not shut down in time");

@@ -15,9 +15,11 @@ use crate::library::Library;
 
 /// What a GPU may take to answer.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
-/// What NVML may take to start: without the persistence daemon it initialises each GPU anew,
-/// seconds for each.
-const FIRST_DEADLINE: Duration = Duration::from_secs(30);
+/// What a GPU may take for its first answer: without the persistence daemon it is initialised
+/// then, which takes seconds.
+const FIRST_DEADLINE: Duration = Duration::from_secs(10);
+/// What NVML may take to start.
+const INIT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Finds the NVIDIA driver's management library and opens sessions with it.
 ///
@@ -32,7 +34,8 @@ pub struct NvmlLoader {
 }
 
 impl NvmlLoader {
-    /// Begins with the defaults: the host's `/`, five seconds for a call, thirty for the first.
+    /// Begins with the defaults: the host's `/`, five seconds for a question to a GPU, ten for
+    /// the first one, thirty for NVML's start.
     pub fn builder() -> NvmlLoaderBuilder {
         NvmlLoaderBuilder {
             places: Places::default(),
@@ -40,6 +43,7 @@ impl NvmlLoader {
             deadlines: Deadlines {
                 call: CALL_DEADLINE,
                 first: FIRST_DEADLINE,
+                init: INIT_DEADLINE,
             },
         }
     }
@@ -140,9 +144,15 @@ impl NvmlLoaderBuilder {
         self
     }
 
-    /// How long NVML may take to start, and each GPU for its first answer.
+    /// How long a GPU may take for its first answer in a session; never less than for others.
     pub fn first_deadline(mut self, deadline: Duration) -> Self {
         self.deadlines.first = deadline;
+        self
+    }
+
+    /// How long NVML may take to start, and to shut down.
+    pub fn init_deadline(mut self, deadline: Duration) -> Self {
+        self.deadlines.init = deadline;
         self
     }
 
