@@ -1,1 +1,22 @@
 //! The node process: discovery, device-plugin servers, health.
+//!
+//! One thread runs everything that answers the kubelet; the driver has threads of its own.
+//! [`Agent::run`] wires the parts: the driver's thread sends news to the state task, which owns
+//! the one picture of the node and publishes it; device plugins, probes and the record on disk
+//! follow from that picture.
+
+mod agent;
+mod backoff;
+mod clock;
+mod dirwatch;
+mod driver;
+mod keeper;
+mod log;
+mod machine;
+mod plugin;
+mod probes;
+mod readiness;
+mod record;
+mod supervisor;
+
+pub use agent::{Agent, LoaderFactory, Order, run_process};

@@ -35,10 +35,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the node agent: report this node's GPUs to the kubelet, allocate them, watch them
+    #[command(long_about = agent::ABOUT)]
     Agent(Box<agent::AgentArgs>),
     /// Drive the simulated GPU driver: place its library, inject faults, load and heal GPUs
+    #[command(long_about = sim::ABOUT)]
     Sim(sim::SimArgs),
     /// Try everything without a cluster or a GPU: simulated GPUs, an embedded kubelet, the real agent
+    #[command(long_about = simulate::ABOUT)]
     Simulate(Box<simulate::SimulateArgs>),
 }
 

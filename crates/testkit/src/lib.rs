@@ -1,1 +1,9 @@
-//! What the tests share: a fake driver, host trees, scenarios.
+//! What the tests share: a scripted driver and host trees. No mock framework: the fakes are
+//! small, behave, and are told what to do.
+#![allow(clippy::expect_used, reason = "tests fail by panicking")]
+
+mod driver;
+mod host;
+
+pub use driver::{FakeDriver, gpus};
+pub use host::HostTree;

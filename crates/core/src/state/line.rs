@@ -100,7 +100,7 @@ impl Line {
         Self::new(
             Severity::Error,
             "gpu-unhealthy",
-            format!("GPU {} is unhealthy: {reason}", gpu.index),
+            format!("unhealthy: {reason}"),
         )
         .about(gpu)
         .meaning(reason.meaning())
@@ -114,8 +114,7 @@ impl Line {
             Severity::Info,
             "gpu-healthy",
             format!(
-                "GPU {} is healthy again after {} s ({})",
-                gpu.index,
+                "healthy again after {} s ({})",
                 wall.saturating_sub(since),
                 reasons.join("; ")
             ),

@@ -328,11 +328,11 @@ impl NodeState {
             .filter_map(|uuid| self.roster.find(uuid));
         let added = added.map(|known| {
             let gpu = &known.gpu;
-            let text = format!("GPU {} ({}) was added", gpu.index, gpu.name);
+            let text = format!("added: {}", gpu.name);
             log(Line::new(Severity::Info, "gpu-added", text).about(gpu))
         });
         let removed = difference.removed.iter().map(|gpu| {
-            let text = format!("GPU {} ({}) was removed", gpu.index, gpu.name);
+            let text = format!("removed: {}", gpu.name);
             log(Line::new(Severity::Warning, "gpu-removed", text).about(gpu))
         });
         added.chain(removed).collect()
@@ -526,7 +526,7 @@ impl NodeState {
             IgnoreReason::Disabled => "DP_DISABLE_HEALTHCHECKS says so",
         };
         let reason = Reason::Xid(xid);
-        let text = format!("GPU {} reported {reason}; ignored: {why}", known.gpu.index);
+        let text = format!("{reason}; ignored: {why}");
         let line = Line::new(Severity::Info, "xid-ignored", text)
             .about(&known.gpu)
             .meaning(reason.meaning())
@@ -590,8 +590,7 @@ fn log(line: Line) -> Effect {
 
 fn polled(gpu: &Gpu, error: &DriverError, interval: Duration) -> Line {
     let text = format!(
-        "GPU {} cannot report events ({error}): it is asked every {} s instead",
-        gpu.index,
+        "cannot report events ({error}): asked every {} s instead",
         interval.as_secs_f32()
     );
     Line::new(Severity::Warning, "gpu-polled", text)

@@ -1,0 +1,325 @@
+//! Putting the parts together, starting and ending them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mizzen_core::config::Config;
+use mizzen_core::driver::DriverLoader;
+use mizzen_core::state::{Event, NodeState};
+use mizzen_nvml::{HostRoot, NvmlLoader};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::dirwatch::{DirEvent, DirWatch};
+use crate::driver::{Command, Driver, News};
+use crate::keeper::Keeper;
+use crate::machine::{self, Machine};
+use crate::readiness::Readiness;
+use crate::supervisor::{Supervisor, TaskError};
+use crate::{plugin, probes, record};
+
+/// How long tasks may take to end after a stop: longer than connections are drained for.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+/// News that may wait for the state task before the driver's threads do.
+const NEWS_LIMIT: usize = 64;
+
+/// Makes a loader for the driver that settings ask for.
+pub type LoaderFactory = Box<dyn Fn(&Config) -> Arc<dyn DriverLoader> + Send + Sync>;
+
+/// What a running agent can be told.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// Use these settings, and look at the driver again.
+    Reload(Box<Config>),
+    /// End in order: not ready, streams ended, sockets removed.
+    Stop,
+}
+
+/// An agent that is ready to run.
+pub struct Agent {
+    config: Arc<Config>,
+    loader: LoaderFactory,
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Agent {
+    /// An agent for these settings, with the driver found through NVML.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config: Arc::new(config),
+            loader: Box::new(nvml_loader),
+        }
+    }
+
+    /// The same with another driver.
+    #[must_use]
+    pub fn with_loader(mut self, loader: LoaderFactory) -> Self {
+        self.loader = loader;
+        self
+    }
+
+    /// Runs until [`Order::Stop`], or until nobody can give orders any more.
+    ///
+    /// # Errors
+    /// The system's, if it does not give the driver a thread.
+    pub async fn run(self, mut orders: mpsc::Receiver<Order>) -> io::Result<()> {
+        let mut running = Running::start(self)?;
+        loop {
+            let order = tokio::select! {
+                order = orders.recv() => order,
+                () = running.stop.cancelled() => None,
+            };
+            match order {
+                Some(Order::Reload(config)) => running.reload(*config).await,
+                Some(Order::Stop) | None => break,
+            }
+        }
+        running.end().await;
+        Ok(())
+    }
+}
+
+/// The parts of a running agent that orders concern.
+struct Running {
+    config: Arc<Config>,
+    loader: LoaderFactory,
+    driver: Driver,
+    news: mpsc::Sender<News>,
+    supervisor: Supervisor,
+    /// Ends the tasks that need no drain.
+    stop: CancellationToken,
+}
+
+impl Running {
+    fn start(agent: Agent) -> io::Result<Self> {
+        let Agent { config, loader } = agent;
+        let clock = Clock::new();
+        let (news, news_receiver) = mpsc::channel(NEWS_LIMIT);
+        // The driver takes longest: it begins first.
+        let machine = Machine::new(config.clone());
+        let driver = Driver::start(loader(&config), machine, news.clone())?;
+        let stop = CancellationToken::new();
+        let readiness = Readiness::default();
+        let mut supervisor = Supervisor::new(stop.clone());
+
+        let boot_id = record::boot_id(&config.host_root);
+        let remembered = record::load(&config.state_dir, &boot_id);
+        let state = NodeState::new(config.clone(), remembered, clock.now());
+        let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
+        let (records, record_receiver) = watch::channel(None);
+        let keeper = Keeper {
+            state,
+            clock,
+            news: news_receiver,
+            driver: driver.clone(),
+            published,
+            records,
+            boot_id,
+            ready: readiness.latch("driver"),
+        };
+        supervisor.essential("state", keeper.run(stop.clone()));
+        let offering = plugin::offer(state_receiver, readiness.clone(), stop.clone());
+        supervisor.essential("device plugins", offering);
+        let state_dir = config.state_dir.clone();
+        supervisor.keep("record", move || {
+            record::keep(state_dir.clone(), record_receiver.clone())
+        });
+        let (places, teller, ending) = (config.clone(), driver.clone(), stop.clone());
+        supervisor.keep("host watch", move || {
+            watch_host(Machine::new(places.clone()), teller.clone(), ending.clone())
+        });
+        if let Some(address) = config.health_address {
+            let ending = stop.clone();
+            supervisor.keep("probes", move || {
+                probes::serve(address, readiness.clone(), ending.clone())
+            });
+        }
+        Ok(Self {
+            config,
+            loader,
+            driver,
+            news,
+            supervisor,
+            stop,
+        })
+    }
+
+    /// Takes new settings over by what is different in them: what is the same goes on untouched.
+    async fn reload(&mut self, config: Config) {
+        for warning in &config.warnings {
+            tracing::warn!(event = "config", "{warning}");
+        }
+        let fixed = |config: &Config| {
+            (
+                config.state_dir.clone(),
+                config.host_root.clone(),
+                config.health_address,
+            )
+        };
+        if fixed(&config) != fixed(&self.config) {
+            tracing::warn!(
+                event = "reload",
+                "--state-dir, --host-root and --health-address take effect in a restart only"
+            );
+        }
+        let config = Arc::new(config);
+        let driver = |config: &Config| {
+            (
+                config.nvml_library.clone(),
+                config.driver_root.clone(),
+                config.driver_root_ctr_path.clone(),
+                config.health.nvml_call_timeout,
+            )
+        };
+        let changed = driver(&config) != driver(&self.config);
+        let loader = changed.then(|| (self.loader)(&config));
+        self.driver
+            .tell(Command::Configure(Machine::new(config.clone()), loader));
+        self.config = config.clone();
+        let event = News::Events(vec![Event::Configured(config)]);
+        // Fails only if the state task has ended, and the process with it.
+        let _ = self.news.send(event).await;
+        tracing::info!(event = "reload", "settings were read again");
+    }
+
+    async fn end(self) {
+        tracing::info!(
+            event = "stopping",
+            "stopping: ending streams and removing sockets"
+        );
+        self.stop.cancel();
+        self.supervisor.drain(DRAIN_LIMIT).await;
+        self.driver.tell(Command::Stop);
+    }
+}
+
+/// Looks at the driver again when device nodes or libraries come or go.
+async fn watch_host(
+    machine: Machine,
+    driver: Driver,
+    stop: CancellationToken,
+) -> Result<(), TaskError> {
+    let places = machine.likely_places();
+    if places.is_empty() {
+        // Polling has to do.
+        stop.cancelled().await;
+        return Ok(());
+    }
+    let mut watch = DirWatch::new(places.iter().map(std::path::PathBuf::as_path))?;
+    loop {
+        let event = tokio::select! {
+            event = watch.next() => event?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        match event {
+            DirEvent::Appeared(name) | DirEvent::Vanished(name)
+                if machine::is_driver_node(&name) || machine::is_library(&name) =>
+            {
+                // A driver that is loaded makes its nodes one after the other.
+                tokio::time::sleep(NODES_SETTLE).await;
+                driver.tell(Command::Look);
+            }
+            DirEvent::Overflow => driver.tell(Command::Look),
+            DirEvent::Ended => return Err("the watched directories are gone".into()),
+            DirEvent::Appeared(_) | DirEvent::Vanished(_) => {}
+        }
+    }
+}
+
+/// How long device nodes are left to appear together.
+const NODES_SETTLE: Duration = Duration::from_millis(50);
+
+/// The loader for the real driver.
+fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
+    let mut builder = NvmlLoader::builder()
+        .host_root(HostRoot::new(&config.host_root))
+        .deadline(config.health.nvml_call_timeout);
+    if let Some(library) = &config.nvml_library {
+        builder = builder.library(library);
+    }
+    for root in machine::driver_roots(config) {
+        builder = builder.driver_root(root);
+    }
+    Arc::new(builder.build())
+}
+
+/// Runs an agent as a process: until SIGTERM, SIGINT or SIGQUIT, and reading its settings again
+/// by `reload` on SIGHUP.
+///
+/// # Errors
+/// The system's, if it gives no runtime, signals or thread.
+pub fn run_process(agent: Agent, reload: impl FnMut() -> Result<Config, String>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        // The disk's thread ends when it has written.
+        .thread_keep_alive(Duration::from_secs(1))
+        .build()?;
+    runtime.block_on(async {
+        let (orders, receiver) = mpsc::channel(1);
+        let signals = Signals::new()?;
+        let (ended, _) = tokio::join!(agent.run(receiver), signals.obey(orders, reload));
+        ended
+    })?;
+    // A driver that hangs must not keep the process from ending.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Turns signals into orders until one of them means the end.
+    async fn obey(
+        mut self,
+        orders: mpsc::Sender<Order>,
+        mut reload: impl FnMut() -> Result<Config, String>,
+    ) {
+        loop {
+            let order = tokio::select! {
+                _ = self.terminate.recv() => Order::Stop,
+                _ = self.interrupt.recv() => Order::Stop,
+                _ = self.quit.recv() => Order::Stop,
+                _ = self.hang_up.recv() => match reload() {
+                    Ok(config) => Order::Reload(Box::new(config)),
+                    Err(errors) => {
+                        tracing::error!(
+                            event = "reload",
+                            "the new settings cannot be used; the old ones stay: {errors}"
+                        );
+                        continue;
+                    }
+                },
+                () = orders.closed() => return,
+            };
+            let last = matches!(order, Order::Stop);
+            if orders.send(order).await.is_err() || last {
+                return;
+            }
+        }
+    }
+}

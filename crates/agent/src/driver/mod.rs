@@ -1,0 +1,287 @@
+//! The driver's thread: the one place that opens sessions and asks GPUs how they are.
+//!
+//! The driver may take seconds, and the rest of the process must not wait for it. So its calls
+//! are made here, on commands, and the answers go to the state task as news.
+
+mod events;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mizzen_core::driver::{DriverError, DriverLoader, GpuDriver};
+use mizzen_core::gpu::GpuUuid;
+use mizzen_core::inventory::Inventory;
+use mizzen_core::state::{Discovery, Event};
+use tokio::sync::mpsc;
+
+use crate::backoff::Backoff;
+use crate::machine::{Fingerprint, Machine};
+use events::EventWatch;
+
+/// Between attempts to open a driver that is not there.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// How often the machine is looked at even if nothing says that it has changed: `/proc` does not
+/// tell of its changes.
+const SLOW_LOOK: Duration = Duration::from_mins(1);
+/// The driver's threads call into a C library, and do little themselves.
+pub(crate) const STACK: usize = 512 * 1024;
+/// `NVML_ERROR_UNINITIALIZED`: the session is gone.
+const UNINITIALIZED: u32 = 1;
+
+/// What the driver's thread is asked to do.
+pub(crate) enum Command {
+    /// Ask these GPUs how they are; answered with [`News::Round`].
+    Check(Vec<GpuUuid>),
+    /// Watch all GPUs for events, once more.
+    Watch,
+    /// The machine may have changed: look, and open a new session if it has.
+    Look,
+    /// Use other settings; with a loader, open a new session with it.
+    Configure(Machine, Option<Arc<dyn DriverLoader>>),
+    /// End.
+    Stop,
+}
+
+/// What the driver's threads tell.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// These things happened.
+    Events(Vec<Event>),
+    /// The answers to a [`Command::Check`].
+    Round(Vec<Event>),
+}
+
+/// Commands for the driver's thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Driver {
+    commands: Sender<Command>,
+}
+
+impl Driver {
+    /// Starts the thread, which begins to open the driver at once.
+    ///
+    /// # Errors
+    /// The system's, if it gives no thread.
+    pub(crate) fn start(
+        loader: Arc<dyn DriverLoader>,
+        machine: Machine,
+        news: mpsc::Sender<News>,
+    ) -> std::io::Result<Self> {
+        let (commands, receiver) = channel();
+        let mut worker = Worker {
+            loader,
+            machine,
+            news,
+            session: None,
+            fingerprint: Fingerprint::default(),
+            last_look: Instant::now(),
+            retry: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+        };
+        thread::Builder::new()
+            .name("driver".to_owned())
+            .stack_size(STACK)
+            .spawn(move || {
+                worker.open();
+                worker.obey(&receiver);
+            })?;
+        Ok(Self { commands })
+    }
+
+    /// Hands a command over; it is lost if the thread has ended, as everything else has then.
+    pub(crate) fn tell(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+}
+
+struct Worker {
+    loader: Arc<dyn DriverLoader>,
+    machine: Machine,
+    news: mpsc::Sender<News>,
+    session: Option<Session>,
+    fingerprint: Fingerprint,
+    last_look: Instant,
+    retry: Backoff,
+}
+
+/// An open session, and what it showed first.
+struct Session {
+    driver: Arc<dyn GpuDriver>,
+    inventory: Inventory,
+    watch: EventWatch,
+}
+
+impl Worker {
+    fn obey(&mut self, commands: &Receiver<Command>) {
+        loop {
+            let command = if self.session.is_some() {
+                commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                commands.recv_timeout(self.retry.failed())
+            };
+            match command {
+                Ok(Command::Check(gpus)) => self.check(&gpus),
+                Ok(Command::Watch) => {
+                    if let Some(session) = &self.session {
+                        session.watch.renew();
+                    }
+                }
+                Ok(Command::Look) => self.look(),
+                Ok(Command::Configure(machine, loader)) => self.configure(machine, loader),
+                Err(RecvTimeoutError::Timeout) => self.open(),
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.news.is_closed() {
+                break;
+            }
+        }
+    }
+
+    /// Opens a session and tells what it shows; without one, says why.
+    fn open(&mut self) {
+        let opened = self.loader.open().and_then(|driver| {
+            let inventory = driver.snapshot()?;
+            Ok((driver, inventory))
+        });
+        // Opening may itself make nodes (nvidia-modprobe), so the look comes after it.
+        self.fingerprint = self.machine.fingerprint();
+        self.last_look = Instant::now();
+        match opened {
+            Ok((driver, inventory)) => {
+                self.tell(vec![self.discovered(inventory.clone())]);
+                // Without GPUs there is nothing to watch, but something to wait for.
+                if inventory.gpus.is_empty() && inventory.broken.is_empty() {
+                    return;
+                }
+                self.retry.reset();
+                let gpus = inventory.gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
+                let watch = EventWatch::start(driver.clone(), gpus, self.news.clone());
+                self.session = Some(Session {
+                    driver,
+                    inventory,
+                    watch,
+                });
+            }
+            Err(error) => self.tell(vec![Event::DriverAbsent(error)]),
+        }
+    }
+
+    /// Closes the session before another is opened: NVML enumerates GPUs only when nobody in the
+    /// process uses it.
+    fn reopen(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.watch.stop();
+        }
+        self.open();
+    }
+
+    fn configure(&mut self, machine: Machine, loader: Option<Arc<dyn DriverLoader>>) {
+        self.machine = machine;
+        match loader {
+            Some(loader) => {
+                self.loader = loader;
+                self.reopen();
+            }
+            None => self.look(),
+        }
+    }
+
+    /// Opens a new session if GPUs or driver are not what they were, or if there is none.
+    fn look(&mut self) {
+        self.last_look = Instant::now();
+        if self.session.is_none() || self.machine.fingerprint() != self.fingerprint {
+            self.reopen();
+        } else {
+            self.tell(vec![Event::HostNodes(self.machine.host_nodes())]);
+        }
+    }
+
+    fn check(&mut self, gpus: &[GpuUuid]) {
+        let Some(session) = &mut self.session else {
+            return self.send(News::Round(Vec::new()));
+        };
+        let mut events = Vec::with_capacity(gpus.len());
+        let (mut session_gone, mut gpu_gone) = (false, false);
+        for (gpu, answer) in gpus.iter().zip(session.driver.check_all(gpus)) {
+            if let Err(error) = &answer {
+                session_gone |= ends_the_session(error);
+                gpu_gone |= matches!(error, DriverError::GpuLost | DriverError::UnknownGpu(_));
+            }
+            events.push(Event::Checked(gpu.clone(), answer));
+        }
+        let mended = session.look_at_the_broken();
+        if let Some(inventory) = mended {
+            events.push(self.discovered(inventory));
+        }
+        if session_gone {
+            // What the GPUs answered says nothing of them.
+            self.send(News::Round(Vec::new()));
+            return self.reopen();
+        }
+        self.send(News::Round(events));
+        if (gpu_gone || self.last_look.elapsed() >= SLOW_LOOK)
+            && self.machine.fingerprint() != self.fingerprint
+        {
+            self.reopen();
+        } else if self.last_look.elapsed() >= SLOW_LOOK {
+            self.last_look = Instant::now();
+        }
+    }
+
+    fn discovered(&self, inventory: Inventory) -> Event {
+        Event::Discovered(Box::new(Discovery {
+            inventory,
+            on_bus: self.machine.on_bus(),
+            host_nodes: self.machine.host_nodes(),
+        }))
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        self.send(News::Events(events));
+    }
+
+    fn send(&self, news: News) {
+        // Nobody listens any more when the process ends.
+        let _ = self.news.blocking_send(news);
+    }
+}
+
+impl Session {
+    /// Describes the GPUs anew while some could not be described; tells what is different.
+    fn look_at_the_broken(&mut self) -> Option<Inventory> {
+        if self.inventory.broken.is_empty() {
+            return None;
+        }
+        let inventory = self.driver.snapshot().ok()?;
+        if inventory == self.inventory {
+            return None;
+        }
+        self.inventory = inventory.clone();
+        self.watch
+            .renew_with(inventory.gpus.iter().map(|gpu| gpu.uuid.clone()).collect());
+        Some(inventory)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.watch.abandon();
+        }
+    }
+}
+
+/// Whether an answer means that no GPU can be asked through this session any more.
+fn ends_the_session(error: &DriverError) -> bool {
+    matches!(
+        error,
+        DriverError::NotRunning(_)
+            | DriverError::LibraryUnusable { .. }
+            | DriverError::Nvml {
+                code: UNINITIALIZED,
+                ..
+            }
+    )
+}
