@@ -40,4 +40,14 @@ impl Config {
             seed: 0,
         }
     }
+
+    /// Where plugins' sockets, `kubelet.sock` and the checkpoint lie.
+    pub fn plugin_dir(&self) -> PathBuf {
+        self.root.join("device-plugins")
+    }
+
+    /// Where the `PodResources` socket lies.
+    pub fn pod_resources_dir(&self) -> PathBuf {
+        self.root.join("pod-resources")
+    }
 }

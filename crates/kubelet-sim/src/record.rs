@@ -91,7 +91,7 @@ impl PodRecord {
     /// The container that exits now.
     pub(crate) fn next_to_finish(&self, now: Instant) -> Option<usize> {
         self.containers.iter().position(|container| {
-            container.state == ContainerState::Running && container.due.is_some_and(|at| at <= now)
+            container.is_running() && container.due.is_some_and(|at| at <= now)
         })
     }
 
@@ -237,6 +237,10 @@ impl PodRecord {
 }
 
 impl ContainerRecord {
+    pub(crate) fn is_running(&self) -> bool {
+        self.state == ContainerState::Running
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         self.due.is_none_or(|due| due <= now)
     }

@@ -115,7 +115,8 @@ pub struct ContainerView {
     pub restart_count: u32,
     /// What it was given at its last start.
     pub given: Option<Given>,
-    /// Its devices by resource and how they are: `allocatedResourcesStatus`.
+    /// The devices that it holds, by resource, and how they are: what `allocatedResourcesStatus`
+    /// says of ordinary containers.
     pub allocated_resources: BTreeMap<String, BTreeMap<String, DeviceHealth>>,
 }
 

@@ -1,7 +1,6 @@
 //! What the kubelet and the API server know, and how it changes: under one lock, seen by all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, broadcast, watch};
@@ -228,23 +227,24 @@ impl State {
         views.collect()
     }
 
+    /// The container that holds a device. Of several, which share it one after the other, it is
+    /// the one that runs.
     fn holder(&self, resource: &str, id: &str) -> Option<Holder> {
-        let (uid, container) = self.devices.holders().holder_of(resource, id)?;
+        let (uid, first) = self.devices.holders().holder_of(resource, id)?;
+        let record = self.pod(&uid)?;
+        let holds = |container: &str| {
+            let ids = self.devices.holders().ids(&uid, container, resource);
+            ids.is_some_and(|ids| ids.contains(id))
+        };
+        let mut running = record
+            .containers
+            .iter()
+            .filter(|container| container.is_running());
+        let running = running.find(|container| holds(&container.container.name));
+        let container = running.map_or(first, |running| running.container.name.clone());
         Some(Holder {
-            pod: self.pod(&uid)?.pod.key(),
+            pod: record.pod.key(),
             container,
         })
-    }
-}
-
-impl Config {
-    /// Where plugins' sockets, `kubelet.sock` and the checkpoint lie.
-    pub fn plugin_dir(&self) -> PathBuf {
-        self.root.join("device-plugins")
-    }
-
-    /// Where the `PodResources` socket lies.
-    pub fn pod_resources_dir(&self) -> PathBuf {
-        self.root.join("pod-resources")
     }
 }

@@ -229,7 +229,7 @@ async fn an_init_containers_devices_are_used_again_and_must_be_included() {
     let plugin = node.plugin(4).await;
     plugin.set(|behaviour| behaviour.options.get_preferred_allocation_available = true);
     plugin.register(&node).await.unwrap();
-    let init = "initContainers: [{name: warm-up, image: i, \
+    let init = "initContainers: [{name: a-warm-up, image: i, \
                 resources: {limits: {nvidia.com/gpu: 1}}}]";
     node.apply(&gpu_pod("train", 2, init));
     let snapshot = node.wait_for_phase("train", Phase::Running).await;
@@ -245,6 +245,11 @@ async fn an_init_containers_devices_are_used_again_and_must_be_included() {
         .cloned()
         .collect();
     assert_eq!(asked.last().unwrap().1, warm_up);
+    let holder = snapshot.resources[GPU].devices[&warm_up[0]]
+        .holder
+        .as_ref()
+        .unwrap();
+    assert_eq!(holder.container, "main", "the one that runs");
     assert_eq!(
         pod.containers[0].state,
         ContainerState::Terminated { exit_code: 0 }
