@@ -2,15 +2,18 @@
 //! place of the machine's root, and the live state that faults are injected into.
 
 use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use anyhow::{Context, Result, bail};
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use serde::Deserialize;
+use serde_json::json;
 use tokio::process::Command;
 
 use crate::layout::{self, Layout};
+use crate::programs::{RUNC, TestBinaries};
 
 /// Where a driver's library lies on Debian and its kin, below the root of the machine.
 const DRIVER_LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -35,10 +38,10 @@ pub(crate) struct Gpu {
 
 impl Hardware {
     /// Builds the machine, once per cluster.
-    pub(crate) async fn install(layout: &Layout, mizzen: &Path) -> Result<Self> {
+    pub(crate) async fn install(layout: &Layout, binaries: &TestBinaries) -> Result<Self> {
         let hardware = Self {
             directory: layout.hardware(),
-            mizzen: mizzen.to_path_buf(),
+            mizzen: binaries.mizzen().to_path_buf(),
         };
         if hardware.scenario().exists() {
             return Ok(hardware);
@@ -55,7 +58,58 @@ impl Hardware {
         fs::copy(scenario, hardware.scenario())?;
         hardware.sim(&["host", path(&host)?]).await?;
         hardware.sim(&["library", path(&libraries)?]).await?;
+        hardware
+            .install_runtime(layout, binaries.nvidia_runtime())
+            .await?;
         Ok(hardware)
+    }
+
+    /// Puts what stands in for NVIDIA's container runtime where containerd looks for it, and
+    /// beside it what it adds to containers.
+    async fn install_runtime(&self, layout: &Layout, program: &Path) -> Result<()> {
+        let control = self.control_nodes()?;
+        let control: Vec<_> = control
+            .iter()
+            .map(|name| self.node(name))
+            .collect::<Result<_>>()?;
+        let gpus = self.gpus().await?.into_iter().map(|gpu| {
+            let node = self.node(&format!("nvidia{}", gpu.minor))?;
+            Ok((gpu.uuid, node))
+        });
+        let gpus: Vec<_> = gpus.collect::<Result<_>>()?;
+        let library = Path::new(DRIVER_LIBRARIES).join("libnvidia-ml.so.1");
+        let settings = json!({
+            "runc": RUNC,
+            "control": control,
+            "gpus": gpus,
+            "mounts": [
+                [self.host().join(&library), Path::new("/").join(&library)],
+                [self.directory(), self.directory()],
+            ],
+            "env": [
+                format!("MIZZEN_SIM={}", self.scenario().display()),
+                format!("MIZZEN_SIM_STATE={}", self.state().display()),
+            ],
+        });
+        let at = layout.nvidia_runtime();
+        fs::write(at.with_extension("json"), settings.to_string())?;
+        fs::copy(program, at)?;
+        Ok(())
+    }
+
+    /// A device node of the machine: its path in a container, its major and minor numbers.
+    fn node(&self, name: &str) -> Result<(String, u32, u32)> {
+        let path = self.host().join("dev").join(name);
+        let metadata = fs::metadata(&path).with_context(|| path.display().to_string())?;
+        if !metadata.file_type().is_char_device() {
+            bail!("{} is no character device", path.display());
+        }
+        let number = metadata.rdev();
+        Ok((
+            format!("/dev/{name}"),
+            rustix::fs::major(number),
+            rustix::fs::minor(number),
+        ))
     }
 
     /// Everything of the simulation: what is mounted into containers that use its library.

@@ -78,6 +78,11 @@ impl Layout {
         self.root.join("hw")
     }
 
+    /// What stands in for NVIDIA's container runtime.
+    pub(crate) fn nvidia_runtime(&self) -> PathBuf {
+        self.etc().join("nvidia-runtime")
+    }
+
     /// Image archives on their way into containerd.
     pub(crate) fn images(&self) -> PathBuf {
         self.root.join("images")

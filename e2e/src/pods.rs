@@ -56,6 +56,11 @@ pub(crate) fn pod(name: &str, image: &str, resources: &Value) -> Value {
     })
 }
 
+/// Marks a pod that was written elsewhere as a test's, to be removed after it.
+pub(crate) fn label(pod: &mut Value) {
+    pod["metadata"]["labels"] = json!({ LABEL: "" });
+}
+
 /// The pods of a namespace.
 #[derive(Clone)]
 pub(crate) struct Pods {

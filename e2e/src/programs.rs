@@ -250,10 +250,11 @@ async fn install_packages() -> Result<()> {
 pub(crate) struct TestBinaries {
     mizzen: PathBuf,
     nvml_list: PathBuf,
+    nvidia_runtime: PathBuf,
 }
 
 impl TestBinaries {
-    /// Builds the NVML program of the test pods and, unless one is given, the `mizzen` binary
+    /// Builds the suite's own programs and, unless one is given, the `mizzen` binary
     /// that users get.
     pub(crate) async fn build(mizzen: Option<PathBuf>) -> Result<Self> {
         let target = target_directory().await?;
@@ -273,12 +274,18 @@ impl TestBinaries {
         Ok(Self {
             mizzen: resolve(mizzen)?,
             nvml_list: resolve(target.join("debug/nvml-list"))?,
+            nvidia_runtime: resolve(target.join("debug/nvidia-runtime"))?,
         })
     }
 
     /// The `mizzen` binary under test.
     pub(crate) fn mizzen(&self) -> &Path {
         &self.mizzen
+    }
+
+    /// What stands in for NVIDIA's container runtime.
+    pub(crate) fn nvidia_runtime(&self) -> &Path {
+        &self.nvidia_runtime
     }
 
     /// A program that prints the UUIDs that NVML shows it.

@@ -103,12 +103,20 @@ fn tests() -> Vec<Test> {
             manifests::simulated_gpus_for_any_cluster
         ),
         test!(
+            "deploy/mizzen-runtimeclass.yaml, unprivileged, gives pods what NVIDIA's runtime adds",
+            manifests::unprivileged_with_a_runtime_class
+        ),
+        test!(
             "deploy/mizzen.yaml makes the GPUs the node's capacity",
             gpu_pods::the_node_has_its_gpus
         ),
         test!(
             "a pod with one GPU has its environment, its device nodes, and sees it alone",
             gpu_pods::one_gpu_is_one_gpu
+        ),
+        test!(
+            "the README's first pod runs and prints its GPU",
+            gpu_pods::the_first_pod_of_the_readme
         ),
         test!(
             "a pod that asks for no GPU sees none",
@@ -169,7 +177,7 @@ pub(crate) async fn run(
         agent: Agent::new(&client),
         installed: Cell::new(false),
         binaries,
-        hardware: Hardware::install(cluster.layout(), binaries.mizzen()).await?,
+        hardware: Hardware::install(cluster.layout(), binaries).await?,
         client,
     };
     let mut failed = 0;

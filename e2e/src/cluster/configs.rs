@@ -70,11 +70,20 @@ state = "{run}/containerd"
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
   BinaryName = "{RUNC}"
   SystemdCgroup = false
+
+# What the RuntimeClass `nvidia` names; the program comes with the simulated hardware.
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.nvidia]
+  runtime_type = "io.containerd.runc.v2"
+
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.nvidia.options]
+  BinaryName = "{nvidia_runtime}"
+  SystemdCgroup = false
 "#,
         data = layout.data().display(),
         run = layout.run().display(),
         socket = layout.containerd_socket().display(),
         cni = cni.display(),
+        nvidia_runtime = layout.nvidia_runtime().display(),
     )
 }
 

@@ -1,6 +1,7 @@
 //! What pods get: the agent as users install it, and GPUs as users ask for them.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,8 +10,9 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::hardware::Gpu;
+use crate::images::BUSYBOX_IMAGE;
 use crate::pods::{self, GPU};
-use crate::{client, devices};
+use crate::{client, devices, layout};
 
 /// How long the node's status may lag behind the kubelet's own.
 pub(super) const STATUS_LIMIT: Duration = Duration::from_secs(5);
@@ -145,6 +147,27 @@ pub(super) async fn one_gpu_is_one_gpu(context: &Context<'_>) -> Result<()> {
         seen == [gpu.uuid],
         "with a node of its own making NVML shows it {seen:?}"
     );
+    Ok(())
+}
+
+/// The example that the README applies first; only its image is one that need not be pulled.
+pub(super) async fn the_first_pod_of_the_readme(context: &Context<'_>) -> Result<()> {
+    context.agent().await?;
+    let example = layout::repository()?.join("examples/one-gpu.yaml");
+    let mut documents = client::documents(&fs::read_to_string(example)?)?;
+    let mut pod = documents.pop().context("the example is a pod")?;
+    pod["spec"]["containers"][0]["image"] = json!(BUSYBOX_IMAGE);
+    pods::label(&mut pod);
+    context.pods.create(&pod).await?;
+    let name = pod["metadata"]["name"]
+        .as_str()
+        .context("pods have names")?;
+    let ended = |pod: &Pod| pods::phase(pod) == "Succeeded";
+    context.pods.wait(name, "Succeeded", ended).await?;
+    let log = context.pods.logs(name).await?;
+    let gpus = context.hardware.gpus().await?;
+    let printed = |gpu: &Gpu| log.contains(&format!("NVIDIA_VISIBLE_DEVICES={}", gpu.uuid));
+    ensure!(gpus.iter().any(printed), "it printed {log:?}");
     Ok(())
 }
 

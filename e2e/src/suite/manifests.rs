@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::Context;
-use super::gpu_pods::wait_for_node;
+use super::gpu_pods::{gpu_of, wait_for_node};
 use crate::agent::Manifest;
-use crate::{client, report};
+use crate::{client, pods, report};
 
 /// How long the agent may take to say why it has no GPU.
 const WORD_LIMIT: Duration = Duration::from_secs(20);
@@ -64,6 +65,36 @@ pub(super) async fn without_a_driver_it_stays_up(context: &Context<'_>) -> Resul
             .all(|container| container.restart_count == 0 && container.ready),
         "it does not stay up: {containers:?}"
     );
+    context.without_agent().await
+}
+
+/// An agent without privileges sees every GPU, and a pod its own, by what the runtime adds.
+pub(super) async fn unprivileged_with_a_runtime_class(context: &Context<'_>) -> Result<()> {
+    context.without_agent().await?;
+    let runtime_class = json!({
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": { "name": "nvidia" },
+        "handler": "nvidia",
+    });
+    client::apply(&context.client, &runtime_class).await?;
+    context
+        .any_agent()
+        .apply(&Manifest::RuntimeClass.documents()?)
+        .await?;
+    let gpus = context.hardware.gpus().await?;
+    wait_for_node(context, gpus.len(), gpus.len()).await?;
+    let mut pod = pods::workload("with-runtime", Some(1));
+    pod["spec"]["runtimeClassName"] = json!("nvidia");
+    context.pods.run(&pod).await?;
+    let gpu = gpu_of(context, "with-runtime").await?;
+    let seen = context.pods.exec("with-runtime", &["nvml-list"]).await?;
+    ensure!(
+        seen.trim() == gpu.uuid,
+        "NVML shows it {seen:?}, not {}",
+        gpu.uuid
+    );
+    context.pods.remove("with-runtime").await?;
     context.without_agent().await
 }
 
