@@ -37,7 +37,11 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!(event = "config", "{warning}");
     }
-    tracing::info!(event = "starting", version = env!("CARGO_PKG_VERSION"), "mizzen agent");
+    tracing::info!(
+        event = "starting",
+        version = env!("CARGO_PKG_VERSION"),
+        "mizzen agent"
+    );
     mizzen_agent::run_process(Agent::new(config), || settings::read(&settings))
         .context("the agent cannot run")?;
     Ok(ExitCode::SUCCESS)

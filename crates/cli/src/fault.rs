@@ -3,12 +3,15 @@
 use std::fmt;
 
 use clap::ValueEnum;
+use mizzen_nvml_sim::control;
 
 /// A fault of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// An Xid of this number.
+    /// An Xid of this number, with what a real GPU suffers with it.
     Xid(u64),
+    /// The event of an Xid alone.
+    XidEvent(u64),
     /// So many memory errors.
     Ecc(EccKind, u64),
     /// The GPU has fallen off the bus.
@@ -19,6 +22,8 @@ pub(crate) enum Fault {
     Throttle(ThrottleReason),
     /// The driver asks for something to be done to the GPU.
     RecoveryAction(RecoveryAction),
+    /// Calls about events answer with this NVML return code.
+    Events(EventCall, u32),
 }
 
 /// The two kinds of memory errors.
@@ -26,7 +31,7 @@ pub(crate) enum Fault {
 pub(crate) enum EccKind {
     /// Corrected by the memory controller: counted, and harmless in itself
     Single,
-    /// Uncorrectable: data is lost
+    /// Not correctable: data is lost
     Double,
 }
 
@@ -37,10 +42,12 @@ pub(crate) enum ThrottleReason {
     Thermal,
     /// At its power limit
     Power,
-    /// Hardware slowdown: half the clocks or less
+    /// Hardware slowdown
     HwSlowdown,
-    /// The machine's power supply asks for it
+    /// The power supply's brake
     PowerBrake,
+    /// GPUs that boost together wait for the slowest
+    SyncBoost,
 }
 
 /// What the driver asks to be done to a GPU.
@@ -56,25 +63,133 @@ pub(crate) enum RecoveryAction {
     DrainP2p,
     /// Let all work end, then reset the GPU
     DrainAndReset,
+    /// Recover the IMEX domain
+    RecoverImexDomain,
+}
+
+/// Calls about events that can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EventCall {
+    /// Registering for the GPU's events
+    Register,
+    /// Waiting for events of any set that the GPU is in
+    Wait,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Xid(number) => write!(f, "Xid {number}"),
+            Self::XidEvent(number) => write!(f, "the event of Xid {number}"),
             Self::Ecc(kind, 1) => write!(f, "{}-bit ECC error", name(kind)),
             Self::Ecc(kind, count) => write!(f, "{count} {}-bit ECC errors", name(kind)),
             Self::Lost => f.write_str("lost"),
             Self::Hang => f.write_str("hang"),
             Self::Throttle(reason) => write!(f, "throttle {}", name(reason)),
             Self::RecoveryAction(action) => write!(f, "recovery action {}", name(action)),
+            Self::Events(call, code) => write!(f, "NVML error {code} to {} events", name(call)),
         }
     }
 }
 
 /// The name that is typed for a value.
 fn name(value: &impl ValueEnum) -> String {
-    value
-        .to_possible_value()
-        .map_or_else(String::new, |value| value.get_name().to_owned())
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+impl From<Fault> for control::Fault {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Xid(xid) => Self::xid(xid),
+            Fault::XidEvent(xid) => Self::Xid {
+                xid,
+                gpu_instance: None,
+                compute_instance: None,
+                consequences: false,
+            },
+            Fault::Ecc(kind, count) => Self::Ecc {
+                kind: kind.into(),
+                count,
+            },
+            Fault::Lost => Self::Lost,
+            Fault::Hang => Self::Hang,
+            Fault::Throttle(reason) => Self::Throttle(reason.into()),
+            Fault::RecoveryAction(action) => Self::RecoveryAction(action.into()),
+            Fault::Events(call, code) => Self::Events {
+                call: call.into(),
+                code,
+            },
+        }
+    }
+}
+
+impl From<EccKind> for control::EccKind {
+    fn from(kind: EccKind) -> Self {
+        match kind {
+            EccKind::Single => Self::Single,
+            EccKind::Double => Self::Double,
+        }
+    }
+}
+
+impl From<ThrottleReason> for control::ThrottleReason {
+    fn from(reason: ThrottleReason) -> Self {
+        match reason {
+            ThrottleReason::Thermal => Self::Thermal,
+            ThrottleReason::Power => Self::Power,
+            ThrottleReason::HwSlowdown => Self::HwSlowdown,
+            ThrottleReason::PowerBrake => Self::PowerBrake,
+            ThrottleReason::SyncBoost => Self::SyncBoost,
+        }
+    }
+}
+
+impl From<RecoveryAction> for control::RecoveryAction {
+    fn from(action: RecoveryAction) -> Self {
+        match action {
+            RecoveryAction::None => Self::None,
+            RecoveryAction::GpuReset => Self::GpuReset,
+            RecoveryAction::NodeReboot => Self::NodeReboot,
+            RecoveryAction::DrainP2p => Self::DrainP2p,
+            RecoveryAction::DrainAndReset => Self::DrainAndReset,
+            RecoveryAction::RecoverImexDomain => Self::RecoverImexDomain,
+        }
+    }
+}
+
+impl From<EventCall> for control::EventCall {
+    fn from(call: EventCall) -> Self {
+        match call {
+            EventCall::Register => Self::Register,
+            EventCall::Wait => Self::Wait,
+        }
+    }
+}
+
+/// What is wrong with a simulated GPU, in words; nothing if it works.
+pub(crate) fn in_words(gpu: &control::GpuStatus) -> Vec<String> {
+    let errors = gpu.ecc.volatile_uncorrected;
+    let action = gpu.recovery_action != control::RecoveryAction::None;
+    let parts = [
+        gpu.lost.then(|| "lost".to_owned()),
+        gpu.hung.then(|| "hangs".to_owned()),
+        gpu.last_xid.map(|number| format!("Xid {number}")),
+        (errors > 0).then(|| format!("{errors} double-bit ECC")),
+        action.then(|| format!("wants {}", action_name(gpu.recovery_action))),
+        (gpu.throttle_reasons != 0).then(|| "throttled".to_owned()),
+        gpu.register_error
+            .map(|code| format!("registering events fails ({code})")),
+        gpu.wait_error
+            .map(|code| format!("waiting for events fails ({code})")),
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+fn action_name(action: control::RecoveryAction) -> String {
+    let known = RecoveryAction::value_variants();
+    let same = known
+        .iter()
+        .find(|known| control::RecoveryAction::from(**known) == action);
+    same.map(name).unwrap_or_default()
 }

@@ -1,12 +1,89 @@
 //! The `mizzen sim` command.
 
+use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
-/// What was typed after `mizzen sim`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct SimArgs {}
+use anyhow::{Context as _, Result};
+use mizzen_nvml_sim::control::{Affected, Simulator};
+use mizzen_nvml_sim::environment::Place;
+use mizzen_nvml_sim::library;
+use mizzen_nvml_sim::scenario::GpuGroup;
+
+mod args;
+mod course;
+mod status;
+
+pub(crate) use args::{ABOUT, SimArgs};
+
+use args::{SimCommand, StatusForm};
 
 /// Carries the command out.
-pub(crate) fn run(_args: SimArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+pub(crate) fn run(args: SimArgs) -> Result<ExitCode> {
+    let place = Place::new(args.scenario, args.state, None);
+    match args.command {
+        SimCommand::Library { dir } => print_library(&dir)?,
+        SimCommand::Host { dir } => write_host(&place, &dir)?,
+        command => drive(Simulator::open(&place)?, command)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The commands that look at the live node, or change it.
+fn drive(mut simulator: Simulator, command: SimCommand) -> Result<()> {
+    match command {
+        SimCommand::Status {
+            output: StatusForm::Table,
+        } => status::print(&simulator.status()?)?,
+        SimCommand::Status {
+            output: StatusForm::Json,
+        } => print_json(&simulator.status()?)?,
+        SimCommand::Inject(args) => {
+            let (fault, hit) = args.fault();
+            let hit_gpus = simulator.inject(&hit.which.gpu.0, &fault.into(), hit.lasting)?;
+            tell(&hit_gpus, &fault.to_string());
+        }
+        SimCommand::Heal(which) => tell(&simulator.heal(&which.gpu.0)?, "healed"),
+        SimCommand::Load(args) => {
+            let gpus = args.which.gpu.0.clone();
+            let what = if args.idle { "idle" } else { "loaded" };
+            tell(&simulator.load(&gpus, &args.into())?, what);
+        }
+        SimCommand::Add { model, count } => {
+            tell(&simulator.add(&GpuGroup::new(model, count))?, "added");
+        }
+        SimCommand::Remove(which) => tell(&simulator.remove(&which.gpu.0)?, "removed"),
+        SimCommand::Reset => {
+            simulator.reset()?;
+            println!(
+                "{}: as its scenario says",
+                simulator.state_directory().display()
+            );
+        }
+        // Done before the state is opened.
+        SimCommand::Library { .. } | SimCommand::Host { .. } => {}
+    }
+    Ok(())
+}
+
+/// One line for each GPU that was changed.
+fn tell(gpus: &[Affected], what: &str) {
+    for gpu in gpus {
+        println!("GPU {} {} {}: {what}", gpu.index, gpu.uuid, gpu.name);
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out).context("cannot write to standard output")
+}
+
+fn print_library(dir: &Path) -> Result<()> {
+    println!("{}", library::place(dir)?.display());
+    Ok(())
+}
+
+fn write_host(_place: &Place, _dir: &Path) -> Result<()> {
+    anyhow::bail!("host")
 }

@@ -22,7 +22,7 @@ mod script;
 mod timeline;
 mod world;
 
-pub(crate) use args::SimulateArgs;
+pub(crate) use args::{ABOUT, SimulateArgs};
 
 use plan::Plan;
 use run::Run;

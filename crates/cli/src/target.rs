@@ -1,86 +1,45 @@
-//! How people name GPUs: by index, UUID or PCI bus id, several at once, or all of them.
+//! How people name simulated GPUs: by index, UUID or PCI bus id, several at once, or all.
 
 use std::fmt;
 use std::str::FromStr;
 
-use mizzen_core::gpu::{GpuUuid, PciBusId};
-
-/// One GPU, as somebody named it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum GpuName {
-    /// NVML's index, as `nvidia-smi` shows it.
-    Index(u32),
-    /// `GPU-…`.
-    Uuid(GpuUuid),
-    /// `0000:3b:00.0`.
-    Pci(PciBusId),
-}
+use mizzen_nvml_sim::control::{GpuRef, Gpus};
 
 /// The GPUs somebody means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Gpus {
-    /// Every GPU of the node.
-    All,
-    /// These, in the order they were named.
-    These(Vec<GpuName>),
-}
+pub(crate) struct Target(pub(crate) Gpus);
 
 /// Why a text names no GPU.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} names no GPU: give an index (2), a UUID (GPU-…), a PCI bus id (0000:3b:00.0), several with commas (2,3), or all"
+    "{0:?} names no GPU: give an index (2), a UUID (GPU-…), a PCI bus id (0000:3b:00.0), \
+     several with commas (2,3), or all"
 )]
-pub(crate) struct InvalidGpuName(String);
+pub(crate) struct InvalidTarget(String);
 
-impl FromStr for GpuName {
-    type Err = InvalidGpuName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let as_index = || text.parse().ok().map(Self::Index);
-        let as_uuid = || text.parse().ok().map(Self::Uuid);
-        let as_pci = || text.parse().ok().map(Self::Pci);
-        as_index()
-            .or_else(as_uuid)
-            .or_else(as_pci)
-            .ok_or_else(|| InvalidGpuName(text.to_owned()))
-    }
-}
-
-impl fmt::Display for GpuName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Index(index) => index.fmt(f),
-            Self::Uuid(uuid) => uuid.fmt(f),
-            Self::Pci(pci) => pci.fmt(f),
-        }
-    }
-}
-
-impl FromStr for Gpus {
-    type Err = InvalidGpuName;
+impl FromStr for Target {
+    type Err = InvalidTarget;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == "all" {
-            return Ok(Self::All);
+            return Ok(Self(Gpus::All));
         }
         text.split(',')
-            .map(|name| name.trim().parse())
+            .map(|name| name.trim().parse::<GpuRef>())
             .collect::<Result<_, _>>()
-            .map(Self::These)
+            .map(|names| Self(Gpus::These(names)))
+            .map_err(|_| InvalidTarget(text.to_owned()))
     }
 }
 
-impl fmt::Display for Gpus {
+impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all GPUs"),
-            Self::These(names) => {
-                f.write_str(if names.len() == 1 { "GPU " } else { "GPUs " })?;
-                for (position, name) in names.iter().enumerate() {
-                    let separator = if position == 0 { "" } else { "," };
-                    write!(f, "{separator}{name}")?;
-                }
-                Ok(())
+        match &self.0 {
+            Gpus::All => f.write_str("all GPUs"),
+            Gpus::These(names) => {
+                let names: Vec<_> = names.iter().map(GpuRef::to_string).collect();
+                let plural = if names.len() == 1 { "" } else { "s" };
+                write!(f, "GPU{plural} {}", names.join(","))
             }
         }
     }
@@ -96,20 +55,20 @@ mod tests {
             ("2", "GPU 2"),
             ("2,3", "GPUs 2,3"),
             ("all", "all GPUs"),
-            ("00000000:3B:00.0", "GPU 0000:3b:00.0"),
+            ("0000:3b:00.0", "GPU 0000:3b:00.0"),
             (
-                "GPU-4d4d4d4d-0000-0000-0000-0123456789ab",
-                "GPU GPU-4d4d4d4d-0000-0000-0000-0123456789ab",
+                "GPU-4d4d4d4d-0000-4000-8000-0123456789ab",
+                "GPU GPU-4d4d4d4d-0000-4000-8000-0123456789ab",
             ),
         ] {
-            assert_eq!(text.parse::<Gpus>().unwrap().to_string(), shown);
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), shown);
         }
     }
 
     #[test]
     fn what_names_no_gpu_is_refused_with_the_ways_to_name_one() {
-        for text in ["", "two", "2,", "-1", "GPU-123", "3b:00.0"] {
-            let error = text.parse::<Gpus>().unwrap_err().to_string();
+        for text in ["", "two", "2,", "-1", "GPU-123"] {
+            let error = text.parse::<Target>().unwrap_err().to_string();
             assert!(error.contains("an index"), "{text}: {error}");
         }
     }

@@ -35,7 +35,10 @@ impl FromArgMatches for AgentArgs {
                 settings.set_flag(row.setting, texts.cloned());
             }
         }
-        Ok(Self { settings, log: LogArgs::from_arg_matches(matches)? })
+        Ok(Self {
+            settings,
+            log: LogArgs::from_arg_matches(matches)?,
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
@@ -52,7 +55,10 @@ fn flag(row: &SettingInfo, name: &'static str) -> Arg {
     let arg = Arg::new(name)
         .long(name)
         .visible_aliases(row.aliases)
-        .help(format!("{} [default: {}]{variables}", row.help, row.default))
+        .help(format!(
+            "{} [default: {}]{variables}",
+            row.help, row.default
+        ))
         .hide_default_value(true);
     match row.kind {
         // As the reference reads them: --flag, --flag=true, --flag=false.
@@ -90,7 +96,9 @@ mod tests {
 
     fn texts(args: &AgentArgs, setting: Setting) -> Vec<&str> {
         let value = args.settings.get(setting);
-        value.map(|value| value.texts.iter().map(String::as_str).collect()).unwrap_or_default()
+        value
+            .map(|value| value.texts.iter().map(String::as_str).collect())
+            .unwrap_or_default()
     }
 
     #[test]
@@ -124,9 +132,12 @@ mod tests {
 
     #[test]
     fn lists_are_given_with_commas_or_repeatedly() {
-        let args =
-            parse(&["--device-list-strategy=envvar,cdi-cri", "--device-list-strategy", "x"])
-                .unwrap();
+        let args = parse(&[
+            "--device-list-strategy=envvar,cdi-cri",
+            "--device-list-strategy",
+            "x",
+        ])
+        .unwrap();
         let texts = texts(&args, Setting::DeviceListStrategy);
         assert_eq!(texts, ["envvar", "cdi-cri", "x"]);
     }

@@ -60,7 +60,9 @@ pub(super) fn start(args: &LogArgs) -> Result<(), String> {
     match format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => {
-            log.with_target(false).with_ansi(anstyle_query::term_supports_ansi_color()).init();
+            log.with_target(false)
+                .with_ansi(anstyle_query::term_supports_ansi_color())
+                .init();
         }
     }
     Ok(())
@@ -80,7 +82,9 @@ fn choice<T: ValueEnum>(flag: Option<T>, name: &str) -> Result<Option<T>, String
                     .filter_map(|value| Some(value.to_possible_value()?.get_name().to_owned()))
                     .collect();
                 let words = words.join(", ");
-                Err(format!("environment variable {name}: {text:?} is not one of {words}"))
+                Err(format!(
+                    "environment variable {name}: {text:?} is not one of {words}"
+                ))
             }
         },
     }

@@ -18,11 +18,17 @@ pub(super) fn read(flags: &RawConfig) -> Result<Config, String> {
         }
         None => RawConfig::default(),
     };
-    given.or(file).validate().map_err(|errors| listed("the settings", &errors))
+    given
+        .or(file)
+        .validate()
+        .map_err(|errors| listed("the settings", &errors))
 }
 
 /// A variable of the environment, if it is text.
-#[allow(clippy::disallowed_methods, reason = "this is the module that reads the environment")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this is the module that reads the environment"
+)]
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -4,10 +4,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use mizzen_nvml_sim::control::{LoadChange, ProcessLoad};
+
+use mizzen_nvml_sim::scenario::Model;
 
 use crate::duration;
-use crate::fault::{EccKind, Fault, RecoveryAction, ThrottleReason};
-use crate::target::Gpus;
+use crate::fault::{EccKind, EventCall, Fault, RecoveryAction, ThrottleReason};
+use crate::target::Target;
+
+use super::course::Course;
+
+/// What the command is for.
+pub(crate) const ABOUT: &str = "\
+Drive the simulated GPU driver.
+
+The simulated driver is a libnvidia-ml.so.1 with NVML's own ABI. It needs no GPU, no kernel module
+and no privileges. These commands place it, and change what its GPUs do while programs use them.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,29 +31,40 @@ Examples:
   mizzen sim inject xid 79 --gpu 2
       an Xid error; every program that waits for NVML events gets it
   mizzen sim inject lost --gpu 2,3 && mizzen sim heal --gpu 2,3
-  mizzen sim load --gpu all --utilization 90 --over 10s
+  mizzen sim load --gpu 0 --utilization 0..95/30s --memory 60000
+      rises to 95 % within 30 s; 20~80/10s would swing with a period of 10 s
 
 Every process that loads the library with the same scenario (MIZZEN_SIM) and the same state
 (MIZZEN_SIM_STATE) sees the same GPUs. Without a scenario they are eight H100 80GB SXM on
 NVSwitch; without a state directory it follows from the scenario's path. What is injected stays
 until it is healed, whichever programs end.";
 
+const LOAD_HELP: &str = "\
+A VALUE is a number, or a course over time: 0..90/30s rises to 90 within 30 s, 20~80/10s swings
+with a period of 10 s. What is not said follows from the utilisation.";
+
 /// What was typed after `mizzen sim`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Drive the simulated GPU driver.\n\n\
-        The simulated driver is a libnvidia-ml.so.1 with NVML's own ABI. It needs no GPU, no \
-        kernel module and no privileges. These commands place it, and change what its GPUs do \
-        while programs use them.",
-    after_long_help = EXAMPLES
-)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct SimArgs {
     /// The scenario: the simulated node as YAML (see docs/simulator.md)
-    #[arg(long, global = true, value_name = "FILE", env = "MIZZEN_SIM", help_heading = "Which simulation")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MIZZEN_SIM",
+        help_heading = "Which simulation"
+    )]
     pub(crate) scenario: Option<PathBuf>,
 
     /// The directory of its live state
-    #[arg(long, global = true, value_name = "DIR", env = "MIZZEN_SIM_STATE", help_heading = "Which simulation")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "MIZZEN_SIM_STATE",
+        help_heading = "Which simulation"
+    )]
     pub(crate) state: Option<PathBuf>,
 
     #[command(subcommand)]
@@ -63,12 +86,15 @@ pub(crate) enum SimCommand {
     /// Undo everything that was injected and every load
     Heal(WhichOrAll),
     /// Give GPUs work, or take it away
-    #[command(arg_required_else_help = true)]
+    #[command(arg_required_else_help = true, after_help = LOAD_HELP)]
     Load(LoadArgs),
-    /// Plug one more GPU in
+    /// Plug GPUs in
     Add {
         /// A built-in model, such as h100-80gb
-        model: String,
+        model: Model,
+        /// How many
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        count: usize,
     },
     /// Take GPUs out of the node
     Remove(Which),
@@ -91,7 +117,7 @@ pub(crate) enum SimCommand {
 pub(crate) struct Which {
     /// Index, UUID or PCI bus id, several with commas, or `all`
     #[arg(long, short, value_name = "GPU")]
-    pub(crate) gpu: Gpus,
+    pub(crate) gpu: Target,
 }
 
 /// The GPUs that are meant, all if none is named.
@@ -99,7 +125,7 @@ pub(crate) struct Which {
 pub(crate) struct WhichOrAll {
     /// Index, UUID or PCI bus id, several with commas, or `all`
     #[arg(long, short, value_name = "GPU", default_value = "all")]
-    pub(crate) gpu: Gpus,
+    pub(crate) gpu: Target,
 }
 
 /// How the status is written.
@@ -109,4 +135,178 @@ pub(crate) enum StatusForm {
     Table,
     /// For programs
     Json,
+}
+
+/// `mizzen sim inject …`
+#[derive(Debug, Args)]
+pub(crate) struct InjectArgs {
+    #[command(subcommand)]
+    fault: FaultCommand,
+}
+
+/// The faults and what each needs to know.
+#[derive(Debug, Subcommand)]
+enum FaultCommand {
+    /// An Xid error: the event, and what a real GPU suffers with it (79: it is lost)
+    Xid {
+        /// The number in NVIDIA's Xid catalogue
+        number: u64,
+        /// The event alone: the GPU goes on as if nothing had happened
+        #[arg(long)]
+        event_only: bool,
+        #[command(flatten)]
+        hit: Hit,
+    },
+    /// Memory errors
+    Ecc {
+        /// Corrected or not
+        kind: EccKind,
+        /// How many
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        count: u64,
+        #[command(flatten)]
+        hit: Hit,
+    },
+    /// The GPU falls off the bus: it answers `GPU_IS_LOST` to everything
+    Lost(Hit),
+    /// Calls about the GPU block, as real ones do
+    Hang(Hit),
+    /// The clocks are held down
+    Throttle {
+        /// Why
+        reason: ThrottleReason,
+        #[command(flatten)]
+        hit: Hit,
+    },
+    /// The driver asks for something to be done to the GPU
+    RecoveryAction {
+        /// What it asks for
+        action: RecoveryAction,
+        #[command(flatten)]
+        hit: Hit,
+    },
+    /// Registering or waiting for the GPU's events fails
+    Events {
+        /// Which call fails
+        call: EventCall,
+        /// With which NVML return code; 0 ends it, 999 is `NVML_ERROR_UNKNOWN`
+        code: u32,
+        #[command(flatten)]
+        hit: Hit,
+    },
+}
+
+/// Which GPUs a fault hits, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct Hit {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// End a lost, hanging or throttled GPU's fault after this time; else it stays until healed
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    pub(crate) lasting: Option<Duration>,
+}
+
+impl InjectArgs {
+    /// The fault, and what it hits.
+    pub(crate) fn fault(self) -> (Fault, Hit) {
+        match self.fault {
+            FaultCommand::Xid {
+                number,
+                event_only: true,
+                hit,
+            } => (Fault::XidEvent(number), hit),
+            FaultCommand::Xid {
+                number,
+                event_only: false,
+                hit,
+            } => (Fault::Xid(number), hit),
+            FaultCommand::Ecc { kind, count, hit } => (Fault::Ecc(kind, count), hit),
+            FaultCommand::Lost(hit) => (Fault::Lost, hit),
+            FaultCommand::Hang(hit) => (Fault::Hang, hit),
+            FaultCommand::Throttle { reason, hit } => (Fault::Throttle(reason), hit),
+            FaultCommand::RecoveryAction { action, hit } => (Fault::RecoveryAction(action), hit),
+            FaultCommand::Events { call, code, hit } => (Fault::Events(call, code), hit),
+        }
+    }
+}
+
+/// `mizzen sim load …`
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    #[command(flatten)]
+    pub(crate) which: WhichOrAll,
+    /// GPU utilisation, per cent; power and temperature follow
+    #[arg(long, short, value_name = "VALUE")]
+    pub(crate) utilization: Option<Course>,
+    /// Utilisation of the memory controller, per cent
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) memory_utilization: Option<Course>,
+    /// Used framebuffer, MiB
+    #[arg(long, short, value_name = "VALUE")]
+    pub(crate) memory: Option<Course>,
+    /// Watts
+    #[arg(long, short, value_name = "VALUE")]
+    pub(crate) power: Option<Course>,
+    /// Degrees Celsius
+    #[arg(long, short, value_name = "VALUE")]
+    pub(crate) temperature: Option<Course>,
+    /// End the load after this time
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    pub(crate) time: Option<Duration>,
+    /// A process that appears on the GPUs, with the MiB it uses: 4711:2048; repeatable
+    #[arg(long = "process", value_name = "PID:MIB")]
+    pub(crate) processes: Vec<Process>,
+    /// A process that ends; repeatable
+    #[arg(long = "end-process", value_name = "PID")]
+    pub(crate) end_processes: Vec<u32>,
+    /// Take all load and all processes away
+    #[arg(long)]
+    pub(crate) idle: bool,
+}
+
+/// A process and how much framebuffer it uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process {
+    /// Its id.
+    pub(crate) pid: u32,
+    /// MiB.
+    pub(crate) memory_mib: u64,
+}
+
+impl std::str::FromStr for Process {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (pid, memory) = text.split_once(':')?;
+            Some(Self {
+                pid: pid.parse().ok()?,
+                memory_mib: memory.parse().ok()?,
+            })
+        };
+        parse().ok_or("expected a process id and MiB, such as 4711:2048")
+    }
+}
+
+impl From<LoadArgs> for LoadChange {
+    fn from(args: LoadArgs) -> Self {
+        let processes = args.processes.iter().map(|process| ProcessLoad {
+            pid: process.pid,
+            memory_mib: process.memory_mib,
+            utilization: 0,
+            graphics: false,
+        });
+        Self {
+            utilization: args.utilization.map(Into::into),
+            memory_utilization: args.memory_utilization.map(Into::into),
+            memory: args.memory.map(Into::into),
+            power: args.power.map(Into::into),
+            temperature: args.temperature.map(Into::into),
+            lasting: args.time,
+            processes: processes.collect(),
+            end_processes: args.end_processes,
+            end_all_processes: args.idle,
+            ..Self::default()
+        }
+    }
 }

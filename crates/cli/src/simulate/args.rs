@@ -10,6 +10,14 @@ use mizzen_nvml_sim::scenario::Scenario;
 use super::script::{GRAMMAR, Script};
 use crate::duration;
 
+/// What the command is for.
+pub(crate) const ABOUT: &str = "\
+Try everything without a cluster or a GPU.
+
+Starts a simulated GPU driver, an embedded kubelet and the real agent in a temporary directory,
+admits pods as a cluster would, and shows the node's GPUs, who has which, and what each container
+was given. Needs no privileges and leaves nothing behind.";
+
 const EXAMPLES: &str = "\
 Examples:
   mizzen simulate
@@ -35,18 +43,12 @@ Exit codes:
   4    a pod was refused, as the API server would refuse it
   130  ended by Ctrl-C before all was done
 
-A pod that asks for more GPUs than the node has stays Pending, as in a cluster, and is no
-failure; so is one that waits for its turn until others end.";
+A pod that asks for more GPUs than the node has stays Pending, as in a cluster: it cannot run
+here, so it is no failure. One that finds all GPUs taken waits until others end.";
 
 /// What was typed after `mizzen simulate`.
 #[derive(Debug, Args)]
-#[command(
-    long_about = "Try everything without a cluster or a GPU.\n\n\
-        Starts a simulated GPU driver, an embedded kubelet and the real agent in a temporary \
-        directory, admits pods as a cluster would, and shows the node's GPUs, who has which, \
-        and what each container was given. Needs no privileges and leaves nothing behind.",
-    after_long_help = EXAMPLES
-)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct SimulateArgs {
     /// The node's GPUs: COUNTxMODEL, several with commas, such as 8xh100-80gb or 4xa30,2xt4
     #[arg(long, value_name = "GPUS", value_parser = Scenario::short, conflicts_with = "scenario", help_heading = "The node")]

@@ -1,33 +1,112 @@
-//! The simulated driver of a run.
+//! The simulated driver of a run: its library, its machine, its live state.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Result;
-use mizzen_nvml_sim::scenario::Scenario;
+use anyhow::{Context as _, Result, bail};
+use mizzen_nvml_sim::control::{GpuStatus, LoadChange, Simulator};
+use mizzen_nvml_sim::environment::Place;
+use mizzen_nvml_sim::scenario::{GpuGroup, Scenario};
+use mizzen_nvml_sim::{Program, library};
 
-use super::picture::{Gpu, Picture};
+use super::agent_process::Figures;
+use super::picture::{Agent, FORM, Gpu, Health, Node, Picture};
 use super::script::Action;
 use super::world::World;
+use crate::fault;
 
+/// The driver, installed.
 #[derive(Debug)]
 pub(crate) struct Driver {
     library: PathBuf,
+    simulator: Simulator,
 }
 
 impl Driver {
-    pub(crate) fn install(_world: &World, _scenario: &Scenario) -> Result<Self> {
-        anyhow::bail!("driver")
+    /// Places the library and writes the scenario and the machine around the GPUs.
+    pub(crate) fn install(world: &World, scenario: &Scenario) -> Result<Self> {
+        let library = library::place(&world.driver())?;
+        let yaml = scenario.to_yaml().context("cannot write the scenario")?;
+        fs::write(world.scenario(), yaml).context("cannot write the scenario")?;
+        let place = Place::new(
+            Some(world.scenario()),
+            Some(world.sim_state()),
+            Some(world.host()),
+        );
+        let simulator = Simulator::open(&place)?;
+        Ok(Self { library, simulator })
     }
+
+    /// Where `libnvidia-ml.so.1` is.
     pub(crate) fn library(&self) -> &Path {
         &self.library
     }
-    pub(crate) fn first_picture(&self, _node: String) -> Result<Picture> {
-        anyhow::bail!("driver")
+
+    /// The node before anything has happened.
+    pub(crate) fn first_picture(&self, name: String) -> Result<Picture> {
+        let status = self.simulator.status()?;
+        Ok(Picture {
+            version: FORM,
+            elapsed: Duration::ZERO,
+            outcome: None,
+            node: Node {
+                name,
+                driver_version: status.driver_version,
+                cuda_version: status.cuda_version,
+                resources: std::collections::BTreeMap::new(),
+            },
+            gpus: status.gpus.iter().map(seen).collect(),
+            pods: Vec::new(),
+            timeline: Vec::new(),
+            agent: Agent {
+                pid: 0,
+                ready: None,
+                figures: Figures::default(),
+            },
+        })
     }
+
+    /// The GPUs as they are now.
     pub(crate) fn gpus(&self) -> Result<Vec<Gpu>> {
-        anyhow::bail!("driver")
+        Ok(self.simulator.status()?.gpus.iter().map(seen).collect())
     }
-    pub(crate) fn perform(&self, _action: &Action) -> Result<()> {
-        anyhow::bail!("driver")
+
+    /// Does to the GPUs what a step says.
+    pub(crate) fn perform(&self, action: &Action) -> Result<()> {
+        let simulator = &self.simulator;
+        match action {
+            Action::Inject(fault, target) => simulator.inject(&target.0, &(*fault).into(), None)?,
+            Action::Load(percent, target) => {
+                let utilization = Some(Program::Constant(f64::from(*percent)));
+                simulator.load(
+                    &target.0,
+                    &LoadChange {
+                        utilization,
+                        ..LoadChange::default()
+                    },
+                )?
+            }
+            Action::Heal(target) => simulator.heal(&target.0)?,
+            Action::Add(model) => simulator.add(&GpuGroup::new(model.parse()?, 1))?,
+            Action::Remove(target) => simulator.remove(&target.0)?,
+            Action::RestartKubelet | Action::RestartAgent => bail!("no matter of the driver's"),
+        };
+        Ok(())
+    }
+}
+
+/// A GPU as the simulation knows it; the kubelet's view of it comes from elsewhere.
+fn seen(gpu: &GpuStatus) -> Gpu {
+    Gpu {
+        index: gpu.index,
+        uuid: gpu.uuid.to_string(),
+        name: gpu.name.clone(),
+        memory_mib: gpu.memory_mib,
+        pci_bus_id: gpu.pci.to_string(),
+        numa_node: Some(gpu.numa),
+        health: Health::Unknown,
+        faults: fault::in_words(gpu),
+        held_by: Vec::new(),
     }
 }

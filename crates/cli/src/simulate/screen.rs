@@ -35,11 +35,6 @@ impl Screen {
         }
     }
 
-    /// Whether time passing is to be shown though nothing else changes.
-    pub(crate) fn shows_time(&self) -> bool {
-        matches!(self, Self::Live(..))
-    }
-
     /// Shows how things are now.
     pub(crate) fn update(&mut self, picture: &Picture) -> io::Result<()> {
         match self {

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use crate::duration;
 use crate::fault::{EccKind, Fault, RecoveryAction, ThrottleReason};
-use crate::target::Gpus;
+use crate::target::Target;
+use mizzen_nvml_sim::control::Gpus;
 
 mod words;
 
 use words::{Mistake, Words};
 
 /// Every sentence that is understood, for help texts and for the answer to one that is not.
-pub(crate) const GRAMMAR: &str = "\
-  xid N on gpu G                   an Xid error, as the driver logs it (79: fallen off the bus)
+pub(crate) const GRAMMAR: &str = "  xid N on gpu G                   an Xid error, as the driver logs it (79: fallen off the bus)
   ecc single|double [N] on gpu G   N memory errors, corrected or not (default 1)
   lost gpu G                       the GPU answers GPU_IS_LOST to everything
   hang gpu G                       calls about the GPU block, as real ones do
@@ -45,15 +45,15 @@ pub(crate) struct Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Makes GPUs faulty.
-    Inject(Fault, Gpus),
+    Inject(Fault, Target),
     /// Gives GPUs work: per cent of their full load.
-    Load(u8, Gpus),
+    Load(u8, Target),
     /// Makes GPUs whole again.
-    Heal(Gpus),
+    Heal(Target),
     /// Plugs a GPU of this built-in model in.
     Add(String),
     /// Takes GPUs out of the node.
-    Remove(Gpus),
+    Remove(Target),
     /// Stops and starts the kubelet.
     RestartKubelet,
     /// Kills the agent and starts it again.
@@ -141,17 +141,17 @@ fn action(words: &mut Words<'_>) -> Result<Action, Mistake> {
 }
 
 /// `on gpu 2`.
-fn on_gpus(words: &mut Words<'_>) -> Result<Gpus, Mistake> {
+fn on_gpus(words: &mut Words<'_>) -> Result<Target, Mistake> {
     words.expect("on")?;
     gpus(words)
 }
 
 /// `gpu 2`, `on gpu 2`, `gpus 2,3`, `all gpus`, `all`.
-fn gpus(words: &mut Words<'_>) -> Result<Gpus, Mistake> {
+fn gpus(words: &mut Words<'_>) -> Result<Target, Mistake> {
     words.take_if("on");
     if words.take_if("all") {
         let _spelt_out = words.take_if("gpus") || words.take_if("GPUs");
-        return Ok(Gpus::All);
+        return Ok(Target(Gpus::All));
     }
     let word = words.any("`gpu` and which one")?;
     if !["gpu", "gpus"].contains(&word.to_ascii_lowercase().as_str()) {

@@ -1,0 +1,94 @@
+//! What `mizzen simulate` says to people who mistype.
+
+mod support;
+
+use support::{pod_file, run};
+
+#[track_caller]
+fn refused(arguments: &[&str]) -> String {
+    let ran = run([&["simulate"], arguments].concat()).ended_with(2);
+    assert_eq!(ran.stdout(), "", "nothing but the mistake is written");
+    ran.stderr()
+}
+
+#[test]
+fn a_mistake_in_a_step_is_pointed_at() {
+    let error = refused(&["--inject", "at 3s: xid 79 of gpu 2"]);
+    assert!(
+        error.contains("`of` should be `on`\n  at 3s: xid 79 of gpu 2\n                ^^"),
+        "{error}"
+    );
+    let error = refused(&["--inject", "at 3s: explode gpu 2"]);
+    for known in ["xid N on gpu G", "kubelet restart"] {
+        assert!(error.contains(known), "{error}");
+    }
+}
+
+#[test]
+fn an_unknown_model_is_answered_with_the_known_ones() {
+    for arguments in [["--gpus", "8xh100-81gb"], ["--inject", "add h100-81gb"]] {
+        let error = refused(&arguments);
+        assert!(
+            error.contains("h100-81gb") && error.contains("h100-80gb, h100-nvl"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    for flag in ["--pod", "--scenario"] {
+        let error = refused(&[flag, "/nowhere/file.yaml"]);
+        assert!(
+            error.contains("/nowhere/file.yaml") && error.contains("No such file"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_pod_is_refused_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |text: &str| {
+        let file = dir.path().join("pod.yaml");
+        std::fs::write(&file, text).unwrap();
+        file.into_os_string().into_string().unwrap()
+    };
+    let error = refused(&["--pod", &write("kind: Pod\n  name: [")]);
+    assert!(
+        error.contains("pod.yaml") && error.contains("line 2"),
+        "{error}"
+    );
+    let error = refused(&["--pod", &write("apiVersion: v1\nkind: Gadget\n")]);
+    assert!(error.contains("Gadget"), "{error}");
+    let misplaced = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, \
+                     image: i, limits: {nvidia.com/gpu: 1}}]}}";
+    let error = refused(&["--pod", &write(misplaced)]);
+    assert!(
+        error.contains("unknown field \"spec.containers[0].limits\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_scenario_is_refused_with_line_and_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.yaml");
+    std::fs::write(&file, "gpus:\n  - model: t4\n    cuont: 2\n").unwrap();
+    let error = refused(&["--scenario", file.to_str().unwrap()]);
+    assert!(error.contains("node.yaml:3:5: "), "{error}");
+}
+
+#[test]
+fn a_node_is_described_in_one_way_only() {
+    let error = refused(&["--gpus", "1xt4", "--scenario", "x.yaml"]);
+    assert!(error.contains("cannot be used with"), "{error}");
+}
+
+#[test]
+fn a_time_without_a_unit_is_refused_with_an_example() {
+    let dir = tempfile::tempdir().unwrap();
+    let pod = pod_file(dir.path(), "p", "{}");
+    let error = refused(&["--pod", &pod, "--pod-time", "3"]);
+    assert!(error.contains("such as 3s"), "{error}");
+}
