@@ -6,9 +6,10 @@
     reason = "the only crate that speaks to people directly"
 )]
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 mod agent;
@@ -43,16 +44,40 @@ enum Command {
     /// Try everything without a cluster or a GPU: simulated GPUs, an embedded kubelet, the real agent
     #[command(long_about = simulate::ABOUT)]
     Simulate(Box<simulate::SimulateArgs>),
+    /// Print a completion script for a shell
+    ///
+    /// For example: `mizzen completions bash > /etc/bash_completion.d/mizzen`
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(code) => code,
+        // Whoever read our output has seen enough, as in `mizzen sim status | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("mizzen: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Writes a shell's completion script.
+fn print_completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "mizzen", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -63,5 +88,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Agent(args) => agent::run(*args),
         Command::Sim(args) => sim::run(args),
         Command::Simulate(args) => simulate::run(*args),
+        Command::Completions { shell } => print_completions(shell),
     }
 }

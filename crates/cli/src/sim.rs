@@ -41,24 +41,22 @@ fn drive(mut simulator: Simulator, command: SimCommand) -> Result<()> {
         SimCommand::Inject(args) => {
             let (fault, hit) = args.fault();
             let hit_gpus = simulator.inject(&hit.which.gpu.0, &fault.into(), hit.lasting)?;
-            tell(&hit_gpus, &fault.to_string());
+            tell(&hit_gpus, &fault.to_string())?;
         }
-        SimCommand::Heal(which) => tell(&simulator.heal(&which.gpu.0)?, "healed"),
+        SimCommand::Heal(which) => tell(&simulator.heal(&which.gpu.0)?, "healed")?,
         SimCommand::Load(args) => {
             let gpus = args.which.gpu.0.clone();
             let what = if args.idle { "idle" } else { "loaded" };
-            tell(&simulator.load(&gpus, &args.into())?, what);
+            tell(&simulator.load(&gpus, &args.into())?, what)?;
         }
         SimCommand::Add { model, count } => {
-            tell(&simulator.add(&GpuGroup::new(model, count))?, "added");
+            tell(&simulator.add(&GpuGroup::new(model, count))?, "added")?;
         }
-        SimCommand::Remove(which) => tell(&simulator.remove(&which.gpu.0)?, "removed"),
+        SimCommand::Remove(which) => tell(&simulator.remove(&which.gpu.0)?, "removed")?,
         SimCommand::Reset => {
             simulator.reset()?;
-            println!(
-                "{}: as its scenario says",
-                simulator.state_directory().display()
-            );
+            let state = simulator.state_directory().display();
+            print(&format!("{state}: as its scenario says\n"))?;
         }
         // Done before the state is opened.
         SimCommand::Library { .. } | SimCommand::Host { .. } => {}
@@ -67,21 +65,25 @@ fn drive(mut simulator: Simulator, command: SimCommand) -> Result<()> {
 }
 
 /// One line for each GPU that was changed.
-fn tell(gpus: &[Affected], what: &str) {
-    for gpu in gpus {
-        println!("GPU {} {} {}: {what}", gpu.index, gpu.uuid, gpu.name);
-    }
+fn tell(gpus: &[Affected], what: &str) -> Result<()> {
+    let lines = gpus
+        .iter()
+        .map(|gpu| format!("GPU {} {} {}: {what}\n", gpu.index, gpu.uuid, gpu.name));
+    print(&lines.collect::<String>())
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out).context("cannot write to standard output")
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
 fn print_library(dir: &Path) -> Result<()> {
-    println!("{}", library::place(dir)?.display());
-    Ok(())
+    print(&format!("{}\n", library::place(dir)?.display()))
 }
 
 fn write_host(_place: &Place, _dir: &Path) -> Result<()> {

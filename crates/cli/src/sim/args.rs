@@ -83,7 +83,7 @@ pub(crate) enum SimCommand {
     /// Make GPUs faulty
     #[command(arg_required_else_help = true)]
     Inject(InjectArgs),
-    /// Undo everything that was injected and every load
+    /// Undo everything that was injected, as a reset of the GPU does
     Heal(WhichOrAll),
     /// Give GPUs work, or take it away
     #[command(arg_required_else_help = true, after_help = LOAD_HELP)]

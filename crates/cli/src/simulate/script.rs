@@ -25,7 +25,7 @@ pub(crate) const GRAMMAR: &str = "  xid N on gpu G                   an Xid erro
   recovery-action A on gpu G       what the driver asks for: none, gpu-reset, node-reboot,
                                    drain-p2p, drain-and-reset
   load PERCENT on gpu G            make the GPU work: utilisation, power and temperature rise
-  heal gpu G                       undo all of the above
+  heal gpu G                       undo every fault, as a reset of the GPU does
   add MODEL                        plug one more GPU in, such as h100-80gb
   remove gpu G                     take the GPU out
   kubelet restart                  the kubelet stops and starts, as in a node upgrade

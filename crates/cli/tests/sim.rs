@@ -1,0 +1,159 @@
+//! `mizzen sim`: what one process does to the simulated GPUs, another one sees.
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Ran, run};
+
+/// `mizzen sim` on the state in `dir`.
+fn sim(dir: &Path, arguments: &[&str]) -> Ran {
+    let state = dir.join("state").into_os_string().into_string().unwrap();
+    run([&["sim", "--state", &state], arguments].concat())
+}
+
+fn status(dir: &Path) -> Value {
+    let ran = sim(dir, &["status", "--output", "json"]).ended_with(0);
+    serde_json::from_str(&ran.stdout()).unwrap()
+}
+
+#[test]
+fn a_fault_is_seen_by_the_next_process_until_it_is_healed() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = sim(dir.path(), &["inject", "xid", "79", "--gpu", "2"])
+        .ended_with(0)
+        .stdout();
+    assert!(
+        told.starts_with("GPU 2 GPU-") && told.ends_with(": Xid 79\n"),
+        "{told}"
+    );
+    let seen = status(dir.path());
+    assert_eq!(seen["gpus"][2]["last_xid"], 79);
+    assert_eq!(seen["gpus"][2]["lost"], true);
+    assert_eq!(seen["gpus"][1]["lost"], false);
+    let table = sim(dir.path(), &["status"]).stdout();
+    assert!(table.contains("2    lost, Xid 79"), "{table}");
+    sim(dir.path(), &["heal", "--gpu", "2"]).ended_with(0);
+    assert_eq!(status(dir.path())["gpus"][2]["lost"], false);
+}
+
+#[test]
+fn every_fault_can_be_injected_and_is_described() {
+    let dir = tempfile::tempdir().unwrap();
+    for (fault, shown) in [
+        (&["xid", "31", "--event-only"][..], "Xid 31"),
+        (&["ecc", "double", "--count", "2"], "2 double-bit ECC"),
+        (&["lost"], "lost"),
+        (&["hang"], "hangs"),
+        (&["throttle", "power-brake"], "throttled"),
+        (
+            &["recovery-action", "drain-and-reset"],
+            "wants drain-and-reset",
+        ),
+        (&["events", "wait", "999"], "waiting for events fails (999)"),
+    ] {
+        sim(
+            dir.path(),
+            &[&["inject"], fault, &["--gpu", "all"]].concat(),
+        )
+        .ended_with(0);
+        let table = sim(dir.path(), &["status"]).stdout();
+        assert_eq!(table.matches(shown).count(), 8, "{fault:?}\n{table}");
+        sim(dir.path(), &["reset"]).ended_with(0);
+    }
+}
+
+#[test]
+fn gpus_are_named_by_index_uuid_and_bus_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let gpus = status(dir.path());
+    let text = |field: &str| gpus["gpus"][3][field].as_str().unwrap().to_owned();
+    for name in ["3".to_owned(), text("uuid"), text("pci")] {
+        sim(dir.path(), &["inject", "lost", "--gpu", &name]).ended_with(0);
+        assert_eq!(status(dir.path())["gpus"][3]["lost"], true, "{name}");
+        sim(dir.path(), &["heal"]).ended_with(0);
+    }
+    let error = sim(dir.path(), &["heal", "--gpu", "8"])
+        .ended_with(1)
+        .stderr();
+    assert_eq!(
+        error,
+        "mizzen: there is no GPU 8; the node has GPUs 0 to 7\n"
+    );
+}
+
+#[test]
+fn a_load_raises_power_and_temperature_and_has_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = [
+        "load",
+        "--gpu",
+        "0",
+        "--utilization",
+        "90",
+        "--process",
+        "4711:2048",
+    ];
+    sim(dir.path(), &load).ended_with(0);
+    let busy = &status(dir.path())["gpus"][0];
+    assert_eq!(busy["utilization"], 90);
+    assert_eq!(busy["processes"][0]["pid"], 4711);
+    assert_eq!(busy["memory_used_mib"], 2048);
+    assert!(busy["power"].as_f64().unwrap() > 400.0 && busy["temperature"].as_u64().unwrap() > 50);
+    sim(dir.path(), &["load", "--gpu", "0", "--idle"]).ended_with(0);
+    let idle = &status(dir.path())["gpus"][0];
+    assert_eq!(
+        (&idle["utilization"], &idle["processes"]),
+        (&0.into(), &Value::Array(vec![]))
+    );
+}
+
+#[test]
+fn gpus_come_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = || status(dir.path())["gpus"].as_array().unwrap().len();
+    sim(dir.path(), &["add", "t4", "--count", "2"]).ended_with(0);
+    assert_eq!(count(), 10);
+    sim(dir.path(), &["remove", "--gpu", "0,1,2"]).ended_with(0);
+    assert_eq!(count(), 7);
+    let error = sim(dir.path(), &["add", "t5"]).ended_with(2).stderr();
+    assert!(error.contains("h100-80gb"), "{error}");
+}
+
+#[test]
+fn the_scenario_and_the_state_come_from_the_environment_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = dir.path().join("node.yaml");
+    std::fs::write(&scenario, "gpus: [{model: l4, count: 3}]\n").unwrap();
+    let output = support::mizzen()
+        .args(["sim", "status", "--output", "json"])
+        .env("MIZZEN_SIM", &scenario)
+        .env("MIZZEN_SIM_STATE", dir.path().join("state"))
+        .output()
+        .unwrap();
+    let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(seen["gpus"].as_array().unwrap().len(), 3);
+    assert_eq!(seen["gpus"][0]["name"], "NVIDIA L4");
+}
+
+#[test]
+fn every_command_explains_itself() {
+    for command in [
+        &["sim"][..],
+        &["sim", "inject"],
+        &["sim", "inject", "xid"],
+        &["sim", "load"],
+        &["simulate"],
+        &["agent"],
+        &["completions"],
+    ] {
+        let help = run([command, &["--help"]].concat()).ended_with(0).stdout();
+        assert!(help.contains("Usage: mizzen"), "{command:?}: {help}");
+    }
+    let script = run(["completions", "bash"]).ended_with(0).stdout();
+    assert!(
+        script.contains("recovery-action"),
+        "the script knows the commands"
+    );
+}
