@@ -1,6 +1,11 @@
 //! With the feature `embedded`, builds this crate a second time as `libnvidia-ml.so.1`, so that
 //! one program can carry the library it is tested with.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a build script is configured by its environment"
+)]
+
 use std::env;
 use std::error::Error;
 use std::fs;
@@ -37,7 +42,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if env::var_os("CARGO_FEATURE_EMBEDDED").is_some() {
         let out = PathBuf::from(env::var("OUT_DIR")?);
         let library = build_library(&inner_target_dir(&out)?)?;
-        fs::copy(library, out.join("libnvidia-ml.so.1"))?;
+        let embedded = out.join("libnvidia-ml.so.1");
+        fs::copy(library, &embedded)?;
+        println!("cargo::rustc-env=MIZZEN_SIM_LIBRARY={}", embedded.display());
     }
     Ok(())
 }
