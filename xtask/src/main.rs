@@ -2,14 +2,16 @@
 
 #![allow(
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a command-line tool for developers prints"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod tidy;
 
 /// Tools of the Mizzen workspace.
@@ -25,6 +27,14 @@ enum Command {
     Tidy,
     /// Write the agent's OCI image from the release binary, without a container engine
     Image(xtask::image::Options),
+    /// Measure the figures of the README, the bare server beside them, and print the table
+    Bench(bench::BenchArgs),
+    /// The bare server that `bench` measures as the floor
+    #[command(hide = true)]
+    FloorPlugin {
+        kubelet_socket: PathBuf,
+        gpus: usize,
+    },
 }
 
 fn main() -> Result<()> {
@@ -37,5 +47,10 @@ fn main() -> Result<()> {
             println!("{}", xtask::image::run(&options)?);
             Ok(())
         }
+        Command::Bench(args) => bench::run(root, args),
+        Command::FloorPlugin {
+            kubelet_socket,
+            gpus,
+        } => bench::floor_plugin(&kubelet_socket, gpus),
     }
 }

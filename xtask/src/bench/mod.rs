@@ -1,0 +1,327 @@
+//! `cargo xtask bench`: the table of figures, measured now on this machine.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+
+mod floor;
+mod kubelet;
+mod measures;
+mod process;
+mod samples;
+mod subject;
+mod table;
+
+pub(crate) use floor::run as floor_plugin;
+
+use measures::Trouble;
+use samples::{Samples, ms};
+use subject::{Node, Subject};
+use table::{Row, Table};
+
+/// What to measure, and how long.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Repetitions of the process start
+    #[arg(long, default_value_t = 40)]
+    starts: usize,
+    /// Calls of Allocate and of GetPreferredAllocation
+    #[arg(long, default_value_t = 5000)]
+    calls: usize,
+    /// Kubelet restarts whose re-registration is timed
+    #[arg(long, default_value_t = 200)]
+    restarts: usize,
+    /// Kubelet restarts after which threads and descriptors are counted
+    #[arg(long, default_value_t = 1000)]
+    growth_restarts: usize,
+    /// Seconds of idleness over which processor time and wake-ups are counted
+    #[arg(long, default_value_t = 60)]
+    idle: u64,
+    /// A few seconds of everything instead of some minutes; the figures are rough
+    #[arg(long)]
+    quick: bool,
+    /// Only the figures whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Measure another device plugin too: its command line, split at spaces. Its
+    /// environment names the kubelet's socket, the simulated node and the library's directory
+    #[arg(long, value_name = "COMMAND")]
+    peer: Option<String>,
+    /// The device-plugin directory, for a peer that cannot be told another one
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The agent's program; built if left out
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+/// Builds the agent, measures every figure and prints the table.
+pub(crate) fn run(root: &Path, mut args: BenchArgs) -> Result<()> {
+    if args.quick {
+        (args.starts, args.calls, args.restarts) = (10, 500, 20);
+        (args.growth_restarts, args.idle) = (50, 10);
+    }
+    let binary = match args.binary.clone() {
+        Some(binary) => binary,
+        None => subject::build(root)?,
+    };
+    let work = tempfile::Builder::new().prefix("mizzen-bench").tempdir()?;
+    let bench = Bench {
+        args,
+        work: work.path().to_owned(),
+        binary,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let table = runtime.block_on(bench.measure())?;
+    println!("\n{table}");
+    Ok(())
+}
+
+/// One run of the whole table.
+struct Bench {
+    args: BenchArgs,
+    work: PathBuf,
+    binary: PathBuf,
+}
+
+impl Bench {
+    async fn measure(&self) -> Result<Table> {
+        let eight = Node::new(&self.work, "8xh100-80gb", self.args.dir.as_deref())?;
+        // No NVSwitch: with uniform links any choice would be as good as another.
+        let sixteen = Node::new(&self.work, "16xl40s", self.args.dir.as_deref())?;
+        let mut table = Table::new(self.args.peer.is_some());
+        for figure in FIGURES.iter().filter(|figure| self.wanted(figure.name)) {
+            let node = if figure.sixteen { &sixteen } else { &eight };
+            let mut row = Row::new(figure.name, figure.peer, figure.reach);
+            for subject in self.subjects(node, figure)? {
+                eprintln!("measuring {}: {}", subject.column.name(), figure.name);
+                let value = self.one(figure.what, &subject, node).await;
+                row.set(
+                    subject.column,
+                    value.unwrap_or_else(|error| format!("({error:#})")),
+                );
+            }
+            table.push(row);
+        }
+        Ok(table)
+    }
+
+    fn wanted(&self, name: &str) -> bool {
+        self.args
+            .only
+            .as_ref()
+            .is_none_or(|text| name.contains(text.as_str()))
+    }
+
+    /// Who is measured for a figure: Mizzen, the floor where it has one, the peer if given.
+    fn subjects(&self, node: &Node, figure: &Figure) -> Result<Vec<Subject>> {
+        let mut subjects = vec![Subject::mizzen(&self.binary, node)];
+        if figure.floor {
+            subjects.push(Subject::floor(node)?);
+        }
+        if let Some(command) = &self.args.peer {
+            subjects.push(Subject::peer(command, node));
+        }
+        Ok(subjects)
+    }
+
+    async fn one(&self, what: What, subject: &Subject, node: &Node) -> Result<String> {
+        let (recipe, dir, args) = (&subject.recipe, node.plugin_dir.as_path(), &self.args);
+        node.heal()?;
+        Ok(match what {
+            What::Start => spread(&measures::first_list(recipe, dir, args.starts).await?),
+            What::Idle => {
+                let span = Duration::from_secs(args.idle);
+                let (resident, work) = measures::idle(recipe, dir, span).await?;
+                let mib = |kib: u64| f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0;
+                format!(
+                    "{:.1} MiB ({:.1}); {}, {} wake-ups in {} s",
+                    mib(resident.total_kib),
+                    mib(resident.anonymous_kib),
+                    ms(work.on_cpu),
+                    work.wake_ups,
+                    args.idle,
+                )
+            }
+            What::Allocate => tail(&measures::allocate(recipe, dir, args.calls).await?),
+            What::Prefer(size) => {
+                tail(&measures::prefer(recipe, dir, size, args.calls.min(2000)).await?)
+            }
+            What::Xid => {
+                let mut samples = Vec::new();
+                for _ in 0..args.starts.div_ceil(8) {
+                    node.heal()?;
+                    let inject = &mut |gpu| node.inject_xid(gpu);
+                    samples.extend(measures::xid(recipe, dir, inject).await?);
+                }
+                spread(&Samples::new(samples))
+            }
+            What::Reregister => {
+                let samples = measures::reregister(recipe, dir, args.restarts).await?;
+                format!("{}, worst {}", ms(samples.median()), ms(samples.worst()))
+            }
+            What::After(trouble) => {
+                let mut samples = Vec::new();
+                for _ in 0..5 {
+                    samples.push(measures::after_trouble(recipe, dir, trouble).await?);
+                }
+                let samples = Samples::new(samples);
+                format!("{}, worst {}", ms(samples.median()), ms(samples.worst()))
+            }
+            What::Growth => {
+                let (before, after) =
+                    measures::growth(recipe, dir, 20, args.growth_restarts).await?;
+                format!(
+                    "threads {} → {}, descriptors {} → {}",
+                    before.threads, after.threads, before.descriptors, after.descriptors
+                )
+            }
+        })
+    }
+}
+
+/// Minimum and median, for what is measured a few dozen times.
+fn spread(samples: &Samples) -> String {
+    format!(
+        "{} (min {}, n {})",
+        ms(samples.median()),
+        ms(samples.percentile(0)),
+        samples.count()
+    )
+}
+
+/// Median and tail, for what is measured thousands of times.
+fn tail(samples: &Samples) -> String {
+    format!("{} / {}", ms(samples.median()), ms(samples.percentile(99)))
+}
+
+/// One line of the table.
+struct Figure {
+    name: &'static str,
+    what: What,
+    /// On the node with sixteen GPUs.
+    sixteen: bool,
+    /// Whether the bare server has this figure too.
+    floor: bool,
+    /// What the peer was measured at.
+    peer: &'static str,
+    /// What Mizzen is to reach.
+    reach: &'static str,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Start,
+    Idle,
+    Allocate,
+    Prefer(usize),
+    Xid,
+    Reregister,
+    After(Trouble),
+    Growth,
+}
+
+impl Figure {
+    const fn new(name: &'static str, what: What, peer: &'static str, reach: &'static str) -> Self {
+        Self {
+            name,
+            what,
+            sixteen: false,
+            floor: false,
+            peer,
+            reach,
+        }
+    }
+
+    const fn floor(mut self) -> Self {
+        self.floor = true;
+        self
+    }
+
+    const fn sixteen(mut self) -> Self {
+        self.sixteen = true;
+        self
+    }
+}
+
+const FIGURES: &[Figure] = &[
+    Figure::new(
+        "process start → first device list, 8 GPUs",
+        What::Start,
+        "11–16 ms",
+        "≤ 4 ms",
+    )
+    .floor(),
+    Figure::new(
+        "resident (anonymous) after 5 s; CPU and wake-ups when idle, 8 GPUs",
+        What::Idle,
+        "20.4 MiB (3.0); 3.2 ms, 36 wake-ups in 60 s",
+        "≤ 5 MiB (1.0); ≤ 3 ms, ≤ 36",
+    )
+    .floor(),
+    Figure::new(
+        "Allocate, p50 / p99",
+        What::Allocate,
+        "0.09–0.12 / 0.26–0.54 ms",
+        "≤ 0.065 / 0.2 ms",
+    )
+    .floor(),
+    Figure::new(
+        "preferred 4 of 8 (NVSwitch), p50 / p99",
+        What::Prefer(4),
+        "0.9–2.0 ms",
+        "p50 ≤ 0.07 ms",
+    )
+    .floor(),
+    Figure::new(
+        "preferred 4 of 16, p50 / p99",
+        What::Prefer(4),
+        "3.1 s",
+        "≤ 0.3 ms",
+    )
+    .floor()
+    .sixteen(),
+    Figure::new(
+        "preferred 3 of 16, p50 / p99",
+        What::Prefer(3),
+        "24.8 s",
+        "≤ 0.3 ms",
+    )
+    .floor()
+    .sixteen(),
+    Figure::new("Xid → device list", What::Xid, "0.7–0.8 ms", "≤ 0.5 ms"),
+    Figure::new(
+        "kubelet's socket re-created → Register",
+        What::Reregister,
+        "3–6 ms, worst 1 s",
+        "≤ 2 ms, worst ≤ 50 ms",
+    ),
+    Figure::new(
+        "after restarts 2–200 ms apart → Register",
+        What::After(Trouble::Churn),
+        "5–11 s",
+        "≤ 250 ms",
+    ),
+    Figure::new(
+        "after a refused Register → Register",
+        What::After(Trouble::Refusal),
+        "30 s",
+        "≤ 250 ms",
+    ),
+    Figure::new(
+        "after 7 s of a silent kubelet → Register",
+        What::After(Trouble::Silence),
+        "28 s",
+        "≤ 250 ms",
+    ),
+    Figure::new(
+        "over 20 reloads and the kubelet's restarts",
+        What::Growth,
+        "threads 7 → 27",
+        "unchanged",
+    ),
+];

@@ -1,0 +1,138 @@
+//! Who is measured, and the simulated node they are measured on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use mizzen_nvml_sim::control::{Fault, GpuRef, Gpus, Simulator};
+use mizzen_nvml_sim::environment;
+use mizzen_nvml_sim::library;
+use mizzen_nvml_sim::scenario::Scenario;
+
+use super::process::Recipe;
+use super::table::Column;
+
+/// Builds the release binary and says where it is.
+pub(super) fn build(root: &Path) -> Result<PathBuf> {
+    let status = Command::new(env!("CARGO"))
+        .current_dir(root)
+        .args(["build", "--release", "--package", "mizzen"])
+        .status()?;
+    if !status.success() {
+        bail!("building mizzen failed");
+    }
+    // Beside us: `cargo xtask` is a release build in the same target directory.
+    let binary = std::env::current_exe()?.with_file_name("mizzen");
+    binary
+        .try_exists()?
+        .then_some(binary)
+        .context("the built mizzen is not beside this program")
+}
+
+/// A simulated node.
+pub(super) struct Node {
+    simulator: Simulator,
+    library: PathBuf,
+    work: PathBuf,
+    /// Where the agent keeps what it knows of sick GPUs.
+    pub(super) state_dir: PathBuf,
+    /// Where the kubelet's socket is.
+    pub(super) plugin_dir: PathBuf,
+}
+
+impl Node {
+    /// A node with `gpus` (`8xh100-80gb`), its files below `work`.
+    pub(super) fn new(work: &Path, gpus: &str, plugin_dir: Option<&Path>) -> Result<Self> {
+        let work = work.join(gpus);
+        let node = Self {
+            simulator: Simulator::create(&work.join("sim"), &Scenario::short(gpus)?)?,
+            library: library::place(&work.join("lib"))?,
+            state_dir: work.join("state"),
+            plugin_dir: plugin_dir.map_or_else(|| work.join("plugins"), Path::to_owned),
+            work,
+        };
+        fs::create_dir_all(&node.plugin_dir)?;
+        Ok(node)
+    }
+
+    /// Makes the driver report that the GPU at `index` has fallen off the bus.
+    pub(super) fn inject_xid(&self, index: usize) -> Result<()> {
+        let gpu = GpuRef::Index(u32::try_from(index)?);
+        self.simulator.inject(&gpu.into(), &Fault::xid(79), None)?;
+        Ok(())
+    }
+
+    /// Ends every fault, and forgets what an agent knew of them.
+    pub(super) fn heal(&self) -> Result<()> {
+        self.simulator.heal(&Gpus::All)?;
+        match fs::remove_dir_all(&self.state_dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn kubelet_socket(&self) -> PathBuf {
+        self.plugin_dir.join("kubelet.sock")
+    }
+
+    fn recipe(&self, name: &str, command: Vec<String>) -> Recipe {
+        let text = |path: &Path| path.display().to_string();
+        let library_dir = self.library.parent().map(text).unwrap_or_default();
+        Recipe {
+            command,
+            environment: vec![
+                (
+                    environment::STATE.to_owned(),
+                    text(self.simulator.state_directory()),
+                ),
+                ("LD_LIBRARY_PATH".to_owned(), library_dir),
+                ("KUBELET_SOCKET".to_owned(), text(&self.kubelet_socket())),
+            ],
+            log: self.work.join(format!("{name}.log")),
+        }
+    }
+}
+
+/// One column's plugin on one node.
+pub(super) struct Subject {
+    pub(super) column: Column,
+    pub(super) recipe: Recipe,
+}
+
+impl Subject {
+    pub(super) fn mizzen(binary: &Path, node: &Node) -> Self {
+        let option = |name: &str, value: &Path| format!("--{name}={}", value.display());
+        let command = vec![
+            binary.display().to_string(),
+            "agent".to_owned(),
+            option("nvml-library", &node.library),
+            option("state-dir", &node.state_dir),
+        ];
+        Self {
+            column: Column::Mizzen,
+            recipe: node.recipe("mizzen", command),
+        }
+    }
+
+    pub(super) fn floor(node: &Node) -> Result<Self> {
+        let command = vec![
+            std::env::current_exe()?.display().to_string(),
+            "floor-plugin".to_owned(),
+            node.kubelet_socket().display().to_string(),
+            node.simulator.node()?.gpus.len().to_string(),
+        ];
+        Ok(Self {
+            column: Column::Floor,
+            recipe: node.recipe("floor", command),
+        })
+    }
+
+    pub(super) fn peer(command: &str, node: &Node) -> Self {
+        let command = command.split_whitespace().map(str::to_owned).collect();
+        Self {
+            column: Column::PeerNow,
+            recipe: node.recipe("peer", command),
+        }
+    }
+}
