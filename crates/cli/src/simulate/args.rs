@@ -35,6 +35,10 @@ Examples:
   mizzen simulate --keep
       keeps the directory with the sockets, the agent's log and the host tree, and names it
 
+So that a run of seconds shows recovery too, the agent waits less than it does by default:
+--health-hold-down 1s, --health-check-interval 500ms, --nvml-call-timeout 1s. Flags after --
+outrank these.
+
 Exit codes:
   0    every pod that can run on this node has run to its end
   1    something broke: the agent or the embedded kubelet did not work

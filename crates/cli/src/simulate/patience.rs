@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use super::args::AtLeast;
 use super::picture::{Health, Phase, Picture, Pod};
+use super::script::Action;
+use crate::fault::Fault;
 
 /// How long the effect of the script's last step is watched.
 const AFTERMATH: Duration = Duration::from_secs(1);
+/// The same where the agent needs a deadline to pass before it knows.
+const LONG_AFTERMATH: Duration = Duration::from_secs(3);
 /// How long a GPU that was healed may take to be reported healthy again.
 const RECOVERY: Duration = Duration::from_secs(60);
 /// How long nothing at all may happen while something is still expected.
@@ -21,6 +25,7 @@ const AGENT_START: Duration = Duration::from_secs(10);
 pub(crate) struct Patience {
     at_least: Option<AtLeast>,
     last_step: Option<Duration>,
+    watch_until: Duration,
     last_event: Duration,
     recovery_until: Duration,
 }
@@ -36,16 +41,25 @@ impl Patience {
         Self {
             at_least,
             last_step: None,
+            watch_until: Duration::ZERO,
             last_event: Duration::ZERO,
             recovery_until: Duration::ZERO,
         }
     }
 
-    /// The script did something; `heals` if GPUs are to be healthy again because of it.
-    pub(crate) fn step_was_done(&mut self, now: Duration, heals: bool) {
+    /// The script did something.
+    pub(crate) fn step_was_done(&mut self, now: Duration, action: &Action) {
         self.last_step = Some(now);
-        if heals {
-            self.recovery_until = now + RECOVERY;
+        let aftermath = match action {
+            Action::Inject(Fault::Hang, _) => LONG_AFTERMATH,
+            _ => AFTERMATH,
+        };
+        self.watch_until = self.watch_until.max(now + aftermath);
+        match action {
+            Action::Heal(_) | Action::Add(_) | Action::RestartKubelet | Action::RestartAgent => {
+                self.recovery_until = now + RECOVERY;
+            }
+            Action::Inject(..) | Action::Load(..) | Action::Remove(_) => {}
         }
     }
 
@@ -72,12 +86,11 @@ impl Patience {
             .pods
             .iter()
             .all(|pod| is_settled(pod) || given_up(pod));
-        let step_is_past = self.last_step.is_none_or(|step| now >= step + AFTERMATH);
         let recovered = now > self.recovery_until || picture.gpus.iter().all(is_as_it_should_be);
         Ok(calm_for >= CALM
             && !steps_left
             && pods_are_done
-            && step_is_past
+            && now >= self.watch_until
             && recovered
             && self.wanted_time_has_passed(now))
     }

@@ -262,11 +262,8 @@ impl Run {
                 self.look();
             }
         }
-        let heals = matches!(
-            step.action,
-            Action::Heal(_) | Action::RestartAgent | Action::RestartKubelet | Action::Add(_)
-        );
-        self.patience.step_was_done(self.began.elapsed(), heals);
+        self.patience
+            .step_was_done(self.began.elapsed(), &step.action);
         Ok(())
     }
 

@@ -105,8 +105,21 @@ impl World {
         Ok(AgentCommand {
             binary: std::env::current_exe().context("cannot find this program's own file")?,
             arguments,
-            environment: self.sim_environment(),
+            environment: self.agent_environment(),
         })
+    }
+
+    /// The simulated GPUs, and a patience that suits a run of seconds: flags outrank it.
+    fn agent_environment(&self) -> Vec<(&'static str, OsString)> {
+        let mut variables = self.sim_environment();
+        for (name, value) in [
+            ("MIZZEN_HEALTH_HOLD_DOWN", "1s"),
+            ("MIZZEN_HEALTH_CHECK_INTERVAL", "500ms"),
+            ("MIZZEN_NVML_CALL_TIMEOUT", "1s"),
+        ] {
+            variables.push((name, value.into()));
+        }
+        variables
     }
 
     /// The variables that let a program see the simulated GPUs of this run.

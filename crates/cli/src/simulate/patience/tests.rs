@@ -1,11 +1,17 @@
 use super::*;
 use crate::simulate::picture::sample;
+use crate::simulate::script::Script;
 
 fn at(millis: u64, change: impl FnOnce(&mut Picture)) -> Picture {
     let mut picture = sample();
     picture.elapsed = Duration::from_millis(millis);
     change(&mut picture);
     picture
+}
+
+fn action(text: &str) -> Action {
+    let Script(mut steps) = text.parse().unwrap();
+    steps.remove(0).action
 }
 
 fn end_of_pods(picture: &mut Picture) {
@@ -66,7 +72,7 @@ fn a_pod_that_gets_nowhere_is_given_up_after_a_long_silence() {
 fn the_script_is_played_to_its_end_and_its_effect_watched() {
     let mut patience = Patience::new(None);
     assert_eq!(patience.is_over(&at(9000, end_of_pods), true), Ok(false));
-    patience.step_was_done(Duration::from_secs(9), false);
+    patience.step_was_done(Duration::from_secs(9), &action("lost gpu 2"));
     assert_eq!(patience.is_over(&at(9900, end_of_pods), false), Ok(false));
     assert_eq!(patience.is_over(&at(10_000, end_of_pods), false), Ok(true));
 }
@@ -74,7 +80,7 @@ fn the_script_is_played_to_its_end_and_its_effect_watched() {
 #[test]
 fn a_healed_gpu_is_waited_for_until_the_kubelet_knows_it_as_healthy() {
     let mut patience = Patience::new(None);
-    patience.step_was_done(Duration::from_secs(1), true);
+    patience.step_was_done(Duration::from_secs(1), &action("heal gpu 2"));
     let sick = |millis| {
         at(millis, |picture| {
             end_of_pods(picture);
