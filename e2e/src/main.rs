@@ -19,8 +19,9 @@ mod suite;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::Cluster;
 use crate::layout::Layout;
@@ -125,7 +126,7 @@ async fn all(layout: &Layout, mizzen: Option<PathBuf>, filter: Option<&str>) -> 
     };
     let outcome = tokio::select! {
         outcome = tested => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        signal = ended_from_outside() => Err(anyhow!("ended by {}", signal?)),
     };
     if outcome.is_err() {
         report::line(&format!("logs: {}", layout.logs().display()));
@@ -136,6 +137,16 @@ async fn all(layout: &Layout, mizzen: Option<PathBuf>, filter: Option<&str>) -> 
         (Err(error), _) => Err(error),
         (Ok(_), Err(error)) => bail!("the tests ran, but cleaning up failed: {error:#}"),
     }
+}
+
+/// Returns when somebody wants the run to end.
+async fn ended_from_outside() -> Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
 }
 
 async fn import_images(cluster: &Cluster, binaries: &TestBinaries) -> Result<()> {

@@ -265,8 +265,8 @@ impl TestBinaries {
             target.join("release/mizzen")
         };
         cargo_build(
-            "nvml-list",
-            &["--package", "mizzen-e2e", "--bin", "nvml-list"],
+            "the suite's programs",
+            &["--package", "mizzen-e2e", "--bins"],
         )
         .await?;
         let resolve =

@@ -22,6 +22,9 @@ use crate::pods::Pods;
 use crate::programs::TestBinaries;
 use crate::report;
 
+/// How much of the agent's log is shown with a failure.
+const AGENT_LINES: usize = 12;
+
 /// What a test works with.
 pub(crate) struct Context<'a> {
     /// The cluster, whose servers a test may stop and start.
@@ -193,6 +196,7 @@ pub(crate) async fn run(
                     "test {} ... FAILED ({took})\n  {error:#}",
                     test.name
                 ));
+                show_agent_log(&context).await;
             }
         }
     }
@@ -208,6 +212,16 @@ pub(crate) async fn run(
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The end of the agent's log, which mostly says what went wrong.
+async fn show_agent_log(context: &Context<'_>) {
+    if let Ok(log) = context.agent.log().await {
+        let lines: Vec<&str> = log.lines().collect();
+        for line in &lines[lines.len().saturating_sub(AGENT_LINES)..] {
+            report::line(&format!("  agent: {line}"));
+        }
+    }
 }
 
 /// A test's pods never outlive it, so that the next one starts from a free node.

@@ -22,6 +22,8 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 const CNI_RESULTS: &str = "/var/lib/cni/results";
 /// What the owner's mark says where the root mount was private before.
 const PRIVATE_ROOT: &str = "the root mount was private";
+/// Where the kubelet links the containers' logs.
+const CONTAINER_LOGS: &str = "/var/log/containers";
 /// How long the kernel may take to let go of a control group whose processes have ended.
 const CGROUP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -82,6 +84,7 @@ pub(crate) async fn remove(layout: &Layout) -> Result<()> {
     unmount_below(&[layout.root(), Path::new(KUBELET)])?;
     remove_cgroups().await?;
     remove_cni_results()?;
+    remove_log_links(layout)?;
     for directory in [
         layout.run(),
         layout.data(),
@@ -227,6 +230,20 @@ fn remove_cni_results() -> Result<()> {
         let ours = fs::read_to_string(&path)
             .is_ok_and(|text| text.contains(POD_NETWORK_NAME) || text.contains("cni-loopback"));
         if ours {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The kubelet also links the pods' logs from a directory that cannot be chosen.
+fn remove_log_links(layout: &Layout) -> Result<()> {
+    let Ok(links) = fs::read_dir(CONTAINER_LOGS) else {
+        return Ok(());
+    };
+    for link in links {
+        let path = link?.path();
+        if fs::read_link(&path).is_ok_and(|target| target.starts_with(layout.logs())) {
             fs::remove_file(path)?;
         }
     }
