@@ -40,7 +40,7 @@ enum Command {
     Agent(Box<agent::AgentArgs>),
     /// Drive the simulated GPU driver: place its library, inject faults, load and heal GPUs
     #[command(long_about = sim::ABOUT)]
-    Sim(sim::SimArgs),
+    Sim(Box<sim::SimArgs>),
     /// Try everything without a cluster or a GPU: simulated GPUs, an embedded kubelet, the real agent
     #[command(long_about = simulate::ABOUT)]
     Simulate(Box<simulate::SimulateArgs>),
@@ -86,7 +86,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     match cli.command {
         Command::Agent(args) => agent::run(*args),
-        Command::Sim(args) => sim::run(args),
+        Command::Sim(args) => sim::run(*args),
         Command::Simulate(args) => simulate::run(*args),
         Command::Completions { shell } => print_completions(shell),
     }

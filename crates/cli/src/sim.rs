@@ -47,7 +47,7 @@ fn drive(mut simulator: Simulator, command: SimCommand) -> Result<()> {
         SimCommand::Load(args) => {
             let gpus = args.which.gpu.0.clone();
             let what = if args.idle { "idle" } else { "loaded" };
-            tell(&simulator.load(&gpus, &args.into())?, what)?;
+            tell(&simulator.load(&gpus, &(*args).into())?, what)?;
         }
         SimCommand::Add { model, count } => {
             tell(&simulator.add(&GpuGroup::new(model, count))?, "added")?;

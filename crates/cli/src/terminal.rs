@@ -82,9 +82,12 @@ impl Line {
     pub(crate) fn ansi(&self) -> String {
         self.spans
             .iter()
-            .map(|(style, text)| match *style == PLAIN || text.is_empty() {
-                true => text.clone(),
-                false => format!("{style}{text}{style:#}"),
+            .map(|(style, text)| {
+                if *style == PLAIN || text.is_empty() {
+                    text.clone()
+                } else {
+                    format!("{style}{text}{style:#}")
+                }
             })
             .collect()
     }

@@ -87,7 +87,7 @@ pub(crate) enum SimCommand {
     Heal(WhichOrAll),
     /// Give GPUs work, or take it away
     #[command(arg_required_else_help = true, after_help = LOAD_HELP)]
-    Load(LoadArgs),
+    Load(Box<LoadArgs>),
     /// Plug GPUs in
     Add {
         /// A built-in model, such as h100-80gb

@@ -54,7 +54,7 @@ here, so it is no failure. One that finds all GPUs taken waits until others end.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct SimulateArgs {
-    /// The node's GPUs: COUNTxMODEL, several with commas, such as 8xh100-80gb or 4xa30,2xt4
+    /// The node's GPUs: how many of which model, such as 8xh100-80gb or 4xa30,2xt4
     #[arg(long, value_name = "GPUS", value_parser = Scenario::short, conflicts_with = "scenario", help_heading = "The node")]
     pub(crate) gpus: Option<Scenario>,
 

@@ -116,7 +116,8 @@ impl Observer {
                 }
                 if let (Some(told), Some(cause)) = (&mut told, self.cause.take()) {
                     let after = event.at.saturating_sub(cause);
-                    told.message += &format!(", {} later", crate::duration::short(after));
+                    let after = crate::duration::short(after);
+                    told.message = format!("{}, {after} later", told.message);
                 }
             }
             Happening::DevicesAllocated {

@@ -12,7 +12,7 @@ const AFTERMATH: Duration = Duration::from_secs(1);
 /// The same where the agent needs a deadline to pass before it knows.
 const LONG_AFTERMATH: Duration = Duration::from_secs(3);
 /// How long a GPU that was healed may take to be reported healthy again.
-const RECOVERY: Duration = Duration::from_secs(60);
+const RECOVERY: Duration = Duration::from_mins(1);
 /// How long nothing at all may happen while something is still expected.
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long things must have been as they are: one event often brings the next.

@@ -236,6 +236,7 @@ pub(crate) fn millis<S: Serializer>(time: &Duration, serializer: S) -> Result<S:
     serializer.serialize_f64((time.as_secs_f64() * 1e6).round() / 1e3)
 }
 
+#[allow(clippy::ref_option, reason = "serde passes a reference to the field")]
 fn some_millis<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => millis(time, serializer),

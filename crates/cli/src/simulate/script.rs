@@ -136,7 +136,7 @@ fn action(words: &mut Words<'_>) -> Result<Action, Mistake> {
         "remove" => Action::Remove(gpus(words)?),
         "kubelet" => words.expect("restart").map(|()| Action::RestartKubelet)?,
         "agent" => words.expect("restart").map(|()| Action::RestartAgent)?,
-        _ => return Err(words.last_is_wrong(format!("is none of:\n{GRAMMAR}"))),
+        _ => return Err(words.last_is_wrong(&format!("is none of:\n{GRAMMAR}"))),
     })
 }
 
@@ -155,7 +155,7 @@ fn gpus(words: &mut Words<'_>) -> Result<Target, Mistake> {
     }
     let word = words.any("`gpu` and which one")?;
     if !["gpu", "gpus"].contains(&word.to_ascii_lowercase().as_str()) {
-        return Err(words.last_is_wrong("should be `gpu` (then which one)".into()));
+        return Err(words.last_is_wrong("should be `gpu` (then which one)"));
     }
     words.parsed(
         "which GPU: an index, a UUID, a PCI bus id or all",

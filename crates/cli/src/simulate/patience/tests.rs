@@ -118,7 +118,7 @@ fn an_agent_that_reports_nothing_ends_the_run_unless_there_are_no_gpus() {
 
 #[test]
 fn a_wanted_time_is_kept_and_ever_is_for_ever() {
-    let minute = Patience::new(Some(AtLeast::Time(Duration::from_secs(60))));
+    let minute = Patience::new(Some(AtLeast::Time(Duration::from_mins(1))));
     assert_eq!(minute.is_over(&at(59_000, end_of_pods), false), Ok(false));
     assert_eq!(minute.is_over(&at(60_000, end_of_pods), false), Ok(true));
     let ever = Patience::new(Some(AtLeast::Ever));

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
 /// A mistake in a sentence, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +44,7 @@ struct Word<'a> {
 #[derive(Debug)]
 pub(super) struct Words<'a> {
     text: &'a str,
-    words: Vec<Word<'a>>,
+    all: Vec<Word<'a>>,
     next: usize,
 }
 
@@ -51,7 +52,7 @@ impl<'a> Words<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         Self {
             text,
-            words: split(text),
+            all: split(text),
             next: 0,
         }
     }
@@ -72,7 +73,7 @@ impl<'a> Words<'a> {
         if self.any(&format!("`{wanted}`"))? == wanted {
             return Ok(());
         }
-        Err(self.last_is_wrong(format!("should be `{wanted}`")))
+        Err(self.last_is_wrong(&format!("should be `{wanted}`")))
     }
 
     /// Takes the next word if it is `wanted`.
@@ -89,7 +90,7 @@ impl<'a> Words<'a> {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, Mistake> {
         let word = self.any(wanted)?;
-        parse(word).map_err(|_| self.last_is_wrong(format!("should be {wanted}")))
+        parse(word).map_err(|_| self.last_is_wrong(&format!("should be {wanted}")))
     }
 
     /// The next word if `parse` can read it.
@@ -110,7 +111,7 @@ impl<'a> Words<'a> {
             .collect();
         let list = names
             .iter()
-            .map(|name| name.get_name())
+            .map(PossibleValue::get_name)
             .collect::<Vec<_>>()
             .join(", ");
         self.parsed(&format!("one of: {list}"), |word| T::from_str(word, false))
@@ -120,14 +121,14 @@ impl<'a> Words<'a> {
     pub(super) fn next_sentence(&mut self) -> Result<bool, Mistake> {
         if self.peek().is_some() && !self.take_if(";") {
             self.next += 1;
-            return Err(self.last_is_wrong("is one word too many".into()));
+            return Err(self.last_is_wrong("is one word too many"));
         }
         Ok(self.peek().is_some())
     }
 
     /// The word just taken is a mistake; `message` continues after it.
-    pub(super) fn last_is_wrong(&self, message: String) -> Mistake {
-        let word = self.words[self.next - 1];
+    pub(super) fn last_is_wrong(&self, message: &str) -> Mistake {
+        let word = self.all[self.next - 1];
         let from = self.column(word.at);
         Mistake {
             sentence: self.text.to_owned(),
@@ -138,7 +139,7 @@ impl<'a> Words<'a> {
 
     fn missing(&self, wanted: &str) -> Mistake {
         let at = self
-            .words
+            .all
             .get(self.next)
             .map_or(self.text.trim_end().len(), |word| word.at);
         let column = self.column(at);
@@ -150,7 +151,7 @@ impl<'a> Words<'a> {
     }
 
     fn peek(&self) -> Option<&'a str> {
-        self.words.get(self.next).map(|word| word.text)
+        self.all.get(self.next).map(|word| word.text)
     }
 
     /// The column of a byte position, in characters.

@@ -1,10 +1,8 @@
 //! `mizzen simulate` from end to end: the real agent on the simulated driver, with the embedded
 //! kubelet and pods.
 
-mod support;
-
+use crate::support::{pod_file, run, simulate_json};
 use serde_json::Value;
-use support::{pod_file, run, simulate_json};
 
 /// The pods' phases by name.
 fn phases(document: &Value) -> Vec<(&str, &str)> {
@@ -28,7 +26,7 @@ fn timeline(document: &Value) -> String {
         .collect()
 }
 
-fn container<'a>(document: &'a Value, pod: usize, container: usize) -> &'a Value {
+fn container(document: &Value, pod: usize, container: usize) -> &Value {
     &document["pods"][pod]["containers"][container]
 }
 
@@ -294,7 +292,7 @@ fn nothing_is_left_behind_unless_it_is_to_be_kept() {
     let dir = tempfile::tempdir().unwrap();
     let temporary = |flag: &[&str]| {
         let arguments = [&["simulate", "--pod-time", "50ms"], flag].concat();
-        let output = support::mizzen()
+        let output = crate::support::mizzen()
             .args(arguments)
             .env("TMPDIR", dir.path())
             .output()

@@ -1,7 +1,5 @@
 //! How `mizzen simulate` ends when somebody ends it, and what a terminal sees.
 
-mod support;
-
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::AsFd as _;
@@ -22,7 +20,7 @@ struct Staying {
 
 impl Staying {
     fn start(temporary: &Path) -> Self {
-        let mut child = support::mizzen()
+        let mut child = crate::support::mizzen()
             .args(["simulate", "--for", "ever", "--output", "plain"])
             .env("TMPDIR", temporary)
             .stdout(Stdio::piped())
@@ -102,7 +100,7 @@ fn on_a_terminal(columns: u16, rows: u16, no_colour: bool) -> String {
         .into_string()
         .unwrap();
     let terminal = File::options().read(true).write(true).open(name).unwrap();
-    let mut command = support::mizzen();
+    let mut command = crate::support::mizzen();
     command
         .args(["simulate", "--pod-time", "300ms"])
         .env("TERM", "xterm-256color");

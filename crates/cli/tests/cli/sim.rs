@@ -1,11 +1,9 @@
 //! `mizzen sim`: what one process does to the simulated GPUs, another one sees.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::{Ran, run};
 use serde_json::Value;
-use support::{Ran, run};
 
 /// `mizzen sim` on the state in `dir`.
 fn sim(dir: &Path, arguments: &[&str]) -> Ran {
@@ -126,7 +124,7 @@ fn the_scenario_and_the_state_come_from_the_environment_too() {
     let dir = tempfile::tempdir().unwrap();
     let scenario = dir.path().join("node.yaml");
     std::fs::write(&scenario, "gpus: [{model: l4, count: 3}]\n").unwrap();
-    let output = support::mizzen()
+    let output = crate::support::mizzen()
         .args(["sim", "status", "--output", "json"])
         .env("MIZZEN_SIM", &scenario)
         .env("MIZZEN_SIM_STATE", dir.path().join("state"))

@@ -1,8 +1,6 @@
 //! What `mizzen simulate` says to people who mistype.
 
-mod support;
-
-use support::{pod_file, run};
+use crate::support::{pod_file, run};
 
 #[track_caller]
 fn refused(arguments: &[&str]) -> String {

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// The binary under test, without whatever simulation the caller's environment describes.
-pub fn mizzen() -> Command {
+pub(crate) fn mizzen() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mizzen"));
     for variable in [
         "MIZZEN_SIM",
@@ -21,12 +21,12 @@ pub fn mizzen() -> Command {
 }
 
 /// Runs it with these arguments to its end.
-pub fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Ran {
+pub(crate) fn run<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Ran {
     Ran(mizzen().args(arguments).output().unwrap())
 }
 
 /// Runs `mizzen simulate` and reads its JSON document.
-pub fn simulate_json(arguments: &[&str]) -> (i32, Value) {
+pub(crate) fn simulate_json(arguments: &[&str]) -> (i32, Value) {
     let ran = run([&["simulate", "--output", "json"], arguments].concat());
     let document = serde_json::from_slice(&ran.0.stdout)
         .unwrap_or_else(|error| panic!("{error} in {}\n{}", ran.stdout(), ran.stderr()));
@@ -34,31 +34,31 @@ pub fn simulate_json(arguments: &[&str]) -> (i32, Value) {
 }
 
 /// A program that has ended.
-pub struct Ran(pub Output);
+pub(crate) struct Ran(pub(crate) Output);
 
 impl Ran {
-    pub fn code(&self) -> i32 {
+    pub(crate) fn code(&self) -> i32 {
         self.0.status.code().unwrap()
     }
 
-    pub fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         String::from_utf8(self.0.stdout.clone()).unwrap()
     }
 
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         String::from_utf8(self.0.stderr.clone()).unwrap()
     }
 
     /// Panics with both outputs unless it ended with this code.
     #[track_caller]
-    pub fn ended_with(self, code: i32) -> Self {
+    pub(crate) fn ended_with(self, code: i32) -> Self {
         assert_eq!(self.code(), code, "{}\n{}", self.stdout(), self.stderr());
         self
     }
 }
 
 /// Writes a pod with one container that asks for these resources.
-pub fn pod_file(directory: &Path, name: &str, resources: &str) -> String {
+pub(crate) fn pod_file(directory: &Path, name: &str, resources: &str) -> String {
     let path = directory.join(format!("{name}.yaml"));
     let text = format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  \

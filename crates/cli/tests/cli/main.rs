@@ -1,0 +1,14 @@
+//! The `mizzen` binary as people use it.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test's helpers fail as loudly as the test"
+)]
+
+mod ends;
+mod mistakes;
+mod sim;
+mod simulate;
+mod support;
