@@ -65,6 +65,7 @@ impl Cluster {
     pub(crate) async fn up(layout: &Layout, programs: &Programs) -> Result<Self> {
         leftovers::refuse_foreign_kubelet(layout)?;
         leftovers::remove(layout).await?;
+        leftovers::remove_tree(&layout.logs())?;
         for directory in [
             layout.etc(),
             layout.logs(),

@@ -250,7 +250,8 @@ fn remove_log_links(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-fn remove_tree(directory: &Path) -> Result<()> {
+/// Removes a directory with all that is in it, where it exists.
+pub(crate) fn remove_tree(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("remove {}", directory.display()))
