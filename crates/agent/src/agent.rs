@@ -268,7 +268,7 @@ pub fn run_process(agent: Agent, reload: impl FnMut() -> Result<Config, String>)
     runtime.block_on(async {
         let (orders, receiver) = mpsc::channel(1);
         let signals = Signals::new()?;
-        let (ended, _) = tokio::join!(agent.run(receiver), signals.obey(orders, reload));
+        let (ended, ()) = tokio::join!(agent.run(receiver), signals.obey(orders, reload));
         ended
     })?;
     // A driver that hangs must not keep the process from ending.

@@ -1,5 +1,6 @@
 //! The directory in which the kubelet and its plugins have their sockets.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +19,9 @@ const BLIND_LOOK: Duration = Duration::from_secs(1);
 pub(super) struct DirNews {
     /// How often the kubelet's socket may have been made: each time it is another kubelet.
     pub(super) kubelets: u64,
+    /// How often another plugin's socket came or went: it may have taken one of our names, or
+    /// given it up.
+    pub(super) strangers: u64,
     /// How often anything happened to sockets.
     pub(super) changes: u64,
 }
@@ -50,20 +54,24 @@ pub(super) async fn watch_dir(
         loop {
             let Ok(mut watch) = begin(&dir).await else {
                 sleep(BLIND_LOOK).await;
-                bump(&news, true);
+                new_kubelet(&news);
                 continue;
             };
-            bump(&news, true);
+            new_kubelet(&news);
             loop {
                 match watch.next().await {
-                    Ok(DirEvent::Appeared(name)) if name == kubelet => bump(&news, true),
+                    Ok(DirEvent::Appeared(name)) if name == kubelet => new_kubelet(&news),
+                    // Not the kubelet's checkpoint, which it rewrites all the time.
                     Ok(DirEvent::Appeared(name) | DirEvent::Vanished(name)) => {
-                        // Not the kubelet's checkpoint, which it rewrites all the time.
-                        if name.as_encoded_bytes().ends_with(b".sock") {
-                            bump(&news, false);
+                        if is_socket(&name) {
+                            let stranger = name != kubelet && !is_ours(&name);
+                            news.send_modify(|news| {
+                                news.changes += 1;
+                                news.strangers += u64::from(stranger);
+                            });
                         }
                     }
-                    Ok(DirEvent::Overflow) => bump(&news, true),
+                    Ok(DirEvent::Overflow) => new_kubelet(&news),
                     Ok(DirEvent::Ended) | Err(_) => break,
                 }
             }
@@ -91,11 +99,21 @@ async fn begin(dir: &Path) -> io::Result<DirWatch> {
     }
 }
 
-fn bump(news: &watch::Sender<DirNews>, kubelet: bool) {
+fn new_kubelet(news: &watch::Sender<DirNews>) {
     news.send_modify(|news| {
         news.changes += 1;
-        news.kubelets += u64::from(kubelet);
+        news.kubelets += 1;
     });
+}
+
+fn is_socket(name: &OsStr) -> bool {
+    name.as_encoded_bytes().ends_with(b".sock")
+}
+
+/// Whether a name is of the kind that
+/// [`ResourceName::socket_name`](mizzen_core::resource::ResourceName::socket_name) gives.
+fn is_ours(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"nvidia-")
 }
 
 #[cfg(test)]
@@ -145,13 +163,15 @@ mod tests {
             fs::write(dir.path().join("kubelet_internal_checkpoint"), "").unwrap();
             fs::write(dir.path().join("nvidia-gpu.sock"), "").unwrap();
             news.wait_for(|news| news.changes == 2).await.unwrap();
+            fs::write(dir.path().join("rdma.sock"), "").unwrap();
             fs::write(&kubelet, "").unwrap();
-            let last = *news.wait_for(|news| news.changes == 3).await.unwrap();
+            let last = *news.wait_for(|news| news.changes == 4).await.unwrap();
             assert_eq!(
                 last,
                 DirNews {
                     kubelets: 2,
-                    changes: 3
+                    strangers: 1,
+                    changes: 4
                 }
             );
             stop.cancel();

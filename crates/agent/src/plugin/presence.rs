@@ -8,7 +8,11 @@
 //!   ended and given a moment.
 //! - It may drop the newest connection by that same rule, or never open its stream: then register
 //!   again.
+//! - When another plugin registers the same name, the kubelet turns to that one and tells us
+//!   nothing. So when a stranger's socket comes or goes, register once more, beside the streams
+//!   that are open, which costs the kubelet nothing.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +41,11 @@ const STREAM_DUE: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_millis(20);
 /// When streams keep ending: somebody else wants the name as well.
 const LONGEST_SETTLE: Duration = Duration::from_secs(10);
+/// After a stranger's socket came or went: how long until the name is claimed again. The second
+/// time is for strangers that are slow to register.
+const CLAIMS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
+/// Streams that may be open before a claim ends them all.
+const MOST_STREAMS: usize = 16;
 /// A registration that held this long was no part of a quarrel.
 const SETTLED: Duration = Duration::from_secs(30);
 /// Between attempts to bind our socket where it cannot be bound.
@@ -53,6 +62,10 @@ pub(super) struct Presence {
     ready: Latch,
     complained: Option<AttemptError>,
     settle: Backoff,
+    /// How often strangers' sockets had come or gone when we last looked.
+    strangers: u64,
+    /// When to claim the name again.
+    claims: VecDeque<Instant>,
 }
 
 /// Our socket, and the server behind it.
@@ -77,6 +90,19 @@ enum Turn {
     Changed,
     /// The kubelet's stream ended, or was never opened.
     Dropped,
+    /// A stranger may have taken the name.
+    Contested,
+}
+
+/// What has to be done before the resource is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Streams of another kubelet are ended.
+    End,
+    /// Streams are ended, and this kubelet is given a moment to let go of them.
+    Part,
+    /// Streams go on.
+    Nothing,
 }
 
 impl Presence {
@@ -102,6 +128,8 @@ impl Presence {
             ready,
             complained: None,
             settle: Backoff::new(SETTLE, LONGEST_SETTLE),
+            strangers: 0,
+            claims: VecDeque::new(),
         }
     }
 
@@ -132,38 +160,74 @@ impl Presence {
         let mut stand = self.bind().await;
         // The kubelet we are registered with, by its number in the directory's history.
         let mut registered: Option<u64> = None;
+        let mut before = Before::End;
         let mut since = Instant::now();
         loop {
             if !stand.place.is_held() {
-                self.service.streams.renew();
-                drop(stand);
-                stand = self.bind().await;
-                registered = None;
+                stand = self.stand_again(stand, since).await;
+                (registered, before) = (None, Before::Part);
             }
-            let kubelet = self.desk.news.borrow_and_update().kubelets;
-            let turn = if self.desk.kubelet.is_none() || registered == Some(kubelet) {
+            let news = *self.desk.news.borrow_and_update();
+            self.notice_strangers(news.strangers);
+            if registered.is_some_and(|kubelet| kubelet != news.kubelets) {
+                (registered, before) = (None, Before::End);
+            }
+            let turn = if self.desk.kubelet.is_none() || registered.is_some() {
                 self.ready.set(true);
                 self.watch(since).await
             } else {
-                self.ready.set(false);
-                self.part(registered.is_none()).await;
-                self.register(&stand, kubelet).await
+                self.ready.set(before == Before::Nothing);
+                self.prepare(before).await;
+                self.register(&stand, news.kubelets, before).await
             };
             match turn {
                 Turn::Registered => {
-                    registered = Some(kubelet);
+                    registered = Some(news.kubelets);
                     since = Instant::now();
                 }
                 Turn::Changed => {}
+                Turn::Contested => (registered, before) = (None, Before::Nothing),
                 Turn::Dropped => {
-                    if since.elapsed() > SETTLED {
-                        self.settle.reset();
-                    }
-                    self.dropped(kubelet).await;
-                    registered = None;
+                    self.dropped(news.kubelets, since).await;
+                    (registered, before) = (None, Before::Part);
                 }
             }
         }
+    }
+
+    /// Our socket is gone. If another one lies in its place, somebody else serves the same
+    /// resource: both of us taking it from the other in turns would help nobody.
+    async fn stand_again(&mut self, stand: Stand, since: Instant) -> Stand {
+        if stand.place.path().exists() {
+            let pause = self.settle_pause(since);
+            tracing::warn!(
+                event = "socket-taken",
+                resource = %self.resource,
+                path = %stand.place.path().display(),
+                todo = "run one device plugin for GPUs on each node",
+                "another plugin has replaced our socket for {}; taking it back", self.resource
+            );
+            sleep(pause).await;
+        }
+        self.service.streams.renew();
+        drop(stand);
+        self.bind().await
+    }
+
+    /// Plans to claim the name again if strangers have come or gone.
+    fn notice_strangers(&mut self, strangers: u64) {
+        if strangers != self.strangers {
+            self.strangers = strangers;
+            self.claims = CLAIMS.map(|after| Instant::now() + after).into();
+        }
+    }
+
+    /// How long to wait before claiming something back: longer and longer in a quarrel.
+    fn settle_pause(&mut self, since: Instant) -> Duration {
+        if since.elapsed() > SETTLED {
+            self.settle.reset();
+        }
+        self.settle.failed()
     }
 
     /// Binds our socket, serves on it, and goes on trying where that cannot be done.
@@ -217,17 +281,21 @@ impl Presence {
         stand
     }
 
-    /// Ends the streams of an earlier registration. With a kubelet that has seen it, waits until
-    /// it has let go of them.
-    async fn part(&self, same_kubelet: bool) {
-        self.service.streams.renew();
-        if same_kubelet {
-            let mut book = self.service.streams.book();
-            let _ = timeout(HANG_UP, book.wait_for(|book| book.open == 0)).await;
+    async fn prepare(&self, before: Before) {
+        let streams = &self.service.streams;
+        let mut book = streams.book();
+        let crowded = book.borrow().open >= MOST_STREAMS;
+        match before {
+            Before::Nothing if !crowded => streams.add(),
+            Before::End => streams.renew(),
+            Before::Part | Before::Nothing => {
+                streams.renew();
+                let _ = timeout(HANG_UP, book.wait_for(|book| book.open == 0)).await;
+            }
         }
     }
 
-    async fn register(&mut self, stand: &Stand, kubelet: u64) -> Turn {
+    async fn register(&mut self, stand: &Stand, kubelet: u64, before: Before) -> Turn {
         let Some(socket) = &self.desk.kubelet else {
             return Turn::Changed;
         };
@@ -242,11 +310,13 @@ impl Presence {
             tokio::select! {
                 progress = registration.progress() => match progress {
                     Ok(()) => {
-                        tracing::info!(
-                            event = "registered",
-                            resource = %self.resource,
-                            "registered {} with the kubelet", self.resource
-                        );
+                        if before != Before::Nothing {
+                            tracing::info!(
+                                event = "registered",
+                                resource = %self.resource,
+                                "registered {} with the kubelet", self.resource
+                            );
+                        }
                         self.complained = None;
                         return Turn::Registered;
                     }
@@ -298,8 +368,18 @@ impl Presence {
             if stream == KubeletStream::Ended && self.desk.kubelet.is_some() {
                 return Turn::Dropped;
             }
+            let contested = async {
+                match self.claims.front() {
+                    Some(&due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = overdue => return Turn::Dropped,
+                () = contested => {
+                    self.claims.pop_front();
+                    return Turn::Contested;
+                }
                 _ = book.changed() => {}
                 _ = self.desk.news.changed() => return Turn::Changed,
             }
@@ -308,8 +388,8 @@ impl Presence {
 
     /// The kubelet has let go of us. If it is restarting, the directory will tell; if not, somebody
     /// else has probably registered our name.
-    async fn dropped(&mut self, kubelet: u64) {
-        let pause = self.settle.failed();
+    async fn dropped(&mut self, kubelet: u64, since: Instant) {
+        let pause = self.settle_pause(since);
         let mut news = self.desk.news.clone();
         let restarted = async {
             let other = |news: &super::desk::DirNews| news.kubelets != kubelet;

@@ -4,9 +4,8 @@ use tokio::sync::watch;
 
 /// The streams of one resource. Clones share them.
 ///
-/// They are counted in epochs: when the resource is registered anew, the streams of the epoch
-/// before are ended. The first stream of an epoch is the kubelet's, which opens it at once when
-/// it has taken a registration; others may look on.
+/// They are counted in epochs, one for each registration. The first stream of an epoch is the
+/// kubelet's, which opens it at once when it has taken the registration; others may look on.
 #[derive(Debug, Clone)]
 pub(crate) struct Streams {
     book: watch::Sender<Book>,
@@ -16,6 +15,8 @@ pub(crate) struct Streams {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Book {
     epoch: u64,
+    /// Streams of epochs before this one are to end.
+    floor: u64,
     /// How many streams are open, of any epoch.
     pub(crate) open: usize,
     /// The kubelet's stream of this epoch.
@@ -37,6 +38,7 @@ impl Streams {
     pub(crate) fn new() -> Self {
         let book = Book {
             epoch: 0,
+            floor: 0,
             open: 0,
             kubelet: KubeletStream::Awaited,
         };
@@ -45,11 +47,23 @@ impl Streams {
         }
     }
 
-    /// Begins an epoch: the streams that are open now are to end.
+    /// Begins an epoch; the streams that are open now are to end.
     pub(crate) fn renew(&self) {
+        self.begin(true);
+    }
+
+    /// Begins an epoch beside those that are open, which go on.
+    pub(crate) fn add(&self) {
+        self.begin(false);
+    }
+
+    fn begin(&self, end_others: bool) {
         self.book.send_modify(|book| {
             book.epoch += 1;
             book.kubelet = KubeletStream::Awaited;
+            if end_others {
+                book.floor = book.epoch;
+            }
         });
     }
 
@@ -89,11 +103,11 @@ pub(crate) struct OpenStream {
 }
 
 impl OpenStream {
-    /// Completes when this stream's epoch is over. Cancel safe.
+    /// Completes when this stream is to end. Cancel safe.
     pub(crate) async fn over(&mut self) {
         let epoch = self.epoch;
         // This stream holds a sender, so the channel cannot be closed.
-        let _ = self.news.wait_for(|book| book.epoch != epoch).await;
+        let _ = self.news.wait_for(|book| book.floor > epoch).await;
     }
 }
 
@@ -125,6 +139,20 @@ mod tests {
         drop(kubelet);
         assert_eq!(book.borrow().kubelet, KubeletStream::Ended);
         assert_eq!(book.borrow().open, 0);
+    }
+
+    #[tokio::test]
+    async fn an_epoch_that_is_added_has_a_kubelets_stream_of_its_own() {
+        let streams = Streams::new();
+        let book = streams.book();
+        let first = streams.open();
+        streams.add();
+        let mut second = streams.open();
+        drop(first);
+        assert_eq!(book.borrow().kubelet, KubeletStream::Open);
+        assert_eq!(book.borrow().open, 1);
+        streams.renew();
+        second.over().await;
     }
 
     #[tokio::test]

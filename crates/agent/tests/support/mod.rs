@@ -1,0 +1,240 @@
+//! A node in a temporary directory: an embedded kubelet, a scripted driver and a real agent.
+#![allow(dead_code, reason = "each test file uses what it needs")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mizzen_agent::{Agent, Order};
+use mizzen_core::config::{Config, HealthTuning};
+use mizzen_core::driver::DriverLoader;
+use mizzen_core::gpu::GpuUuid;
+use mizzen_kubelet_api::deviceplugin::{
+    AllocateRequest, ContainerAllocateRequest, ContainerAllocateResponse, DevicePluginClient,
+    Empty, ListAndWatchResponse,
+};
+use mizzen_kubelet_api::{Connection, connect};
+use mizzen_kubelet_sim::{Event, Happening, Kubelet, Snapshot};
+use mizzen_testkit::{FakeDriver, HostTree, gpus};
+use tempfile::TempDir;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
+use tonic::Streaming;
+
+pub(crate) const GPU: &str = "nvidia.com/gpu";
+pub(crate) const SOCKET: &str = "nvidia-gpu.sock";
+
+/// How long anything may take before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for something that must come.
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("it took too long")
+}
+
+pub(crate) struct Node {
+    pub(crate) kubelet: Kubelet,
+    pub(crate) driver: FakeDriver,
+    pub(crate) host: HostTree,
+    pub(crate) config: Config,
+    agent: Option<RunningAgent>,
+    dir: TempDir,
+}
+
+struct RunningAgent {
+    orders: mpsc::Sender<Order>,
+    tasks: JoinSet<()>,
+}
+
+impl Node {
+    /// A node with this many GPUs and a kubelet, and no agent yet.
+    pub(crate) async fn new(count: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("kubelet");
+        let kubelet = Kubelet::start(mizzen_kubelet_sim::Config::new(root))
+            .await
+            .unwrap();
+        let host = HostTree::new();
+        host.file("dev/nvidiactl", "");
+        for index in 0..count {
+            host.file(&format!("dev/nvidia{index}"), "");
+        }
+        let config = Config {
+            kubelet_socket: Some(kubelet.registration_socket()),
+            state_dir: dir.path().join("state"),
+            host_root: host.path().to_owned(),
+            driver_root_ctr_path: host.path().join("no-driver-root"),
+            health: HealthTuning {
+                hold_down: Duration::from_millis(200),
+                check_interval: Duration::from_millis(50),
+                nvml_call_timeout: Duration::from_secs(5),
+            },
+            ..Config::default()
+        };
+        Self {
+            kubelet,
+            driver: FakeDriver::new(gpus(count)),
+            host,
+            config,
+            agent: None,
+            dir,
+        }
+    }
+
+    /// The same, with an agent whose GPUs the kubelet knows.
+    pub(crate) async fn running(count: u32) -> Self {
+        let mut node = Self::new(count).await;
+        node.start_agent();
+        node.allocatable(count.into()).await;
+        node
+    }
+
+    pub(crate) fn start_agent(&mut self) {
+        let (orders, receiver) = mpsc::channel(1);
+        let driver = self.driver.clone();
+        let loader = move |_: &Config| -> Arc<dyn DriverLoader> { Arc::new(driver.clone()) };
+        let agent = Agent::new(self.config.clone()).with_loader(Box::new(loader));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { agent.run(receiver).await.unwrap() });
+        self.agent = Some(RunningAgent { orders, tasks });
+    }
+
+    pub(crate) async fn order(&self, order: Order) {
+        self.agent
+            .as_ref()
+            .unwrap()
+            .orders
+            .send(order)
+            .await
+            .unwrap();
+    }
+
+    /// Ends the agent as SIGTERM does.
+    pub(crate) async fn stop_agent(&mut self) {
+        self.order(Order::Stop).await;
+        let mut agent = self.agent.take().unwrap();
+        within(agent.tasks.join_next()).await.unwrap().unwrap();
+    }
+
+    /// Ends the agent as SIGKILL does: nothing is tidied up.
+    pub(crate) async fn kill_agent(&mut self) {
+        self.agent.take().unwrap().tasks.shutdown().await;
+    }
+
+    pub(crate) fn plugin_dir(&self) -> PathBuf {
+        self.kubelet
+            .registration_socket()
+            .parent()
+            .unwrap()
+            .to_owned()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.plugin_dir().join(SOCKET)
+    }
+
+    pub(crate) fn uuid(index: u32) -> GpuUuid {
+        gpus(index + 1).pop().unwrap().uuid
+    }
+
+    /// Waits until the kubelet can give out exactly this many GPUs.
+    pub(crate) async fn allocatable(&self, count: i64) -> Arc<Snapshot> {
+        self.kubelet_sees(|snapshot| snapshot.amounts(GPU).1 == count)
+            .await
+    }
+
+    pub(crate) async fn kubelet_sees(
+        &self,
+        wanted: impl FnMut(&Snapshot) -> bool,
+    ) -> Arc<Snapshot> {
+        within(self.kubelet.wait_for(wanted)).await
+    }
+
+    /// Whether the kubelet thinks that this GPU is healthy; `None` if it does not know it.
+    pub(crate) fn healthy(snapshot: &Snapshot, gpu: &GpuUuid) -> Option<bool> {
+        let devices = &snapshot.resources.get(GPU)?.devices;
+        devices.get(gpu.as_str()).map(|device| device.healthy)
+    }
+
+    /// Calls the plugin as a kubelet does.
+    pub(crate) async fn plugin(&self) -> Plugin {
+        Plugin {
+            client: DevicePluginClient::new(connect(self.socket()).await.unwrap()),
+        }
+    }
+}
+
+/// Waits for a happening.
+pub(crate) async fn next(
+    events: &mut broadcast::Receiver<Event>,
+    wanted: impl Fn(&Happening) -> bool,
+) -> Event {
+    within(async {
+        loop {
+            let event = events.recv().await.unwrap();
+            if wanted(&event.what) {
+                return event;
+            }
+        }
+    })
+    .await
+}
+
+pub(crate) fn is_registered(what: &Happening) -> bool {
+    matches!(what, Happening::PluginRegistered { resource, .. } if resource == GPU)
+}
+
+pub(crate) struct Plugin {
+    pub(crate) client: DevicePluginClient<Connection>,
+}
+
+impl Plugin {
+    pub(crate) async fn lists(&mut self) -> Lists {
+        Lists {
+            stream: self
+                .client
+                .list_and_watch(Empty {})
+                .await
+                .unwrap()
+                .into_inner(),
+        }
+    }
+
+    pub(crate) async fn allocate(
+        &mut self,
+        ids: &[&str],
+    ) -> Result<ContainerAllocateResponse, tonic::Status> {
+        let devices_ids = ids.iter().map(ToString::to_string).collect();
+        let container_requests = vec![ContainerAllocateRequest { devices_ids }];
+        let answer = self
+            .client
+            .allocate(AllocateRequest { container_requests })
+            .await?;
+        Ok(answer.into_inner().container_responses.remove(0))
+    }
+}
+
+pub(crate) struct Lists {
+    stream: Streaming<ListAndWatchResponse>,
+}
+
+impl Lists {
+    /// The next list as (healthy, unhealthy); `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<(usize, usize)> {
+        let list = within(self.stream.message()).await.ok().flatten()?;
+        let healthy = list
+            .devices
+            .iter()
+            .filter(|device| device.health == "Healthy")
+            .count();
+        Some((healthy, list.devices.len() - healthy))
+    }
+}
