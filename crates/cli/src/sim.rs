@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use mizzen_nvml_sim::control::{Affected, Simulator};
 use mizzen_nvml_sim::environment::Place;
-use mizzen_nvml_sim::library;
 use mizzen_nvml_sim::scenario::GpuGroup;
+use mizzen_nvml_sim::{host, library};
 
 mod args;
 mod course;
@@ -22,8 +22,8 @@ use args::{SimCommand, StatusForm};
 pub(crate) fn run(args: SimArgs) -> Result<ExitCode> {
     let place = Place::new(args.scenario, args.state, None);
     match args.command {
+        // Needs no live state, and makes none.
         SimCommand::Library { dir } => print_library(&dir)?,
-        SimCommand::Host { dir } => write_host(&place, &dir)?,
         command => drive(Simulator::open(&place)?, command)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -58,8 +58,8 @@ fn drive(mut simulator: Simulator, command: SimCommand) -> Result<()> {
             let state = simulator.state_directory().display();
             print(&format!("{state}: as its scenario says\n"))?;
         }
-        // Done before the state is opened.
-        SimCommand::Library { .. } | SimCommand::Host { .. } => {}
+        SimCommand::Host { dir } => write_host(&simulator, &dir)?,
+        SimCommand::Library { dir } => print_library(&dir)?,
     }
     Ok(())
 }
@@ -86,6 +86,15 @@ fn print_library(dir: &Path) -> Result<()> {
     print(&format!("{}\n", library::place(dir)?.display()))
 }
 
-fn write_host(_place: &Place, _dir: &Path) -> Result<()> {
-    anyhow::bail!("host")
+/// Writes the machine around the live GPUs, prints where, and says what to know about its nodes.
+fn write_host(simulator: &Simulator, dir: &Path) -> Result<()> {
+    let report = host::write(&simulator.node()?, dir)?;
+    print(&format!("{}\n", report.root.display()))?;
+    if let Some(reason) = report.no_devices_because {
+        eprintln!("mizzen: the device nodes are empty files: {reason}");
+    }
+    if report.mounted_nodev {
+        eprintln!("mizzen: its file system is mounted nodev: no program can open the device nodes");
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use mizzen_nvml_sim::control::{GpuStatus, LoadChange, Simulator};
 use mizzen_nvml_sim::environment::Place;
 use mizzen_nvml_sim::scenario::{GpuGroup, Scenario};
-use mizzen_nvml_sim::{Program, library};
+use mizzen_nvml_sim::{Program, host, library};
 
 use super::agent_process::Figures;
 use super::picture::{Agent, FORM, Gpu, Health, Node, Picture};
@@ -21,6 +21,7 @@ use crate::fault;
 pub(crate) struct Driver {
     library: PathBuf,
     simulator: Simulator,
+    host: PathBuf,
 }
 
 impl Driver {
@@ -35,7 +36,19 @@ impl Driver {
             Some(world.host()),
         );
         let simulator = Simulator::open(&place)?;
-        Ok(Self { library, simulator })
+        let driver = Self {
+            library,
+            simulator,
+            host: world.host(),
+        };
+        driver.write_host()?;
+        Ok(driver)
+    }
+
+    /// Writes the machine as it is with the GPUs that are in it now.
+    fn write_host(&self) -> Result<()> {
+        host::write(&self.simulator.node()?, &self.host)?;
+        Ok(())
     }
 
     /// Where `libnvidia-ml.so.1` is.
@@ -88,8 +101,14 @@ impl Driver {
                 )?
             }
             Action::Heal(target) => simulator.heal(&target.0)?,
-            Action::Add(model) => simulator.add(&GpuGroup::new(model.parse()?, 1))?,
-            Action::Remove(target) => simulator.remove(&target.0)?,
+            Action::Add(model) => {
+                simulator.add(&GpuGroup::new(model.parse()?, 1))?;
+                return self.write_host();
+            }
+            Action::Remove(target) => {
+                simulator.remove(&target.0)?;
+                return self.write_host();
+            }
             Action::RestartKubelet | Action::RestartAgent => bail!("no matter of the driver's"),
         };
         Ok(())

@@ -116,7 +116,7 @@ fn heading(picture: &Picture) -> Vec<Line> {
     }
     let elapsed = format!("{:.1} s", picture.elapsed.as_secs_f64());
     vec![
-        Line::of(BOLD, node.name.clone()).and(DIM, format!("  {elapsed}")),
+        Line::of(BOLD, node.name.clone()).and(DIM, format!(", a simulated node  {elapsed}")),
         Line::from(format!("  {}", facts.join(" · "))),
     ]
 }

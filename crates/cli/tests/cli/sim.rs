@@ -155,3 +155,40 @@ fn every_command_explains_itself() {
         "the script knows the commands"
     );
 }
+
+#[test]
+fn the_machine_around_the_gpus_is_written_and_follows_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = dir.path().join("host");
+    let write = || {
+        let ran = sim(dir.path(), &["host", host.to_str().unwrap()]).ended_with(0);
+        assert_eq!(
+            Path::new(ran.stdout().trim_end()),
+            host.canonicalize().unwrap()
+        );
+    };
+    write();
+    let gpu = &status(dir.path())["gpus"][7];
+    let pci = host
+        .join("sys/bus/pci/devices")
+        .join(gpu["pci"].as_str().unwrap());
+    let vendor = std::fs::read_to_string(pci.join("vendor")).unwrap();
+    assert_eq!(vendor.trim_end(), "0x10de");
+    assert!(host.join("dev/nvidia7").exists() && host.join("dev/nvidiactl").exists());
+    sim(dir.path(), &["remove", "--gpu", "7"]).ended_with(0);
+    write();
+    assert!(!pci.exists() && !host.join("dev/nvidia7").exists());
+    let error = sim(dir.path(), &["host", "/"]).ended_with(1).stderr();
+    assert!(error.contains("root of this machine"), "{error}");
+}
+
+#[test]
+fn the_library_is_placed_where_programs_look_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let wanted = dir.path().join("lib");
+    let ran = run(["sim", "library", wanted.to_str().unwrap()]).ended_with(0);
+    let library = wanted.join("libnvidia-ml.so.1");
+    assert_eq!(ran.stdout(), format!("{}\n", library.display()));
+    let bytes = std::fs::read(library).unwrap();
+    assert!(bytes.starts_with(b"\x7fELF") && bytes.len() > 100_000);
+}

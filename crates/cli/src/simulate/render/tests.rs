@@ -14,7 +14,7 @@ fn a_frame_shows_the_node_its_gpus_and_who_has_which() {
     assert_eq!(
         shown,
         "\
-simulated  3.2 s
+simulated, a simulated node  3.2 s
   3 × NVIDIA L4 · driver 580.82.07, CUDA 13.0 · nvidia.com/gpu: 2 allocatable of 3
 
 GPUS
