@@ -99,12 +99,15 @@ impl AgentProcess {
         Figures::of(self.pid())
     }
 
+    /// Whether its end has been noticed.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.child.id().is_none()
+    }
+
     /// Asks it to end and, if it does not in time, ends it. Says how it went.
     pub(crate) async fn stop(&mut self) -> Result<Stopped> {
         let asked = Instant::now();
-        if self.child.id().is_some() {
-            kill_process(self.pid, Signal::TERM).context("cannot signal the agent")?;
-        }
+        kill_process(self.pid, Signal::TERM).context("cannot signal the agent")?;
         match tokio::time::timeout(TIME_TO_STOP, self.child.wait()).await {
             Ok(status) => Ok(Stopped::Itself {
                 status: status?,

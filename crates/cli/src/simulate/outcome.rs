@@ -6,6 +6,8 @@ use super::picture::{Outcome, Phase, Pod};
 
 /// Every pod that can run on this node has run.
 pub(crate) const ALL_RAN: u8 = 0;
+/// The agent or the embedded kubelet did not work.
+pub(crate) const BROKEN: u8 = 1;
 /// A pod that fits the node did not run (to its end, where it has one).
 pub(crate) const POD_DID_NOT_RUN: u8 = 3;
 /// The API server would refuse a pod.
@@ -38,6 +40,18 @@ pub(crate) fn judge(pods: &[Pod], interrupted: bool) -> Outcome {
 }
 
 impl Outcome {
+    /// The outcome of a run that could not go on.
+    pub(crate) fn broken(error: &anyhow::Error) -> Self {
+        let mut summary = format!("{error:#}.");
+        if let Some(first) = summary.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        Self {
+            exit_code: BROKEN,
+            summary,
+        }
+    }
+
     /// The code as the process returns it.
     pub(crate) fn code(&self) -> ExitCode {
         self.exit_code.into()

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use mizzen_nvml_sim::control::{GpuRef, Gpus};
 use mizzen_nvml_sim::scenario::{Model, Scenario};
 
 use super::args::{AtLeast, SimulateArgs};
@@ -39,10 +40,13 @@ impl Plan {
             (None, Some(file)) => Scenario::load(&file)?,
             (None, None) => Scenario::default(),
         };
+        // Scenarios from files and from `--gpus` have been found possible.
+        let gpus = scenario.plan().map_or(0, |node| node.gpus.len());
+        let steps = in_order(args.inject, gpus)?;
         Ok(Self {
             scenario,
             pods: pods::read(&args.pods, args.pod_time)?,
-            steps: in_order(args.inject)?,
+            steps,
             at_least: args.at_least,
             picture: args.picture,
             dir: args.dir,
@@ -53,18 +57,76 @@ impl Plan {
 }
 
 /// The steps of all scripts by time; those of the same time in the order they were written.
-fn in_order(scripts: Vec<Script>) -> Result<Vec<Step>> {
+fn in_order(scripts: Vec<Script>, gpus: usize) -> Result<Vec<Step>> {
     let mut steps: Vec<Step> = scripts
         .into_iter()
         .flat_map(|Script(steps)| steps)
         .collect();
-    for step in &steps {
-        if let Action::Add(model) = &step.action {
-            model
-                .parse::<Model>()
-                .with_context(|| format!("--inject '{}'", step.action))?;
+    steps.sort_by_key(|step| step.at);
+    check(&steps, gpus)?;
+    Ok(steps)
+}
+
+/// Follows the script on a node that starts with so many GPUs: what it names must be there.
+fn check(steps: &[Step], mut gpus: usize) -> Result<()> {
+    for step in steps {
+        let named = match &step.action {
+            Action::Add(model) => {
+                model
+                    .parse::<Model>()
+                    .with_context(|| format!("--inject '{}'", step.action))?;
+                gpus += 1;
+                continue;
+            }
+            Action::Inject(_, target) | Action::Load(_, target) => target,
+            Action::Heal(target) | Action::Remove(target) => target,
+            Action::RestartKubelet | Action::RestartAgent => continue,
+        };
+        let Gpus::These(names) = &named.0 else {
+            continue;
+        };
+        for name in names {
+            if let GpuRef::Index(index) = name
+                && *index as usize >= gpus
+            {
+                bail!(
+                    "--inject '{}': there is no GPU {index}; the node has {gpus} then",
+                    step.action
+                );
+            }
+        }
+        if matches!(step.action, Action::Remove(_)) {
+            gpus = gpus.saturating_sub(names.len());
         }
     }
-    steps.sort_by_key(|step| step.at);
-    Ok(steps)
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(script: &str, gpus: usize) -> Result<Vec<Step>> {
+        in_order(vec![script.parse().unwrap()], gpus)
+    }
+
+    #[test]
+    fn steps_are_put_in_the_order_of_time() {
+        let steps = order("at 2s: heal all; at 1s: lost gpu 0; at 2s: hang gpu 1", 2).unwrap();
+        let told: Vec<_> = steps.iter().map(|step| step.action.to_string()).collect();
+        assert_eq!(told, ["lost on GPU 0", "heal all GPUs", "hang on GPU 1"]);
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_at_that_moment_is_refused() {
+        assert!(order("at 2s: lost gpu 8; at 1s: add t4", 8).is_ok());
+        let early = order("at 1s: lost gpu 8; at 2s: add t4", 8)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            early,
+            "--inject 'lost on GPU 8': there is no GPU 8; the node has 8 then"
+        );
+        assert!(order("at 1s: remove gpu 0; at 2s: lost gpu 7", 8).is_err());
+    }
 }

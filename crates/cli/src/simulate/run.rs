@@ -18,6 +18,7 @@ use super::outcome::judge;
 use super::patience::Patience;
 use super::picture::Outcome;
 use super::plan::Plan;
+use super::render;
 use super::screen::Screen;
 use super::script::{Action, Step};
 use super::timeline::{Source, Tone};
@@ -99,24 +100,18 @@ impl Run {
     /// Goes on until everything is done or somebody interrupts, shows the end, and says how it
     /// went.
     pub(crate) async fn finish(mut self) -> Result<Outcome> {
-        let result = self.go_on().await;
-        let interrupted = match result {
-            Ok(interrupted) => interrupted,
-            Err(error) => {
-                self.screen
-                    .finish(self.observer.picture(self.began.elapsed()))?;
-                return Err(error);
+        let outcome = match self.go_on().await {
+            Ok(interrupted) => {
+                let picture = self.observer.picture(self.began.elapsed());
+                judge(&picture.pods, interrupted)
             }
+            Err(error) => Outcome::broken(&error),
         };
-        let outcome = judge(
-            &self.observer.picture(self.began.elapsed()).pods,
-            interrupted,
-        );
         self.end_agent().await?;
         let picture = self.observer.picture(self.began.elapsed());
         picture.outcome = Some(outcome.clone());
         if let Some(file) = &self.plan.picture {
-            std::fs::write(file, super::render::svg(picture))
+            std::fs::write(file, render::svg(picture))
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
         self.screen.finish(picture)?;
@@ -222,10 +217,7 @@ impl Run {
                 self.note(&line)?;
                 Ok(())
             }
-            News::Ended(status) => bail!(
-                "the agent ended by itself: {status}; its last words are above, its log is {}",
-                self.world.agent_log().display()
-            ),
+            News::Ended(status) => bail!("the agent ended by itself: {status}"),
         }
     }
 
@@ -269,6 +261,9 @@ impl Run {
 
     /// Ends the agent as the kubelet would end its pod.
     async fn end_agent(&mut self) -> Result<()> {
+        if self.agent.has_ended() {
+            return Ok(());
+        }
         let stopped = self.agent.stop().await?;
         let (tone, message) = match stopped {
             Stopped::Itself { status, after } if status.success() => (

@@ -73,7 +73,12 @@ impl Screen {
                 let mut out = io::stdout().lock();
                 serde_json::to_writer_pretty(&mut out, picture)?;
                 out.write_all(b"\n")?;
-                out.flush()
+                out.flush()?;
+                // Whoever looks at the exit code alone learns the reason too.
+                if let Some(outcome) = picture.outcome.as_ref().filter(|it| it.exit_code != 0) {
+                    eprintln!("mizzen simulate: {}", outcome.summary);
+                }
+                Ok(())
             }
         }
     }

@@ -251,9 +251,9 @@ fn flags_for_the_agent_reach_it() {
     let ran = run(["simulate", "--output", "plain", "--", "--no-such-flag"]).ended_with(1);
     assert!(ran.stdout().contains("--no-such-flag"), "{}", ran.stdout());
     assert!(
-        ran.stderr().contains("the agent ended by itself"),
+        ran.stdout().contains("✖ The agent ended by itself"),
         "{}",
-        ran.stderr()
+        ran.stdout()
     );
 }
 
