@@ -6,6 +6,7 @@ mod record;
 mod roster;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -279,7 +280,7 @@ impl NodeState {
 
         let mut effects = Vec::new();
         if driver_changed {
-            effects.push(log(self.driver_line()));
+            effects.push(log(words::driver(&self.driver, self.roster.gpus.len())));
         }
         if !first {
             effects.extend(self.difference_lines(&difference));
@@ -292,33 +293,6 @@ impl NodeState {
             effects.push(Effect::Publish);
         }
         effects
-    }
-
-    fn driver_line(&self) -> Line {
-        let DriverStatus::Running(versions) = &self.driver else {
-            return Line::new(Severity::Info, "driver", "no driver yet");
-        };
-        let count = self.roster.gpus.len();
-        if count == 0 {
-            return Line::new(
-                Severity::Warning,
-                "no-gpus",
-                format!("the NVIDIA driver {} lists no GPU", versions.driver),
-            )
-            .meaning("nothing can be offered until it does; the agent goes on looking")
-            .advice(
-                "check lspci -d 10de: for a GPU, the kernel log (dmesg) for NVRM lines, and that \
-                 the agent can open /dev/nvidia*",
-            );
-        }
-        Line::new(
-            Severity::Info,
-            "driver-running",
-            format!(
-                "the NVIDIA driver {} (CUDA {}.{}) has {count} GPUs",
-                versions.driver, versions.cuda.0, versions.cuda.1
-            ),
-        )
     }
 
     fn difference_lines(&self, difference: &Difference) -> Vec<Effect> {
@@ -360,14 +334,7 @@ impl NodeState {
         let DriverStatus::Absent(error) = &self.driver else {
             return Vec::new();
         };
-        let line = Line::new(
-            Severity::Error,
-            "no-driver",
-            format!("no usable GPU driver: {error}"),
-        )
-        .meaning("no GPU can be given out until it is there; the agent goes on looking")
-        .advice(driver_advice(error));
-        vec![log(line), Effect::Publish]
+        vec![log(words::no_driver(error)), Effect::Publish]
     }
 
     fn take_host_nodes(&mut self, nodes: HostNodes) -> Vec<Effect> {
@@ -399,7 +366,7 @@ impl NodeState {
             if let Watch::Polling(error) = &watch
                 && known.health.is_healthy()
             {
-                effects.push(log(polled(&known.gpu, error, interval)));
+                effects.push(log(words::polled(&known.gpu, error, interval)));
             }
             known.watch = watch;
             effects.push(Effect::Publish);
@@ -586,37 +553,4 @@ impl NodeState {
 
 fn log(line: Line) -> Effect {
     Effect::Log(Box::new(line))
-}
-
-fn polled(gpu: &Gpu, error: &DriverError, interval: Duration) -> Line {
-    let text = format!(
-        "cannot report events ({error}): asked every {} s instead",
-        interval.as_secs_f32()
-    );
-    Line::new(Severity::Warning, "gpu-polled", text)
-        .about(gpu)
-        .meaning("its faults are noticed later, and an Xid only if it leaves something behind")
-        .advice("update the driver if this GPU should report events")
-}
-
-fn driver_advice(error: &DriverError) -> &'static str {
-    match error {
-        DriverError::LibraryNotFound { .. } => {
-            "install the NVIDIA driver on the host, and mount its files where the agent searches \
-             (--driver-root, --nvml-library)"
-        }
-        DriverError::LibraryUnusable { .. } => {
-            "install the driver's libraries anew, in the version of its kernel module and for \
-             this machine's architecture"
-        }
-        DriverError::NotRunning(_) => {
-            "load the kernel driver (modprobe nvidia; nvidia-smi must work on the host); after an \
-             update of the driver, reboot the node"
-        }
-        DriverError::NoPermission => {
-            "NVML must open /dev/nvidia*: make the agent's container privileged, or give it \
-             NVIDIA's runtime class"
-        }
-        _ => "see the kernel log (dmesg) for NVRM lines; nvidia-smi must work on the host",
-    }
 }
