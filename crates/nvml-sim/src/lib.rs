@@ -1,7 +1,11 @@
 //! A simulated `libnvidia-ml.so.1`, driven by a scenario file.
 
 pub mod control;
+pub mod engine;
 pub mod environment;
+#[cfg(feature = "exports")]
+mod exports;
+pub mod host;
 pub mod identity;
 pub mod library;
 pub mod model;

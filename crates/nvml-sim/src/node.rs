@@ -130,13 +130,6 @@ pub struct Node {
     pub gpus: Vec<Gpu>,
 }
 
-impl Node {
-    /// NVML's own version, which is the API version and the driver's.
-    pub fn nvml_version(&self) -> String {
-        format!("13.{}", self.driver_version)
-    }
-}
-
 /// A set of CPUs in the kernel's list form, `0-55,112-167`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -13,6 +13,7 @@ use crate::scenario::Scenario;
 use crate::state::{SlotGpu, StateError, Store};
 
 pub use change::{LoadChange, ProcessLoad};
+pub(crate) use change::{is_persistent, rounded, used_mib};
 pub use fault::{EccKind, EventCall, Fault, RecoveryAction, ThrottleReason};
 pub use select::{GpuRef, Gpus, InvalidGpuRef};
 pub use status::{Affected, EccCounts, GpuStatus, MemoryRepairs, ProcessStatus, Status};

@@ -17,7 +17,7 @@ mod store;
 mod structure;
 
 pub(crate) use events::{Event, EventKind};
-pub(crate) use layout::{Layout, Slot};
+pub(crate) use layout::Slot;
 pub(crate) use processes::SlotProcess;
 pub use store::StateError;
 pub(crate) use store::{Source, Store, Writer};

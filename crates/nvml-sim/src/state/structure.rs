@@ -7,6 +7,7 @@ use super::layout::Layout;
 use super::load::Load;
 use super::store::Writer;
 use super::{clock, record};
+use crate::identity::PciAddress;
 use crate::node::{CpuList, DeviceNodes, Gpu, LinkPeer, MAX_GPUS, MAX_NUMA_NODES, Node};
 
 /// A GPU and where its live state is.
@@ -85,6 +86,12 @@ impl Layout {
             incarnation: slot.incarnation.load(Relaxed),
             gpu: record::load(&slot.record)?,
         })
+    }
+
+    /// Where the GPU in a slot sits on the bus.
+    pub(crate) fn address_in_slot(&self, slot: usize) -> Option<PciAddress> {
+        let entry = (slot < MAX_GPUS).then(|| self.slot_gpu(slot)).flatten();
+        entry.map(|entry| entry.gpu.pci)
     }
 
     /// The CPUs of each NUMA node.

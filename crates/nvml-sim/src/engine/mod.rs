@@ -1,0 +1,28 @@
+//! What NVML answers, in safe Rust: sessions, devices and event sets on the live state. The C
+//! functions of the shared library are a thin shell around this.
+
+mod clocks;
+mod device;
+mod events;
+mod failure;
+mod fields;
+mod memory;
+mod nvlink;
+mod processes;
+mod session;
+mod settings;
+mod topology;
+
+pub use clocks::ClockDomain;
+pub use device::Device;
+pub use events::{DeviceEvent, EventSet};
+pub use failure::Failure;
+pub use fields::{FieldValue, Reading};
+pub use memory::{EccLocation, Framebuffer, RemappedRows};
+pub use nvlink::{LinkEnd, NvLink};
+pub use processes::GpuProcess;
+pub use session::{Session, SessionError};
+pub use topology::AffinityScope;
+
+#[cfg(test)]
+mod tests;
