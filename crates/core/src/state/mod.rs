@@ -521,14 +521,20 @@ impl NodeState {
         if changes.is_empty() {
             return Vec::new();
         }
-        let gpu = &known.gpu;
-        let lines = changes
+        let recovered = changes
             .iter()
-            .map(|change| log(Line::health(gpu, change, now.wall)));
-        std::iter::once(Effect::Publish)
-            .chain(lines)
-            .chain([Effect::Persist])
-            .collect()
+            .any(|change| matches!(change, Change::Recovered(_)));
+        let gpu = &known.gpu;
+        let mut effects = vec![Effect::Publish];
+        effects.extend(
+            changes
+                .iter()
+                .map(|change| log(Line::health(gpu, change, now.wall))),
+        );
+        effects.push(Effect::Persist);
+        // Whatever was done to it may have ended its watch.
+        effects.extend(recovered.then_some(Effect::Watch));
+        effects
     }
 
     fn configured(&mut self, config: Arc<Config>) -> Vec<Effect> {
