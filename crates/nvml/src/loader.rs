@@ -88,8 +88,10 @@ impl Places {
             }
             Err(error) => {
                 tracing::debug!(%error, "trying the next place");
+                // What the dynamic linker does not find either is not there, not unusable.
+                let is_file = path.is_absolute();
                 if let Err(first @ None) = &mut outcome {
-                    *first = Some(error);
+                    *first = is_file.then_some(error);
                 }
                 false
             }

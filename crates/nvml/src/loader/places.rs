@@ -65,7 +65,8 @@ impl<F: FnMut(&Path) -> bool> Search<F> {
     /// Tries the one file that was asked for.
     pub(super) fn exactly(&mut self, path: &Path) -> bool {
         self.searched.push(path.display().to_string());
-        path.exists() && (self.accept)(path)
+        // A name without a directory would send the dynamic linker on a search.
+        path.exists() && std::path::absolute(path).is_ok_and(|file| (self.accept)(&file))
     }
 
     /// Tries every place below these driver roots.

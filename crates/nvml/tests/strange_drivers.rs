@@ -1,36 +1,19 @@
-//! A driver that knows only the first version of each function, and of many none, still serves.
-#![allow(
-    clippy::expect_used,
-    reason = "tests fail by panicking, in their helpers too"
-)]
+//! Drivers unlike the simulated one: too old, broken, sick.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+mod support;
+
+use std::time::{Duration, Instant};
 
 use mizzen_core::driver::{DriverError, DriverEvent, DriverEventKind, DriverLoader};
 use mizzen_core::topology::Link;
 use mizzen_nvml::NvmlLoader;
 
-/// Compiles a fixture into a shared library below `directory`.
-fn compile(fixture: &str, directory: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(fixture);
-    let library = directory.join("libnvidia-ml.so.1");
-    let status = Command::new("rustc")
-        .args(["--edition", "2021", "--crate-type", "cdylib", "-o"])
-        .args([&library, &source])
-        .status()
-        .expect("rustc builds this very test, so it can be run");
-    assert!(status.success(), "{fixture} does not compile");
-    library
-}
+use support::fixture::compile;
 
 #[test]
 fn an_old_driver_is_used_as_far_as_it_goes() {
     let directory = tempfile::tempdir().unwrap();
-    let library = compile("old_driver.rs", directory.path());
+    let library = compile("old_driver.rs", directory.path(), &[]);
     let loader = NvmlLoader::builder().library(&library).build();
     let driver = loader.open().unwrap();
 
@@ -70,7 +53,7 @@ fn an_old_driver_is_used_as_far_as_it_goes() {
 #[test]
 fn a_library_without_the_functions_that_matter_is_named_unusable() {
     let directory = tempfile::tempdir().unwrap();
-    let library = compile("no_nvml.rs", directory.path());
+    let library = compile("no_nvml.rs", directory.path(), &[]);
     let loader = NvmlLoader::builder().library(&library).build();
     let Err(DriverError::LibraryUnusable { path, reason }) = loader.open().map(|_| ()) else {
         panic!("it was used");
@@ -94,7 +77,7 @@ fn a_broken_file_is_named_with_the_linkers_words_and_a_good_one_behind_it_is_use
 
     let second = root.path().join("home/kubernetes/bin/nvidia/lib64");
     std::fs::create_dir_all(&second).unwrap();
-    compile("old_driver.rs", &second);
+    compile("old_driver.rs", &second, &[]);
     assert_eq!(loader.open().unwrap().snapshot().unwrap().gpus.len(), 2);
 }
 
@@ -115,4 +98,74 @@ fn no_library_anywhere_is_an_error_that_lists_the_places() {
         loader.open().map(|_| ()),
         Err(DriverError::LibraryNotFound { searched })
     );
+}
+
+#[test]
+fn a_machine_without_the_library_is_no_machine_with_a_broken_one() {
+    let loader = NvmlLoader::builder().build();
+    let Err(DriverError::LibraryNotFound { searched }) = loader.open().map(|_| ()) else {
+        // This machine has a driver, well or sick; then the library was found.
+        let everywhere = "/usr/lib64:/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu:/usr/lib";
+        let there = |place: &str| {
+            std::path::Path::new(place)
+                .join("libnvidia-ml.so.1")
+                .exists()
+        };
+        assert!(everywhere.split(':').any(there), "what was found, then?");
+        return;
+    };
+    assert!(searched.contains(&"/usr/lib64/libnvidia-ml.so.1".to_owned()));
+    assert!(searched.contains(&"/etc/ld.so.cache".to_owned()));
+    assert!(
+        searched
+            .iter()
+            .any(|place| place.ends_with("by the dynamic linker"))
+    );
+}
+
+#[test]
+fn a_start_that_fails_says_why() {
+    let cases = [
+        ("9", DriverError::NotRunning("in NVML's words".to_owned())),
+        ("18", DriverError::NotRunning("in NVML's words".to_owned())),
+        ("4", DriverError::NoPermission),
+        (
+            "999",
+            DriverError::Nvml {
+                call: "nvmlInit_v2",
+                code: 999,
+                message: "in NVML's words".to_owned(),
+            },
+        ),
+    ];
+    for (code, expected) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let library = compile("sick_driver.rs", directory.path(), &[("SICK_DRIVER", code)]);
+        let loader = NvmlLoader::builder().library(library).build();
+        assert_eq!(loader.open().map(|_| ()), Err(expected), "code {code}");
+        assert_eq!(loader.stuck_calls(), 0);
+    }
+}
+
+#[test]
+fn a_start_that_hangs_costs_its_deadline_once_and_one_thread() {
+    let directory = tempfile::tempdir().unwrap();
+    let library = compile(
+        "sick_driver.rs",
+        directory.path(),
+        &[("SICK_DRIVER", "hang")],
+    );
+    let deadline = Duration::from_millis(200);
+    let loader = NvmlLoader::builder()
+        .library(library)
+        .init_deadline(deadline)
+        .build();
+    let hung = Err(DriverError::Hung { after: deadline });
+    assert_eq!(loader.open().map(|_| ()), hung);
+    let before = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(loader.open().map(|_| ()), hung);
+    }
+    assert!(before.elapsed() < deadline * 10, "{:?}", before.elapsed());
+    assert_eq!(loader.stuck_calls(), 1);
 }
