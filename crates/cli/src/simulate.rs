@@ -8,6 +8,7 @@ mod agent_log;
 mod agent_process;
 mod args;
 mod driver;
+mod health_story;
 mod narrator;
 mod observer;
 mod outcome;

@@ -127,5 +127,6 @@ fn seen(gpu: &GpuStatus) -> Gpu {
         health: Health::Unknown,
         faults: fault::in_words(gpu),
         held_by: Vec::new(),
+        was_held_by: Vec::new(),
     }
 }

@@ -31,11 +31,6 @@ pub(crate) fn tell(what: &Happening, gpus: &[Gpu]) -> Option<Told> {
         Happening::RegistrationRefused { .. } | Happening::FileTrouble { .. } => {
             (Source::Kubelet, Tone::Bad, what.to_string())
         }
-        Happening::DevicesReported {
-            resource,
-            healthy,
-            unhealthy,
-        } => reported(resource, *healthy, *unhealthy),
         Happening::PluginGone { resource } => (
             Source::Kubelet,
             Tone::Warning,
@@ -103,7 +98,9 @@ pub(crate) fn tell(what: &Happening, gpus: &[Gpu]) -> Option<Told> {
             Tone::Good,
             format!("{} ran to its end", in_words(pod)),
         ),
-        Happening::PodCreated { .. }
+        // Told with the GPUs' health.
+        Happening::DevicesReported { .. }
+        | Happening::PodCreated { .. }
         | Happening::PodScheduled { .. }
         | Happening::ContainerStarted { .. }
         | Happening::ContainerFinished { .. }
@@ -114,19 +111,4 @@ pub(crate) fn tell(what: &Happening, gpus: &[Gpu]) -> Option<Told> {
         tone,
         message,
     })
-}
-
-fn reported(resource: &str, healthy: usize, unhealthy: usize) -> (Source, Tone, String) {
-    let all = healthy + unhealthy;
-    let (tone, message) = match unhealthy {
-        0 => (
-            Tone::Good,
-            format!("{resource}: {all} devices, all healthy"),
-        ),
-        _ => (
-            Tone::Bad,
-            format!("{resource}: {all} devices, {unhealthy} unhealthy"),
-        ),
-    };
-    (Source::Kubelet, tone, message)
 }

@@ -7,11 +7,13 @@ use mizzen_kubelet_sim::pod::{ContainerKind, RestartPolicy};
 use mizzen_kubelet_sim::{ContainerView, Event, Given, Happening, PodView, Snapshot};
 
 use super::agent_process::Figures;
+use super::health_story::HealthStory;
 use super::narrator::{Told, tell};
 use super::picture::{
     Container, DeviceNode, Gpu, Health, Mount, Phase, Picture, Pod, ResourceCount, gpu_of, in_words,
 };
 use super::pods::Submitted;
+use super::script::Action;
 use super::timeline::{Entry, Source, Tone};
 
 /// Devices by resource.
@@ -23,12 +25,12 @@ pub(crate) struct Observer {
     picture: Picture,
     /// What each container got, by pod and container: kept when the kubelet has freed it.
     allocated: BTreeMap<(String, String), Devices>,
+    /// Who has ever held each GPU, by UUID.
+    holders: BTreeMap<String, Vec<String>>,
     /// The most devices that the node ever had, by resource.
     most: BTreeMap<String, u64>,
-    /// The last numbers of healthy and sick devices, by resource.
-    reported: BTreeMap<String, (usize, usize)>,
-    /// When the script last did something to the GPUs, until its effect is seen.
-    cause: Option<Duration>,
+    /// What has been told of the GPUs' health.
+    story: HealthStory,
 }
 
 impl Observer {
@@ -37,9 +39,9 @@ impl Observer {
         Self {
             picture,
             allocated: BTreeMap::new(),
+            holders: BTreeMap::new(),
             most: BTreeMap::new(),
-            reported: BTreeMap::new(),
-            cause: None,
+            story: HealthStory::default(),
         }
     }
 
@@ -57,17 +59,12 @@ impl Observer {
         tone: Tone,
         message: impl Into<String>,
     ) {
-        let entry = Entry {
+        self.picture.timeline.push(Entry {
             at,
             source,
             tone,
             message: message.into(),
-        };
-        let position = self
-            .picture
-            .timeline
-            .partition_point(|earlier| earlier.at <= at);
-        self.picture.timeline.insert(position, entry);
+        });
     }
 
     /// The agent has been started, for the first time or again.
@@ -96,29 +93,31 @@ impl Observer {
         self.picture.agent.figures = figures;
     }
 
-    /// The script does something to the GPUs: what the kubelet hears next follows from it.
-    pub(crate) fn caused(&mut self, at: Duration) {
-        self.cause = Some(at);
+    /// The script does something to GPUs: a change of their health follows from it.
+    pub(crate) fn caused(&mut self, at: Duration, action: &Action) {
+        self.story.caused(at, action, &self.picture.gpus);
     }
 
-    /// Something happened in the kubelet.
-    pub(crate) fn event(&mut self, event: &Event) {
-        let mut told = tell(&event.what, &self.picture.gpus);
+    /// Something happened in the kubelet, which is now in this state.
+    pub(crate) fn event(&mut self, event: &Event, snapshot: &Snapshot) {
         match &event.what {
-            Happening::DevicesReported {
-                resource,
-                healthy,
-                unhealthy,
-            } => {
-                let numbers = (*healthy, *unhealthy);
-                if self.reported.insert(resource.clone(), numbers) == Some(numbers) {
-                    return;
+            Happening::DevicesReported { resource, .. } => {
+                self.see_resources(snapshot);
+                self.see_gpus(snapshot);
+                let count = self
+                    .picture
+                    .node
+                    .resources
+                    .get(resource)
+                    .copied()
+                    .unwrap_or_default();
+                for told in
+                    self.story
+                        .devices_reported(event.at, resource, count, &self.picture.gpus)
+                {
+                    self.tell(event.at, told);
                 }
-                if let (Some(told), Some(cause)) = (&mut told, self.cause.take()) {
-                    let after = event.at.saturating_sub(cause);
-                    let after = crate::duration::short(after);
-                    told.message = format!("{}, {after} later", told.message);
-                }
+                return;
             }
             Happening::DevicesAllocated {
                 pod,
@@ -126,35 +125,24 @@ impl Observer {
                 resource,
                 devices,
             } => {
-                let holding = self
-                    .allocated
-                    .entry((pod.clone(), container.clone()))
-                    .or_default();
+                let key = (pod.clone(), container.clone());
+                let holding = self.allocated.entry(key).or_default();
                 holding.insert(resource.clone(), devices.clone());
             }
             _ => {}
         }
-        if let Some(Told {
-            source,
-            tone,
-            message,
-        }) = told
-        {
-            self.say(event.at, source, tone, message);
+        if let Some(told) = tell(&event.what, &self.picture.gpus) {
+            self.tell(event.at, told);
         }
+    }
+
+    fn tell(&mut self, at: Duration, told: Told) {
+        self.say(at, told.source, told.tone, told.message);
     }
 
     /// The kubelet's state has changed.
     pub(crate) fn snapshot(&mut self, snapshot: &Snapshot, submitted: &[Submitted]) {
-        self.picture.node.resources = snapshot
-            .resources
-            .iter()
-            .map(|(name, view)| (name.clone(), count(view.capacity, view.allocatable)))
-            .collect();
-        for (name, count) in &self.picture.node.resources {
-            let most = self.most.entry(name.clone()).or_default();
-            *most = count.capacity.max(*most);
-        }
+        self.see_resources(snapshot);
         self.see_gpus(snapshot);
         self.picture.pods = submitted
             .iter()
@@ -166,6 +154,18 @@ impl Observer {
     pub(crate) fn gpus(&mut self, gpus: Vec<Gpu>, snapshot: &Snapshot) {
         self.picture.gpus = gpus;
         self.see_gpus(snapshot);
+    }
+
+    fn see_resources(&mut self, snapshot: &Snapshot) {
+        self.picture.node.resources = snapshot
+            .resources
+            .iter()
+            .map(|(name, view)| (name.clone(), count(view.capacity, view.allocatable)))
+            .collect();
+        for (name, count) in &self.picture.node.resources {
+            let most = self.most.entry(name.clone()).or_default();
+            *most = count.capacity.max(*most);
+        }
     }
 
     fn see_gpus(&mut self, snapshot: &Snapshot) {
@@ -187,6 +187,12 @@ impl Observer {
             (gpu.health, gpu.held_by) = seen
                 .remove(&gpu.index)
                 .unwrap_or((Health::Unknown, Vec::new()));
+            let ever = self.holders.entry(gpu.uuid.clone()).or_default();
+            let new = gpu.held_by.iter().filter(|holder| !ever.contains(holder));
+            let new: Vec<_> = new.cloned().collect();
+            ever.extend(new);
+            let ended = ever.iter().filter(|holder| !gpu.held_by.contains(holder));
+            gpu.was_held_by = ended.cloned().collect();
         }
     }
 

@@ -92,6 +92,8 @@ pub(crate) struct Gpu {
     pub(crate) faults: Vec<String>,
     /// The containers that hold it, `namespace/pod/container`.
     pub(crate) held_by: Vec<String>,
+    /// The containers that held it and have ended, in the same form.
+    pub(crate) was_held_by: Vec<String>,
 }
 
 /// A device's health as the kubelet knows it.

@@ -4,7 +4,7 @@ use crate::duration;
 use crate::terminal::{BAD, BOLD, BUSY, DIM, GOOD, Line, PLAIN, Table, WARN};
 
 use super::picture::{Agent, Gpu, Health, Picture};
-use super::timeline::{Entry, Tone};
+use super::timeline::{Entry, Tone, in_order};
 
 mod pods;
 
@@ -28,7 +28,10 @@ pub(crate) enum Detail {
 pub(crate) fn frame(picture: &Picture, detail: Detail) -> Vec<Line> {
     let mut lines = state(picture, detail);
     let end = ending(picture);
-    let mut timeline: Vec<_> = picture.timeline.iter().map(timeline_line).collect();
+    let mut timeline: Vec<_> = in_order(&picture.timeline)
+        .into_iter()
+        .map(timeline_line)
+        .collect();
     if let Detail::Rows(rows) = detail {
         // Heading and blank line of the timeline, and the line the cursor rests on.
         let room = rows
@@ -151,11 +154,7 @@ fn gpu_table(gpus: &[Gpu]) -> Vec<Line> {
         table.row(vec![
             Line::of(BOLD, gpu.index.to_string()),
             health(gpu.health),
-            if gpu.held_by.is_empty() {
-                Line::of(DIM, "–")
-            } else {
-                Line::of(BUSY, gpu.held_by.join(", "))
-            },
+            holders(gpu),
             numa.into(),
             Line::of(DIM, gpu.uuid.clone()),
             Line::from(if mixed { gpu.name.as_str() } else { "" }),
@@ -163,6 +162,26 @@ fn gpu_table(gpus: &[Gpu]) -> Vec<Line> {
         ]);
     }
     table.lines(2)
+}
+
+/// Who has it, or who had it.
+fn holders(gpu: &Gpu) -> Line {
+    match (gpu.held_by.as_slice(), gpu.was_held_by.as_slice()) {
+        ([], []) => Line::of(DIM, "–"),
+        ([], ended) => {
+            let mut pods: Vec<_> = ended.iter().map(|holder| pod_of(holder)).collect();
+            pods.dedup();
+            Line::of(DIM, format!("{} (ended)", pods.join(", ")))
+        }
+        (holders, _) => Line::of(BUSY, holders.join(", ")),
+    }
+}
+
+/// `pod` of `pod/container`.
+fn pod_of(holder: &str) -> &str {
+    holder
+        .rsplit_once('/')
+        .map_or(holder, |(pod, _container)| pod)
 }
 
 fn health(health: Health) -> Line {

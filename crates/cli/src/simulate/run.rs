@@ -92,6 +92,12 @@ impl Run {
             pods_created: false,
             next_step: 0,
         };
+        run.observer.say(
+            Duration::ZERO,
+            Source::Kubelet,
+            Tone::Neutral,
+            "takes registrations",
+        );
         run.observer.agent_started(Duration::ZERO, run.agent.pid());
         run.tell_how_to_join();
         Ok(run)
@@ -184,7 +190,7 @@ impl Run {
         let ahead = self.began.saturating_duration_since(self.kubelet_began);
         event.at = event.at.saturating_sub(ahead);
         self.patience.something_happened(self.began.elapsed());
-        self.observer.event(&event);
+        self.observer.event(&event, &self.kubelet.snapshot());
         if let (Happening::DevicesReported { .. }, Some(since)) = (&event.what, self.awaited_since)
         {
             self.awaited_since = None;
@@ -247,7 +253,7 @@ impl Run {
                     .agent_started(started - self.began, self.agent.pid());
             }
             action => {
-                self.observer.caused(now);
+                self.observer.caused(now, action);
                 self.driver
                     .perform(action)
                     .with_context(|| format!("--inject '{action}'"))?;

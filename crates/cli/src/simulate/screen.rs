@@ -71,7 +71,9 @@ impl Screen {
             }
             Self::Json => {
                 let mut out = io::stdout().lock();
-                serde_json::to_writer_pretty(&mut out, picture)?;
+                let mut picture = picture.clone();
+                picture.timeline.sort_by_key(|entry| entry.at);
+                serde_json::to_writer_pretty(&mut out, &picture)?;
                 out.write_all(b"\n")?;
                 out.flush()?;
                 // Whoever looks at the exit code alone learns the reason too.

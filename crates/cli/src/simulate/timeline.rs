@@ -61,3 +61,10 @@ pub(crate) enum Tone {
     /// Something broke.
     Bad,
 }
+
+/// The entries by time. News of one moment may come in by several ways, one later than the other.
+pub(crate) fn in_order(entries: &[Entry]) -> Vec<&Entry> {
+    let mut entries: Vec<_> = entries.iter().collect();
+    entries.sort_by_key(|entry| entry.at);
+    entries
+}

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::{Access, StatVfsMountFlags};
 use tempfile::TempDir;
 
 use super::agent_process::AgentCommand;
@@ -33,7 +34,7 @@ impl World {
         }
         let temporary = tempfile::Builder::new()
             .prefix("mizzen-")
-            .tempdir()
+            .tempdir_in(fast_directory().unwrap_or_else(std::env::temp_dir))
             .context("cannot make a temporary directory")?;
         let root = temporary.path().to_owned();
         if keep {
@@ -130,4 +131,17 @@ impl World {
             ("MIZZEN_SIM_DEV_ROOT", self.host().into()),
         ]
     }
+}
+
+/// A directory in memory, for the simulated machine has a thousand small files: `/dev/shm`, if
+/// libraries can be loaded and device nodes opened there. Whoever sets `TMPDIR` has chosen.
+fn fast_directory() -> Option<PathBuf> {
+    let shared_memory = Path::new("/dev/shm");
+    let flags = rustix::fs::statvfs(shared_memory).ok()?.f_flag;
+    let hindered = flags.intersects(
+        StatVfsMountFlags::NOEXEC | StatVfsMountFlags::NODEV | StatVfsMountFlags::RDONLY,
+    );
+    let chosen = std::env::temp_dir() != Path::new("/tmp");
+    let writable = rustix::fs::access(shared_memory, Access::WRITE_OK).is_ok();
+    (!hindered && !chosen && writable).then(|| shared_memory.to_owned())
 }

@@ -105,12 +105,8 @@ fn a_gpu_that_falls_off_the_bus_is_taken_away_and_comes_back_when_it_is_healed()
     assert_eq!(code, 0, "{document:#}");
     assert_eq!(document["gpus"][7]["health"], "Healthy");
     let story = timeline(&document);
-    let sick = story
-        .find("nvidia.com/gpu: 8 devices, 1 unhealthy")
-        .expect(&story);
-    let well = story
-        .rfind("nvidia.com/gpu: 8 devices, all healthy")
-        .expect(&story);
+    let sick = story.find("GPU 7 is unhealthy, ").expect(&story);
+    let well = story.rfind("GPU 7 is healthy, ").expect(&story);
     assert!(sick < well, "{story}");
 }
 

@@ -24,6 +24,7 @@ fn gpu(index: u32, health: Health, held_by: &[&str]) -> Gpu {
             vec![]
         },
         held_by: held_by.iter().map(ToString::to_string).collect(),
+        was_held_by: Vec::new(),
     }
 }
 

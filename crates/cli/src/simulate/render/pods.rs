@@ -59,8 +59,10 @@ fn container_lines(container: &Container, gpus: &[Gpu], detail: Detail) -> Vec<L
         .devices
         .iter()
         .map(|(resource, ids)| devices_in_words(gpus, resource, ids));
-    let head = Line::of(PLAIN, format!("      {name:NAME_WIDTH$}"))
-        .and(BUSY, devices.collect::<Vec<_>>().join(", "));
+    let head = Line::of(PLAIN, format!("      {name:NAME_WIDTH$}")).and(
+        BUSY,
+        format!("{:9}", devices.collect::<Vec<_>>().join(", ")),
+    );
     let mut given = given(container).into_iter().map(|(what, value)| {
         let value = if detail == Detail::Full {
             value

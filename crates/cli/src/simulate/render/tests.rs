@@ -25,7 +25,7 @@ GPUS
 
 PODS
   ● training              Running
-      main                GPU 0,1  NVIDIA_VISIBLE_DEVICES=GPU-00000001…,GPU-00000000…
+      main                GPU 0,1    NVIDIA_VISIBLE_DEVICES=GPU-00000001…,GPU-00000000…
   ◌ too-many              Pending  0/1 nodes are available: 1 Insufficient nvidia.com/gpu.
 "
     );
