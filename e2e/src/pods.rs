@@ -167,6 +167,22 @@ impl Pods {
         Ok(self.api.logs(name, &LogParams::default()).await?)
     }
 
+    /// The first line that the pod's container writes, waited for: a container runs before its
+    /// program has come to write anything.
+    pub(crate) async fn first_line(&self, name: &str) -> Result<String> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let log = self.logs(name).await?;
+            if let Some((line, _)) = log.split_once('\n') {
+                return Ok(line.to_owned());
+            }
+            if Instant::now() > deadline {
+                bail!("pod {name} has written nothing after {LIMIT:?}");
+            }
+            sleep(POLL).await;
+        }
+    }
+
     /// Removes the tests' pods and waits until they are gone.
     pub(crate) async fn remove_all(&self) -> Result<()> {
         let ours = ListParams::default().labels(LABEL);

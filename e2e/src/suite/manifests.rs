@@ -86,12 +86,16 @@ pub(super) async fn unprivileged_with_a_runtime_class(context: &Context<'_>) -> 
     wait_for_node(context, gpus.len(), gpus.len()).await?;
     let mut pod = pods::workload("with-runtime", Some(1));
     pod["spec"]["runtimeClassName"] = json!("nvidia");
+    let command = json!(["/bin/sh", "-c", "echo $(nvml-list) seen; sleep inf"]);
+    pod["spec"]["containers"][0]["command"] = command;
     context.pods.run(&pod).await?;
     let gpu = gpu_of(context, "with-runtime").await?;
-    let seen = context.pods.exec("with-runtime", &["nvml-list"]).await?;
+    // Its own process, not a later one: what a runtime adds to the environment, a shell that is
+    // attached afterwards does not have.
+    let seen = context.pods.first_line("with-runtime").await?;
     ensure!(
-        seen.trim() == gpu.uuid,
-        "NVML shows it {seen:?}, not {}",
+        seen == format!("{} seen", gpu.uuid),
+        "NVML shows it {seen:?}, not {} alone",
         gpu.uuid
     );
     context.pods.remove("with-runtime").await?;
