@@ -3,7 +3,6 @@
 pub mod control;
 pub mod engine;
 pub mod environment;
-pub mod host;
 #[cfg(feature = "exports")]
 mod exports;
 pub mod host;

@@ -229,7 +229,8 @@ pub(crate) fn used_mib(slot: &crate::state::Slot, entry: &SlotGpu) -> u64 {
     reason = "samples are clamped to small positive numbers"
 )]
 pub(crate) fn rounded(value: f64) -> u64 {
-    value.round().max(0.0) as u64
+    // Not `round`, which would need libm.
+    (value.max(0.0) + 0.5) as u64
 }
 
 /// Whether the GPU keeps its driver loaded without clients.

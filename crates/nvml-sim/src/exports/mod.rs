@@ -4,6 +4,10 @@
     unsafe_code,
     reason = "C callers pass pointers, and symbols need their C names"
 )]
+#![allow(
+    unreachable_pub,
+    reason = "C callers reach the functions by their symbols"
+)]
 #![allow(non_snake_case, reason = "the names are nvml.h's")]
 #![allow(
     clippy::missing_safety_doc,

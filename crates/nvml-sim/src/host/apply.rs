@@ -2,9 +2,10 @@
 
 use rustix::io::Errno;
 
+use super::make::Made;
 use super::manifest::Manifest;
 use super::plan::{Content, Entry, Plan};
-use super::tree::{Found, Made, Tree};
+use super::tree::{Found, Tree};
 use super::{DeviceNode, HostError, HostReport, NodeKind};
 
 /// An entry of the plan, and what is in its place.

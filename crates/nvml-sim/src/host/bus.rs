@@ -1,4 +1,5 @@
-//! Where everything hangs in the PCI tree: root complexes, switches, GPUs and NVSwitches.
+//! Where everything hangs in the PCI tree: root complexes, switches, GPUs and
+//! NVSwitch chips.
 //!
 //! The scenario names root complexes and switches by numbers; the kernel names bridges by places
 //! on the bus. The places are derived from those numbers and not from the order of the GPUs, so
@@ -12,7 +13,7 @@ use crate::node::{Gpu, LinkPeer, Node};
 
 /// Device numbers on one bus.
 const DEVICES: u8 = 32;
-/// Where the root complex of the NVSwitches is looked for first.
+/// Where the root complex of the NVSwitch chips is looked for first.
 const NVSWITCH_ROOT: u8 = 0xf8;
 
 /// What a PCI function is.
@@ -49,10 +50,10 @@ impl Layout {
         let roots = builder.claim_roots(&node.gpus);
         let switches = builder.claim_nvswitches(node);
         for root in roots {
-            builder.grow(&node.gpus, root);
+            builder.grow(&node.gpus, &root);
         }
         if let Some((root, chip)) = switches {
-            builder.add_nvswitches(root, chip);
+            builder.add_nvswitches(&root, chip);
         }
         Self {
             functions: builder.functions,
@@ -84,7 +85,7 @@ struct Root {
     gpus: Vec<usize>,
 }
 
-/// The NVSwitches of one baseboard.
+/// The NVSwitch chips of one baseboard.
 #[derive(Clone, Copy)]
 struct NvSwitches {
     device_id: u16,
@@ -131,7 +132,7 @@ impl Builder {
         members.into_iter().map(root).collect()
     }
 
-    /// NVSwitches are PCI devices up to Hopper; later ones are managed over another network.
+    /// NVSwitch chips are PCI devices up to Hopper; later ones are managed over another network.
     fn claim_nvswitches(&mut self, node: &Node) -> Option<(Parent, NvSwitches)> {
         let gpu = node
             .gpus
@@ -150,9 +151,9 @@ impl Builder {
         Some((complex(domain, bus, 0), NvSwitches { device_id, count }))
     }
 
-    fn add_nvswitches(&mut self, root: Parent, chip: NvSwitches) {
+    fn add_nvswitches(&mut self, root: &Parent, chip: NvSwitches) {
         for number in 0..chip.count {
-            let port = self.add_port(&root, number);
+            let port = self.add_port(root, number);
             let bus = self
                 .claim_bus(root.domain, upwards(root.bus))
                 .unwrap_or(root.bus);
@@ -168,9 +169,9 @@ impl Builder {
     }
 
     /// Adds the switches and GPUs below a root complex.
-    fn grow(&mut self, gpus: &[Gpu], root: Root) {
+    fn grow(&mut self, gpus: &[Gpu], root: &Root) {
         let mut switches: BTreeMap<&[u16], Parent> = BTreeMap::new();
-        for position in root.gpus {
+        for &position in &root.gpus {
             let gpu = &gpus[position];
             let mut parent = root.complex.clone();
             for depth in 0..gpu.pcie_switches.len() {

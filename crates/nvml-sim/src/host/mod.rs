@@ -9,6 +9,7 @@ mod apply;
 mod bus;
 mod device_nodes;
 mod files;
+mod make;
 mod manifest;
 mod pci;
 mod plan;

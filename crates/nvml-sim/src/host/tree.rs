@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -13,8 +13,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::HostError;
+use super::make::{Made, make, make_node, temporary, unlink};
 use super::plan::{Content, Entry, NodeNumbers};
-use super::{HostError, NodeKind};
 
 /// `SYSFS_MAGIC` of linux/magic.h.
 const SYSFS_MAGIC: FsWord = 0x6265_6572;
@@ -111,7 +112,7 @@ impl Tree {
         let name = temporary("device");
         let probe = || {
             unlink(&self.root, &name)?;
-            let made = make_node(
+            let device = make_node(
                 &self.root,
                 &name,
                 NodeNumbers {
@@ -121,7 +122,7 @@ impl Tree {
                 },
             )?;
             unlink(&self.root, &name)?;
-            Ok(made.refusal)
+            Ok(device.refusal)
         };
         probe().map_err(|error| self.error("make", &name, error))
     }
@@ -205,29 +206,19 @@ impl Tree {
         // Contents must be whole when the name appears; the others are whole when they are made.
         let aside = replace || matches!(entry.content, Content::File(_));
         let first = if aside { temporary.as_str() } else { name };
-        if aside {
-            unlink(&parent, first)?;
-        }
-        let made = match &entry.content {
-            Content::Directory => {
-                rustix::fs::mkdirat(&parent, first, Mode::from_raw_mode(0o755))?;
-                set_mode(&parent, first, 0o755)?;
-                None
+        let attempt = || make(&parent, first, &entry.content);
+        let outcome = match attempt() {
+            // Left by a writer that was killed.
+            Err(Errno::EXIST) if aside => {
+                unlink(&parent, first)?;
+                attempt()?
             }
-            Content::File(bytes) => {
-                write_file(&parent, first, bytes, 0o444)?;
-                None
-            }
-            Content::Link(target) => {
-                rustix::fs::symlinkat(target.as_str(), &parent, first)?;
-                None
-            }
-            Content::Node(numbers) => Some(make_node(&parent, first, *numbers)?),
+            outcome => outcome?,
         };
         if aside {
             rustix::fs::renameat(&parent, first, &parent, name)?;
         }
-        Ok(made)
+        Ok(outcome)
     }
 
     /// Replaces a file of this module's own, or makes it.
@@ -327,66 +318,8 @@ impl Tree {
     }
 }
 
-/// What became of a device node, and why it is no device if it is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Made {
-    pub(super) kind: NodeKind,
-    pub(super) refusal: Option<Errno>,
-}
-
 /// The directory `name` in another one, not followed if it is a link.
 fn enter(from: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(from, name, flags, Mode::empty())
-}
-
-/// Where a new version of `name` is made.
-fn temporary(name: &str) -> String {
-    format!(".{name}.mizzen-new")
-}
-
-fn unlink(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Err(Errno::NOENT) => Ok(()),
-        removed => removed,
-    }
-}
-
-/// The mode without what the process's umask takes away.
-fn set_mode(parent: &OwnedFd, name: &str, mode: u32) -> Result<(), Errno> {
-    rustix::fs::chmodat(parent, name, Mode::from_raw_mode(mode), AtFlags::empty())
-}
-
-fn write_file(parent: &OwnedFd, name: &str, bytes: &[u8], mode: u32) -> Result<(), Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(mode);
-    let mut file = File::from(rustix::fs::openat(parent, name, flags, mode)?);
-    let written = file.write_all(bytes);
-    written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    rustix::fs::fchmod(&file, mode)
-}
-
-fn make_node(parent: &OwnedFd, name: &str, numbers: NodeNumbers) -> Result<Made, Errno> {
-    let device = rustix::fs::makedev(numbers.major, numbers.minor);
-    let mode = Mode::from_raw_mode(numbers.mode);
-    match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, mode, device) {
-        Ok(()) => {
-            set_mode(parent, name, numbers.mode)?;
-            let kind = NodeKind::CharacterDevice;
-            Ok(Made {
-                kind,
-                refusal: None,
-            })
-        }
-        // No privilege, a user namespace, a device cgroup, or a file system without devices.
-        Err(error @ (Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS)) => {
-            write_file(parent, name, &[], numbers.mode)?;
-            let kind = NodeKind::EmptyFile;
-            Ok(Made {
-                kind,
-                refusal: Some(error),
-            })
-        }
-        Err(error) => Err(error),
-    }
 }

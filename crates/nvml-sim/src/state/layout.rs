@@ -9,7 +9,7 @@ pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"mizsim01");
 /// Version of the layout.
 pub(super) const VERSION: u32 = 1;
 /// Events that the ring holds; a listener further behind loses the oldest.
-pub(super) const RING: usize = 256;
+pub(super) const RING: usize = 128;
 /// Processes that one GPU can have.
 pub(crate) const MAX_PROCESSES: usize = 24;
 /// Words of a GPU's constant facts.
@@ -21,9 +21,10 @@ pub(super) const LOAD_WORDS: usize = 36;
 #[repr(C)]
 pub(crate) struct Layout {
     pub(super) header: Header,
-    pub(super) slots: [Slot; MAX_GPUS],
-    pub(super) ring: [RingEntry; RING],
     pub(super) numa: [[AtomicU64; MAX_CPUS / 64]; MAX_NUMA_NODES],
+    pub(super) ring: [RingEntry; RING],
+    /// Last, so that a node with few GPUs touches few pages.
+    pub(super) slots: [Slot; MAX_GPUS],
 }
 
 /// What concerns the whole node.
@@ -48,13 +49,16 @@ pub(super) struct Header {
     pub(super) cuda_version: [AtomicU32; 2],
     pub(super) device_nodes: AtomicU32,
     pub(super) numa_nodes: AtomicU32,
+    /// Slots that were ever used are below this.
+    pub(super) slots_used: AtomicU32,
+    pub(super) _reserved: AtomicU32,
     /// Number of the next GPU that is added, which its identity is derived from.
     pub(super) next_ordinal: AtomicU64,
     /// Number of the next event; everything below is published.
     pub(super) next_event: AtomicU64,
     /// Futex: changes with every event.
     pub(super) wake: AtomicU32,
-    pub(super) _reserved: AtomicU32,
+    pub(super) _reserved_too: AtomicU32,
 }
 
 /// One GPU.

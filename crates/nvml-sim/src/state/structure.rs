@@ -55,7 +55,7 @@ impl Layout {
     /// The facts, for who holds the write lock or checks the generation afterwards.
     fn facts_unchecked(&self) -> NodeFacts {
         let header = &self.header;
-        let mut gpus: Vec<SlotGpu> = (0..MAX_GPUS)
+        let mut gpus: Vec<SlotGpu> = (0..self.slots_used())
             .filter_map(|slot| self.slot_gpu(slot))
             .collect();
         gpus.sort_by_key(|entry| entry.gpu.pci);
@@ -75,6 +75,11 @@ impl Layout {
         }
     }
 
+    /// Slots that were ever used are below this: the others' pages are left alone.
+    fn slots_used(&self) -> usize {
+        (self.header.slots_used.load(Acquire) as usize).min(MAX_GPUS)
+    }
+
     /// The GPU in a slot.
     fn slot_gpu(&self, index: usize) -> Option<SlotGpu> {
         let slot = &self.slots[index];
@@ -90,7 +95,9 @@ impl Layout {
 
     /// Where the GPU in a slot sits on the bus.
     pub(crate) fn address_in_slot(&self, slot: usize) -> Option<PciAddress> {
-        let entry = (slot < MAX_GPUS).then(|| self.slot_gpu(slot)).flatten();
+        let entry = (slot < self.slots_used())
+            .then(|| self.slot_gpu(slot))
+            .flatten();
         entry.map(|entry| entry.gpu.pci)
     }
 
@@ -226,6 +233,8 @@ impl Writer<'_> {
         };
         self.store_load(index, &idle);
         record::store(&slot.record, gpu);
+        let used = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        self.header.slots_used.fetch_max(used, Release);
         slot.present.store(1, Release);
     }
 

@@ -6,37 +6,55 @@ use proptest::prelude::*;
 
 use super::super::bus;
 use super::*;
-use crate::node::{Ancestor, Gpu};
+use crate::node::Ancestor;
 
-/// The directories of a GPU from the root complex down, as programs find them: by the link.
-fn chain(root: &Path, gpu: &Gpu) -> Vec<String> {
-    let link = root.join(format!("sys/bus/pci/devices/{}", gpu.pci));
-    let whole = fs::canonicalize(link).unwrap();
-    let devices = fs::canonicalize(root.join("sys/devices")).unwrap();
-    let below = whole.strip_prefix(devices).unwrap();
-    below
-        .iter()
-        .map(|name| name.to_str().unwrap().to_owned())
-        .collect()
+/// Root complex, ports and switches above a GPU, and the GPU itself.
+fn chain(layout: &bus::Layout, position: usize) -> Vec<&str> {
+    let directory = layout.gpu_directory(position).unwrap();
+    let below = directory.strip_prefix("sys/devices/").unwrap();
+    below.split('/').collect()
+}
+
+#[test]
+fn what_a_gpu_hangs_on_is_read_from_its_link() {
+    let node = super::node("4xl4");
+    let root = written(&node);
+    let layout = bus::Layout::of(&node);
+    let devices = fs::canonicalize(root.path().join("sys/devices")).unwrap();
+    for (position, gpu) in node.gpus.iter().enumerate() {
+        let link = root.path().join(format!("sys/bus/pci/devices/{}", gpu.pci));
+        let whole = fs::canonicalize(link).unwrap();
+        let names = whole.strip_prefix(&devices).unwrap().iter();
+        assert!(names.eq(chain(&layout, position)));
+        for bridge in chain(&layout, position)[1..].iter().rev().skip(1) {
+            let class = format!("sys/bus/pci/devices/{bridge}/class");
+            assert_eq!(read(root.path(), &class), "0x060400\n");
+        }
+    }
+    let roots: BTreeSet<&str> = (0..4).map(|position| chain(&layout, position)[0]).collect();
+    assert_eq!(roots.len(), 2, "two GPUs share a root complex");
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10, ..ProptestConfig::default() })]
 
     #[test]
     fn writing_a_changed_node_equals_writing_it_afresh(
-        before in strategies::node(),
-        after in strategies::node(),
+        before in strategies::node(3),
+        after in strategies::node(3),
     ) {
         let root = written(&before);
         write(&after, root.path()).unwrap();
         prop_assert_eq!(snapshot(root.path()), fresh(&after));
     }
+}
 
+proptest! {
     #[test]
-    fn what_two_gpus_share_is_read_from_their_links(node in strategies::node()) {
-        let root = written(&node);
-        let chains: Vec<Vec<String>> = node.gpus.iter().map(|gpu| chain(root.path(), gpu)).collect();
+    fn the_tree_shows_what_two_gpus_share(node in strategies::node(12)) {
+        let layout = bus::Layout::of(&node);
+        let chains: Vec<Vec<&str>> =
+            (0..node.gpus.len()).map(|position| chain(&layout, position)).collect();
         for (a, gpu_a) in node.gpus.iter().enumerate() {
             for (b, gpu_b) in node.gpus.iter().enumerate().filter(|(b, _)| *b != a) {
                 let common = chains[a].iter().zip(&chains[b]).take_while(|(x, y)| x == y).count();
@@ -55,7 +73,7 @@ proptest! {
     }
 
     #[test]
-    fn every_place_on_the_bus_is_given_once(node in strategies::node()) {
+    fn every_place_on_the_bus_is_given_once(node in strategies::node(12)) {
         let layout = bus::Layout::of(&node);
         let mut addresses = BTreeSet::new();
         let mut directories = BTreeSet::new();

@@ -8,12 +8,12 @@ use crate::node::{Gpu, Node};
 
 use super::node as short;
 
-/// Up to twelve GPUs of several models with any tree above them.
-pub(super) fn node() -> impl Strategy<Value = Node> {
+/// Up to `most` GPUs of several models with any tree above them.
+pub(super) fn node(most: usize) -> impl Strategy<Value = Node> {
     let whole = short("3xh100-80gb,3xt4,2xrtx-pro-6000,2xa100-80gb,2xgb200");
     let count = whole.gpus.len();
     let tree = (0_u16..40, proptest::collection::vec(0_u16..5, 0..=4));
-    let chosen = subsequence((0..count).collect::<Vec<_>>(), 0..=count);
+    let chosen = subsequence((0..count).collect::<Vec<_>>(), 0..=most.min(count));
     let trees = proptest::collection::vec(tree, count);
     // The usual places, or all on few buses.
     (chosen, trees, any::<bool>(), any::<bool>()).prop_map(move |(chosen, trees, crowd, few)| {

@@ -1,0 +1,13 @@
+//! The shared library as a C program meets it: loaded with dlopen, called through pointers, and
+//! given what a careless caller gives.
+#![allow(unsafe_code, reason = "C functions are called")]
+
+mod arguments;
+mod device_nodes;
+mod events;
+mod faults;
+mod node;
+mod processes;
+mod support;
+mod symbols;
+mod versions;
