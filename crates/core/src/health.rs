@@ -80,10 +80,11 @@ impl Reason {
         !matches!(self, Self::Xid(_) | Self::DoubleBitEcc)
     }
 
-    /// Whether `other` is this reason again, perhaps in other words.
+    /// Whether `other` is this reason again.
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Broken(_), Self::Broken(_)) => true,
+            // In other words; and Xid 79 says that the GPU is lost.
+            (Self::Broken(_), Self::Broken(_)) | (Self::Xid(Xid(79)), Self::Lost) => true,
             _ => self == other,
         }
     }
@@ -511,6 +512,16 @@ mod tests {
             dead.failed(&DriverError::GpuLost, at(0)),
             Some(Change::Worse(Reason::Lost))
         );
+    }
+
+    #[test]
+    fn that_a_gpu_with_xid_79_is_lost_is_no_news() {
+        let mut health = GpuHealth::default();
+        health.fault(Reason::Xid(Xid(79)), at(0));
+        assert_eq!(health.failed(&DriverError::GpuLost, at(1)), None);
+        assert_eq!(health.signs().len(), 1);
+        health.fault(Reason::Xid(Xid(48)), at(2));
+        assert_eq!(health.signs().len(), 2);
     }
 
     #[test]

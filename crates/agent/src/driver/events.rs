@@ -136,6 +136,7 @@ impl Waiter {
     fn run(self) {
         let mut pause = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut failures = 0_u32;
+        let mut failing = false;
         let mut nothing_to_watch = false;
         loop {
             let (stop, order) = {
@@ -148,7 +149,7 @@ impl Waiter {
             let armed = match order {
                 Some(gpus) => self.watch(gpus, Vec::new()),
                 // A set that holds a lost GPU fails for all of them: leave out who is lost.
-                None if failures > 1 => self.watch_the_answering(),
+                None if failures > 0 => self.watch_the_answering(),
                 None => Ok(!nothing_to_watch),
             };
             let waited = armed.and_then(|any| {
@@ -162,7 +163,8 @@ impl Waiter {
             });
             match waited {
                 Ok(event) => {
-                    if failures > 0 {
+                    if failing {
+                        failing = false;
                         self.tell(Event::WaitWorks);
                     }
                     failures = 0;
@@ -173,7 +175,12 @@ impl Waiter {
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
-                    if failures == 1 {
+                    if failures == 1 && error == DriverError::GpuLost {
+                        // Expected of a set with such a GPU in it; without it there is hope.
+                        continue;
+                    }
+                    if !failing {
+                        failing = true;
                         self.tell(Event::WaitFailed(error));
                     }
                     self.orders.sleep(pause.failed());
@@ -204,7 +211,10 @@ impl Waiter {
         for (gpu, answer) in all.into_iter().zip(answers) {
             match answer {
                 Ok(_) => answering.push(gpu),
-                Err(error) => silent.push((gpu, error)),
+                Err(error) => {
+                    self.tell(Event::Checked(gpu.clone(), Err(error.clone())));
+                    silent.push((gpu, error));
+                }
             }
         }
         self.watch(answering, silent)

@@ -251,7 +251,7 @@ fn a_fault_of_nobody_asks_everybody_and_marks_nobody_yet() {
 #[test]
 fn recovery_is_told_with_its_reasons_and_how_long_it_took() {
     let mut state = node();
-    state.apply(xid(Some(uuid(1)), 79), at(10));
+    state.apply(xid(Some(uuid(1)), 48), at(10));
     state.apply(lost(1), at(12));
     assert!(state.apply(well(1), at(20)).is_empty());
     let effects = state.apply(well(1), at(42));
@@ -259,7 +259,7 @@ fn recovery_is_told_with_its_reasons_and_how_long_it_took() {
     assert_eq!(told.len(), 1);
     assert!(told[0].message.contains("after 32 s"), "{}", told[0]);
     assert!(
-        told[0].message.contains("Xid 79") && told[0].message.contains("lost"),
+        told[0].message.contains("Xid 48") && told[0].message.contains("lost"),
         "{}",
         told[0]
     );
