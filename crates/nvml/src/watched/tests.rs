@@ -7,7 +7,7 @@ use std::thread::ThreadId;
 use super::*;
 
 const LONG: Duration = Duration::from_mins(1);
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_millis(500);
 
 fn gpus(count: u32) -> Vec<Subject> {
     (0..count).map(Subject::Gpu).collect()
