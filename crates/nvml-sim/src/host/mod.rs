@@ -49,7 +49,7 @@ pub struct DeviceNode {
     pub kind: NodeKind,
 }
 
-/// What [`write`] did.
+/// What [`write()`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HostReport {
     /// The directory, as an absolute path without links.
