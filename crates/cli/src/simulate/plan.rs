@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     /// How long to go on.
     pub(crate) at_least: Option<AtLeast>,
+    /// What was typed, for the picture: what concerns the picture itself is left out.
+    pub(crate) command_line: String,
     /// Where to put a picture of the end.
     pub(crate) picture: Option<PathBuf>,
     /// The directory that was asked for.
@@ -48,12 +50,30 @@ impl Plan {
             pods: pods::read(&args.pods, args.pod_time)?,
             steps,
             at_least: args.at_least,
+            command_line: command_line(std::env::args().skip(1)),
             picture: args.picture,
             dir: args.dir,
             keep: args.keep,
             agent_flags: args.agent_flags,
         })
     }
+}
+
+/// `mizzen` and its arguments as they are typed, without `--picture`.
+fn command_line(arguments: impl Iterator<Item = String>) -> String {
+    let mut words = vec!["mizzen".to_owned()];
+    let mut is_file = false;
+    for argument in arguments {
+        let is_flag = argument == "--picture";
+        if is_file || is_flag || argument.starts_with("--picture=") {
+            is_file = is_flag;
+        } else if argument.contains(char::is_whitespace) {
+            words.push(format!("'{argument}'"));
+        } else {
+            words.push(argument);
+        }
+    }
+    words.join(" ")
 }
 
 /// The steps of all scripts by time; those of the same time in the order they were written.
@@ -108,6 +128,20 @@ mod tests {
 
     fn order(script: &str, gpus: usize) -> Result<Vec<Step>> {
         in_order(vec![script.parse().unwrap()], gpus)
+    }
+
+    #[test]
+    fn the_command_line_is_shown_as_it_is_typed_without_the_picture() {
+        let typed = [
+            "simulate",
+            "--picture",
+            "a.svg",
+            "--inject",
+            "lost gpu 2",
+            "--keep",
+        ];
+        let shown = command_line(typed.map(String::from).into_iter());
+        assert_eq!(shown, "mizzen simulate --inject 'lost gpu 2' --keep");
     }
 
     #[test]

@@ -46,13 +46,17 @@ pub(crate) fn frame(picture: &Picture, detail: Detail) -> Vec<Line> {
     lines
 }
 
-/// The end of a run as a picture of a terminal.
-pub(crate) fn svg(picture: &Picture) -> String {
-    let mut lines = vec![
-        Line::of(DIM, "$ ").and(BOLD, "mizzen simulate"),
-        Line::default(),
-    ];
+/// The width of the terminal in pictures.
+const PICTURE_COLUMNS: usize = 118;
+
+/// The end of a run as a picture of a terminal in which `command` was typed.
+pub(crate) fn svg(command: &str, picture: &Picture) -> String {
+    let mut lines = vec![Line::of(DIM, "$ ").and(BOLD, command), Line::default()];
     lines.extend(frame(picture, Detail::Terminal));
+    let lines: Vec<_> = lines
+        .into_iter()
+        .map(|line| line.clipped(PICTURE_COLUMNS))
+        .collect();
     crate::terminal::svg::picture("mizzen simulate", &lines)
 }
 
@@ -197,19 +201,16 @@ fn agent_line(agent: &Agent) -> Line {
     let mut facts = Vec::new();
     if let Some(ready) = agent.ready {
         facts.push(format!(
-            "first device list {} after its start",
+            "first device list after {}",
             duration::short(ready)
         ));
     }
-    facts.push(format!(
-        "{} resident ({} its own)",
+    let (resident, own) = (
         mebibytes(figures.resident_kib),
-        mebibytes(figures.anonymous_kib)
-    ));
-    facts.push(format!(
-        "{} of processor time",
-        duration::short(figures.cpu)
-    ));
+        mebibytes(figures.anonymous_kib),
+    );
+    facts.push(format!("{resident} resident ({own} its own)"));
+    facts.push(format!("{} of CPU", duration::short(figures.cpu)));
     let plural = if figures.threads == 1 { "" } else { "s" };
     facts.push(format!("{} thread{plural}", figures.threads));
     Line::of(DIM, "  agent: ").and(PLAIN, facts.join(" · "))

@@ -117,7 +117,7 @@ impl Run {
         let picture = self.observer.picture(self.began.elapsed());
         picture.outcome = Some(outcome.clone());
         if let Some(file) = &self.plan.picture {
-            std::fs::write(file, render::svg(picture))
+            std::fs::write(file, render::svg(&self.plan.command_line, picture))
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
         self.screen.finish(picture)?;

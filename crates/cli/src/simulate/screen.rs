@@ -58,11 +58,12 @@ impl Screen {
 
     /// Shows the end, which stays.
     pub(crate) fn finish(mut self, picture: &Picture) -> io::Result<()> {
-        self.update(picture)?;
+        if let Self::Plain(..) = self {
+            self.update(picture)?;
+        }
         match self {
-            Self::Live(terminal, mut area) => {
-                area.erase(&terminal)?;
-                terminal.print(render::frame(picture, Detail::Terminal))
+            Self::Live(terminal, area) => {
+                area.finish(&terminal, render::frame(picture, Detail::Terminal))
             }
             Self::Plain(terminal, _) => {
                 terminal.print([crate::terminal::Line::default()])?;

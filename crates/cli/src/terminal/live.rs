@@ -17,6 +17,12 @@ const SHOW_CURSOR: &str = "\x1b[?25h";
 const BEGIN_FRAME: &str = "\x1b[?2026h";
 const END_FRAME: &str = "\x1b[?2026l";
 
+/// Where the terminal does not tell.
+const ASSUMED_SIZE: Size = Size {
+    columns: 80,
+    rows: 24,
+};
+
 /// The area. The cursor is shown again when it is dropped.
 #[derive(Debug)]
 pub(crate) struct LiveArea {
@@ -35,16 +41,20 @@ impl LiveArea {
     }
 
     /// Draws these lines over the last ones, as many as fit on the screen.
-    pub(crate) fn draw(&mut self, terminal: &Terminal, lines: Vec<Line>) -> io::Result<()> {
-        let size = terminal.size().unwrap_or(Size {
-            columns: 80,
-            rows: 24,
-        });
-        let lines: Vec<_> = lines
-            .into_iter()
-            .take(size.rows.saturating_sub(1))
-            .map(|line| line.clipped(size.columns))
-            .collect();
+    pub(crate) fn draw(&mut self, terminal: &Terminal, mut lines: Vec<Line>) -> io::Result<()> {
+        let size = terminal.size().unwrap_or(ASSUMED_SIZE);
+        lines.truncate(size.rows.saturating_sub(1));
+        self.write(terminal, size, lines)
+    }
+
+    /// Draws the last lines over the others: all of them, scrolling where the screen is too small.
+    pub(crate) fn finish(mut self, terminal: &Terminal, lines: Vec<Line>) -> io::Result<()> {
+        self.write(terminal, terminal.size().unwrap_or(ASSUMED_SIZE), lines)
+    }
+
+    fn write(&mut self, terminal: &Terminal, size: Size, lines: Vec<Line>) -> io::Result<()> {
+        let clipped = lines.into_iter().map(|line| line.clipped(size.columns));
+        let lines: Vec<_> = clipped.collect();
         let frame = self.frame(terminal, size, &lines);
         self.drawn = lines.iter().map(Line::width).collect();
         self.cursor_hidden = true;
@@ -80,11 +90,6 @@ impl LiveArea {
             let _infallible = write!(way, "\x1b[{up}A");
         }
         way
-    }
-
-    /// Clears the area, so that something final can be written in its place.
-    pub(crate) fn erase(&mut self, terminal: &Terminal) -> io::Result<()> {
-        self.draw(terminal, Vec::new())
     }
 }
 

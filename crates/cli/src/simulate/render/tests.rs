@@ -88,7 +88,7 @@ fn the_end_says_how_it_went_and_what_the_agent_cost() {
     });
     assert_eq!(
         text(&ending(&picture)),
-        "\n✔ All ran.\n  agent: first device list 3.87 ms after its start · 4.6 MiB resident \
-         (0.9 MiB its own) · 2.10 ms of processor time · 3 threads\n"
+        "\n✔ All ran.\n  agent: first device list after 3.87 ms · 4.6 MiB resident (0.9 MiB its own) · \
+         2.10 ms of CPU · 3 threads\n"
     );
 }
