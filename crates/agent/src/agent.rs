@@ -105,15 +105,16 @@ impl Running {
         let Agent { config, loader } = agent;
         let clock = Clock::new();
         let (news, news_receiver) = mpsc::channel(NEWS_LIMIT);
-        // The driver takes longest: it begins first.
+        let boot_id = record::boot_id(&config.host_root);
+        let remembered = record::load(&config.state_dir, &boot_id);
+        // The driver takes longest: it begins as soon as can be.
         let machine = Machine::new(config.clone());
-        let driver = Driver::start(loader(&config), machine, news.clone())?;
+        let places = remembered.iter().map(|record| record.gpu.pci).collect();
+        let driver = Driver::start(loader(&config), machine, places, news.clone())?;
         let stop = CancellationToken::new();
         let readiness = Readiness::default();
         let mut supervisor = Supervisor::new(stop.clone());
 
-        let boot_id = record::boot_id(&config.host_root);
-        let remembered = record::load(&config.state_dir, &boot_id);
         let state = NodeState::new(config.clone(), remembered, clock.now());
         let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
         let (records, record_receiver) = watch::channel(None);

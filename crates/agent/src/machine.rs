@@ -11,11 +11,6 @@ use mizzen_core::config::Config;
 use mizzen_core::gpu::PciBusId;
 use mizzen_nvml::HostRoot;
 
-/// NVIDIA's vendor id on the PCI bus, as sysfs writes it.
-const NVIDIA: &str = "0x10de";
-/// PCI classes of GPUs: VGA and 3D controllers.
-const GPU_CLASSES: [&str; 2] = ["0x0300", "0x0302"];
-
 /// The directories of the host that concern GPUs, as the settings place them.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
@@ -58,24 +53,14 @@ impl Machine {
         })
     }
 
-    /// The PCI addresses of all NVIDIA GPUs; `None` where the machine has no list of PCI devices.
-    pub(crate) fn on_bus(&self) -> Option<BTreeSet<PciBusId>> {
+    /// Which of these PCI addresses there are; `None` where the machine has no list of PCI
+    /// devices.
+    pub(crate) fn on_bus(&self, known: &BTreeSet<PciBusId>) -> Option<BTreeSet<PciBusId>> {
         let devices = self.host.join("sys/bus/pci/devices");
-        fs::read_dir(&devices).ok()?;
-        let is_gpu = |name: &OsString| {
-            let read =
-                |file: &str| fs::read_to_string(devices.join(name).join(file)).unwrap_or_default();
-            read("vendor").trim() == NVIDIA
-                && GPU_CLASSES
-                    .iter()
-                    .any(|class| read("class").starts_with(class))
-        };
-        let names = entries(&devices).filter(is_gpu);
-        Some(
-            names
-                .filter_map(|name| name.to_str()?.parse().ok())
-                .collect(),
-        )
+        let is_there = |pci: &&PciBusId| devices.join(pci.to_string()).exists();
+        devices
+            .is_dir()
+            .then(|| known.iter().filter(is_there).copied().collect())
     }
 
     /// The directories in which a driver shows that it was installed or loaded.
@@ -108,7 +93,9 @@ impl Machine {
     /// driver's root is mounted.
     fn dev_roots(&self) -> Vec<PathBuf> {
         let mut roots = vec![self.host.join(&self.config.dev_root)];
-        if self.config.dev_root == self.config.driver_root {
+        if self.config.dev_root == self.config.driver_root
+            && self.config.driver_root_ctr_path.is_dir()
+        {
             roots.push(self.config.driver_root_ctr_path.clone());
         }
         roots
@@ -195,26 +182,21 @@ mod tests {
     }
 
     #[test]
-    fn only_nvidias_display_devices_are_gpus_on_the_bus() {
+    fn the_bus_tells_which_of_the_known_gpus_are_there() {
         let tree = HostTree::new();
         let machine = machine(&tree);
-        assert_eq!(machine.on_bus(), None, "no list of PCI devices");
-        for (pci, vendor, class) in [
-            ("0000:01:00.0", "0x10de\n", "0x030200\n"),
-            ("0000:02:00.0", "0x10de\n", "0x030000\n"),
-            ("0000:03:00.0", "0x10de\n", "0x068000\n"),
-            ("0000:04:00.0", "0x8086\n", "0x030000\n"),
-        ] {
-            let dir = format!("sys/bus/pci/devices/{pci}");
-            tree.file(&format!("{dir}/vendor"), vendor)
-                .file(&format!("{dir}/class"), class);
-        }
+        let known: BTreeSet<PciBusId> = ["0000:01:00.0", "0000:02:00.0"]
+            .map(|text| text.parse().unwrap())
+            .into();
+        assert_eq!(machine.on_bus(&known), None, "no list of PCI devices");
+        tree.file("sys/bus/pci/devices/0000:02:00.0/vendor", "0x10de\n");
+        tree.file("sys/bus/pci/devices/0000:03:00.0/vendor", "0x10de\n");
         let found: Vec<String> = machine
-            .on_bus()
+            .on_bus(&known)
             .unwrap()
             .into_iter()
             .map(String::from)
             .collect();
-        assert_eq!(found, ["0000:01:00.0", "0000:02:00.0"]);
+        assert_eq!(found, ["0000:02:00.0"]);
     }
 }

@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mizzen_core::state::{GpuRecord, HealthRecord};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use crate::supervisor::TaskError;
 
@@ -14,6 +16,8 @@ const FILE: &str = "health.json";
 /// Where a file that cannot be used is kept for somebody to look at.
 const ASIDE: &str = "health.json.unusable";
 const TEMPORARY: &str = ".health.json.new";
+/// How long more changes may take to join the first.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// The kernel's name for this boot; a place-holder where it cannot be read.
 pub(crate) fn boot_id(host_root: &Path) -> String {
@@ -71,6 +75,8 @@ pub(crate) async fn keep(
 ) -> Result<(), TaskError> {
     let mut fails = false;
     while records.changed().await.is_ok() {
+        // What comes together is written together, and the kubelet's first list goes first.
+        sleep(GATHER).await;
         let Some(record) = records.borrow_and_update().clone() else {
             continue;
         };

@@ -52,10 +52,16 @@ async fn disabled_health_checks_leave_every_gpu_healthy() {
     node.config.xid_policy = XidPolicy::from_lists("all", "").0;
     node.start_agent();
     node.allocatable(8).await;
-    let mut plugin = node.plugin().await;
-    let mut lists = plugin.lists().await;
-    lists.next().await.unwrap();
     node.driver.xid(Some(&Node::uuid(0)), 79);
+    // Whoever takes the second event has handed the first one over.
+    node.driver
+        .event(Some(&Node::uuid(0)), DriverEventKind::SingleBitEcc);
+    support::within(async {
+        while node.driver.pending_events() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
     // Enabling single Xids by a reload outranks what is disabled.
     let xid_policy = XidPolicy::from_lists("all", "79").0;
     let config = Config {
@@ -109,6 +115,17 @@ async fn an_uncorrectable_memory_error_marks_its_gpu() {
         .event(Some(&Node::uuid(1)), DriverEventKind::DoubleBitEcc);
     let snapshot = node.allocatable(7).await;
     assert_eq!(Node::healthy(&snapshot, &Node::uuid(1)), Some(false));
+}
+
+#[tokio::test]
+async fn a_gpu_that_waits_for_its_reset_is_never_offered() {
+    let mut node = Node::new(8).await;
+    node.driver.set_condition(&Node::uuid(6), Ok(NEEDS_RESET));
+    node.start_agent();
+    let snapshot = node
+        .kubelet_sees(|snapshot| snapshot.amounts(GPU).0 > 0)
+        .await;
+    assert_eq!(snapshot.amounts(GPU), (8, 7), "in the very first list");
 }
 
 #[tokio::test]

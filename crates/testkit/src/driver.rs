@@ -163,6 +163,11 @@ impl FakeDriver {
         self.change(|script| script.events.push_back(event));
     }
 
+    /// Events that nobody has taken yet.
+    pub fn pending_events(&self) -> usize {
+        self.lock().events.len()
+    }
+
     /// Every wait for events fails at once with this, until it is taken back.
     pub fn fail_waits(&self, error: Option<DriverError>) {
         self.change(|script| script.wait_error = error);

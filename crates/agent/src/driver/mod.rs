@@ -5,13 +5,14 @@
 
 mod events;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mizzen_core::driver::{DriverError, DriverLoader, GpuDriver};
-use mizzen_core::gpu::GpuUuid;
+use mizzen_core::gpu::{GpuUuid, PciBusId};
 use mizzen_core::inventory::Inventory;
 use mizzen_core::state::{Discovery, Event};
 use tokio::sync::mpsc;
@@ -68,12 +69,14 @@ impl Driver {
     pub(crate) fn start(
         loader: Arc<dyn DriverLoader>,
         machine: Machine,
+        known: BTreeSet<PciBusId>,
         news: mpsc::Sender<News>,
     ) -> std::io::Result<Self> {
         let (commands, receiver) = channel();
         let mut worker = Worker {
             loader,
             machine,
+            known,
             news,
             session: None,
             fingerprint: Fingerprint::default(),
@@ -99,6 +102,8 @@ impl Driver {
 struct Worker {
     loader: Arc<dyn DriverLoader>,
     machine: Machine,
+    /// Where GPUs are, or once were.
+    known: BTreeSet<PciBusId>,
     news: mpsc::Sender<News>,
     session: Option<Session>,
     fingerprint: Fingerprint,
@@ -145,26 +150,30 @@ impl Worker {
             let inventory = driver.snapshot()?;
             Ok((driver, inventory))
         });
+        match opened {
+            Ok((driver, inventory)) => self.begin(driver, inventory),
+            Err(error) => self.tell(vec![Event::DriverAbsent(error)]),
+        }
         // Opening may itself make nodes (nvidia-modprobe), so the look comes after it.
         self.fingerprint = self.machine.fingerprint();
         self.last_look = Instant::now();
-        match opened {
-            Ok((driver, inventory)) => {
-                self.tell(vec![self.discovered(inventory.clone())]);
-                // Without GPUs there is nothing to watch, but something to wait for.
-                if inventory.gpus.is_empty() && inventory.broken.is_empty() {
-                    return;
-                }
-                self.retry.reset();
-                let gpus = inventory.gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
-                let watch = EventWatch::start(driver.clone(), gpus, self.news.clone());
-                self.session = Some(Session {
-                    driver,
-                    inventory,
-                    watch,
-                });
-            }
-            Err(error) => self.tell(vec![Event::DriverAbsent(error)]),
+    }
+
+    fn begin(&mut self, driver: Arc<dyn GpuDriver>, inventory: Inventory) {
+        let gpus: Vec<GpuUuid> = inventory.gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
+        let mut events = vec![self.discovered(inventory.clone())];
+        // Asked before the first list goes out: one that waits for its reset is not offered.
+        events.extend(checked(&*driver, &gpus));
+        self.tell(events);
+        // Without GPUs there is nothing to watch, but something to wait for.
+        if !inventory.gpus.is_empty() || !inventory.broken.is_empty() {
+            self.retry.reset();
+            let watch = EventWatch::start(driver.clone(), gpus, self.news.clone());
+            self.session = Some(Session {
+                driver,
+                inventory,
+                watch,
+            });
         }
     }
 
@@ -202,15 +211,16 @@ impl Worker {
         let Some(session) = &mut self.session else {
             return self.send(News::Round(Vec::new()));
         };
-        let mut events = Vec::with_capacity(gpus.len());
-        let (mut session_gone, mut gpu_gone) = (false, false);
-        for (gpu, answer) in gpus.iter().zip(session.driver.check_all(gpus)) {
-            if let Err(error) = &answer {
-                session_gone |= ends_the_session(error);
-                gpu_gone |= matches!(error, DriverError::GpuLost | DriverError::UnknownGpu(_));
-            }
-            events.push(Event::Checked(gpu.clone(), answer));
-        }
+        let mut events = checked(&*session.driver, gpus);
+        let errors = || {
+            events.iter().filter_map(|event| match event {
+                Event::Checked(_, Err(error)) => Some(error),
+                _ => None,
+            })
+        };
+        let session_gone = errors().any(ends_the_session);
+        let gpu_gone = errors()
+            .any(|error| matches!(error, DriverError::GpuLost | DriverError::UnknownGpu(_)));
         let mended = session.look_at_the_broken();
         if let Some(inventory) = mended {
             events.push(self.discovered(inventory));
@@ -230,10 +240,11 @@ impl Worker {
         }
     }
 
-    fn discovered(&self, inventory: Inventory) -> Event {
+    fn discovered(&mut self, inventory: Inventory) -> Event {
+        self.known.extend(inventory.gpus.iter().map(|gpu| gpu.pci));
         Event::Discovered(Box::new(Discovery {
             inventory,
-            on_bus: self.machine.on_bus(),
+            on_bus: self.machine.on_bus(&self.known),
             host_nodes: self.machine.host_nodes(),
         }))
     }
@@ -271,6 +282,13 @@ impl Drop for Worker {
             session.watch.abandon();
         }
     }
+}
+
+/// Asks these GPUs how they are.
+fn checked(driver: &dyn GpuDriver, gpus: &[GpuUuid]) -> Vec<Event> {
+    let both = gpus.iter().zip(driver.check_all(gpus));
+    both.map(|(gpu, answer)| Event::Checked(gpu.clone(), answer))
+        .collect()
 }
 
 /// Whether an answer means that no GPU can be asked through this session any more.

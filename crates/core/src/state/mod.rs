@@ -66,7 +66,8 @@ pub enum Event {
 pub struct Discovery {
     /// What the driver lists.
     pub inventory: Inventory,
-    /// The PCI addresses of the machine's NVIDIA GPUs; `None` where that cannot be told.
+    /// Which of the GPUs that the driver lists, or ever listed, are on the PCI bus; `None` where
+    /// that cannot be told.
     pub on_bus: Option<BTreeSet<PciBusId>>,
     /// The device nodes besides the GPUs' own.
     pub host_nodes: HostNodes,

@@ -57,8 +57,8 @@ impl Roster {
 
     /// Joins what the driver lists with what was known.
     ///
-    /// `on_bus` are the PCI addresses of all GPUs that the machine has, whatever the driver says
-    /// of them; `None` where that cannot be told. A known GPU that the driver does not list is
+    /// `on_bus` are the PCI addresses of those known GPUs that the machine has, whatever the driver
+    /// says of them; `None` where that cannot be told. A known GPU that the driver does not list is
     /// kept as unhealthy while it is on the bus, and forgotten when it is not. Where the bus
     /// cannot be told, or contradicts the driver, a GPU that was sick is kept.
     pub(super) fn join(
