@@ -31,7 +31,7 @@ impl Device<'_> {
     pub fn field(&self, field: u32, scope: u32) -> Reading {
         match field {
             1 | 2 => Ok(Small(u32::from(self.has_ecc()))),
-            3..=28 => self.ecc_field(field),
+            3..=28 => Ok(Big(self.ecc_field(field))),
             29..=31 | 92 | 93 => self.retirement_field(field),
             32..=73 | 84..=90 | 96..=141 | 148..=166 => self.nvlink_field(field, scope),
             91 => self.with_nvlink(Small(self.nvlink_count())),
@@ -43,8 +43,7 @@ impl Device<'_> {
             94 => Ok(Small(
                 u32::try_from(self.pcie_replays()).unwrap_or(u32::MAX),
             )),
-            95 | 169 | 173..=183 => Ok(Small(0)),
-            170 => Ok(Small(0)),
+            95 | 169 | 170 | 173..=183 => Ok(Small(0)),
             184 | 199 => Ok(Small(u32::from(
                 self.is_mig_capable() && self.model().has_gpm(),
             ))),
@@ -64,19 +63,15 @@ impl Device<'_> {
 
     /// ECC fields come in pairs (corrected, not correctable): totals, then single places, of
     /// which the framebuffer alone has errors here.
-    fn ecc_field(&self, field: u32) -> Reading {
-        let (uncorrected, aggregate, location) = match field {
-            3 => (false, false, EccLocation::Dram),
-            4 => (true, false, EccLocation::Dram),
-            5 => (false, true, EccLocation::Dram),
-            6 => (true, true, EccLocation::Dram),
-            11 => (false, false, EccLocation::Dram),
-            12 => (true, false, EccLocation::Dram),
-            22 => (false, true, EccLocation::Dram),
-            23 => (true, true, EccLocation::Dram),
-            _ => (false, false, EccLocation::Sram),
+    fn ecc_field(&self, field: u32) -> u64 {
+        let (uncorrected, aggregate) = match field {
+            3 | 11 => (false, false),
+            4 | 12 => (true, false),
+            5 | 22 => (false, true),
+            6 | 23 => (true, true),
+            _ => return 0,
         };
-        Ok(Big(self.ecc_errors(uncorrected, aggregate, location)))
+        self.ecc_errors(uncorrected, aggregate, EccLocation::Dram)
     }
 
     fn retirement_field(&self, field: u32) -> Reading {

@@ -145,6 +145,7 @@ pub unsafe extern "C" fn nvmlDeviceGetSupportedGraphicsClocks(
 ) -> nvmlReturn_t {
     answer(|| {
         with_device(device, |device| {
+            required(count)?;
             let supported = device.supported_graphics_clocks(memory)?;
             // SAFETY: nvml.h: the count is null or valid, the array null or as long as it says.
             unsafe { put_list(count, clocks, supported) }

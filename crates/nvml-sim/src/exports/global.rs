@@ -170,7 +170,32 @@ fn initialise(check_every_gpu: bool) -> Result<(), Failure> {
         session: Arc::new(session),
         event_sets: Mutex::default(),
     });
+    release_code();
     Ok(())
+}
+
+/// Gives back the pages of code that only the start needed (the kernel maps sixteen at a time):
+/// they count as resident in the program that loads the library. Those that are needed again
+/// come back from the page cache.
+fn release_code() {
+    unsafe extern "C" {
+        /// Where the linker put the file's first byte.
+        safe static __ehdr_start: u8;
+        /// Where the code ends.
+        safe static etext: u8;
+    }
+    const PAGE: usize = 4096;
+    let start = &raw const __ehdr_start;
+    let length = (&raw const etext).addr().saturating_sub(start.addr()) / PAGE * PAGE;
+    // SAFETY: Between these symbols lie headers, constants and code, which are mapped from the
+    // file, private and never written: the kernel reads them again when they are touched.
+    let _ = unsafe {
+        rustix::mm::madvise(
+            start.cast_mut().cast(),
+            length,
+            rustix::mm::Advice::LinuxDontNeed,
+        )
+    };
 }
 
 /// Says on standard error why the simulator itself does not work: NVML's return code cannot tell

@@ -293,7 +293,8 @@ fn gpu(node: &Node, group: &GpuGroup, total: usize, ordinal: u64, shape: Option<
 
 fn free_minor(gpus: &[Gpu]) -> u32 {
     let taken = |minor: &u32| gpus.iter().any(|gpu| gpu.minor == *minor);
-    (0..).find(|minor| !taken(minor)).unwrap_or(0)
+    let last = u32::try_from(gpus.len()).unwrap_or(u32::MAX);
+    (0..=last).find(|minor| !taken(minor)).unwrap_or(last)
 }
 
 /// Where a GPU hangs in the PCIe tree.

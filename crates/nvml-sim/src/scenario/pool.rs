@@ -15,7 +15,8 @@ const GB200: [u32; 4] = [0x8, 0x9, 0x18, 0x19];
 
 /// The place of the `ordinal`-th of `total` GPUs; the first that no other GPU has.
 pub(super) fn address(model: &GpuModel, ordinal: usize, total: usize, taken: &[Gpu]) -> PciAddress {
-    (ordinal..)
+    // One more try than there are GPUs, of which each can be in the way once.
+    (ordinal..=ordinal + taken.len())
         .map(|ordinal| usual(model, ordinal, total))
         .find(|address| taken.iter().all(|gpu| gpu.pci != *address))
         .unwrap_or(PciAddress::new(0xffff, 0, 0))

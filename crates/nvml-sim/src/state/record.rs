@@ -112,7 +112,7 @@ pub(super) fn store(words: &[AtomicU64; RECORD_WORDS], gpu: &Gpu) {
 
 /// The GPU in these words; none if they name a model that this build does not have.
 pub(super) fn load(words: &[AtomicU64; RECORD_WORDS]) -> Option<Gpu> {
-    decode(std::array::from_fn(|index| words[index].load(Relaxed)))
+    decode(&std::array::from_fn(|index| words[index].load(Relaxed)))
 }
 
 fn encode(gpu: &Gpu) -> [u64; RECORD_WORDS] {
@@ -146,8 +146,11 @@ fn encode(gpu: &Gpu) -> [u64; RECORD_WORDS] {
     pen.words
 }
 
-fn decode(words: [u64; RECORD_WORDS]) -> Option<Gpu> {
-    let mut eye = Eye { words, at: 0 };
+fn decode(words: &[u64; RECORD_WORDS]) -> Option<Gpu> {
+    let mut eye = Eye {
+        words: *words,
+        at: 0,
+    };
     let model = GpuModel::by_key(&eye.text(KEY_WORDS))?;
     let name = eye.text(NAME_WORDS);
     let serial = eye.text(SERIAL_WORDS);
@@ -224,17 +227,17 @@ mod tests {
             .collect();
         let node = Scenario::short(&all.join(",")).unwrap().plan().unwrap();
         for mut gpu in node.gpus {
-            assert_eq!(decode(encode(&gpu)).as_ref(), Some(&gpu));
+            assert_eq!(decode(&encode(&gpu)).as_ref(), Some(&gpu));
             gpu.name = "é".repeat(47);
             gpu.serial = "9".repeat(29);
             gpu.pcie_switches = vec![1, 2, 3, u16::MAX];
-            assert_eq!(decode(encode(&gpu)).as_ref(), Some(&gpu));
+            assert_eq!(decode(&encode(&gpu)).as_ref(), Some(&gpu));
         }
     }
 
     #[test]
     fn words_that_name_no_model_are_no_gpu() {
-        assert_eq!(decode([0; RECORD_WORDS]), None);
-        assert_eq!(decode([u64::MAX; RECORD_WORDS]), None);
+        assert_eq!(decode(&[0; RECORD_WORDS]), None);
+        assert_eq!(decode(&[u64::MAX; RECORD_WORDS]), None);
     }
 }

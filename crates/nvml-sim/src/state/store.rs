@@ -378,11 +378,6 @@ impl Store {
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
-
-    /// Whether this process may change the state.
-    pub(crate) fn is_writable(&self) -> bool {
-        self.mapping.is_writable()
-    }
 }
 
 impl Layout {

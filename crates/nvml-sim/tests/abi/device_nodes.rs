@@ -60,7 +60,7 @@ fn a_node_that_may_not_be_opened_hides_its_gpu() {
     }
     let node = enforcing(&["nvidiactl", "nvidia0"]);
     let control = node.directory.path().join("root/dev/nvidiactl");
-    std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(node.init(), NO_PERMISSION);
 }
 

@@ -210,8 +210,8 @@ fn the_scenario_file_alone_is_enough() {
     let node = Node::new("1xt4");
     let file = node.directory.path().join("node.yaml");
     std::fs::write(&file, "gpus: [{model: b200, count: 3}]\n").unwrap();
+    // SAFETY: As in `with_environment`, whose lock is held.
     let result = node.with_environment(|| unsafe {
-        // SAFETY: See `with_environment`.
         std::env::set_var("MIZZEN_SIM", &file);
         std::env::set_var("MIZZEN_SIM_STATE", node.directory.path().join("other"));
         let result = node.nvmlInit_v2();

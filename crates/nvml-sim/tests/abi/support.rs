@@ -70,6 +70,7 @@ impl Node {
     pub(crate) fn second_library(&self) -> NvmlLib {
         let place = self.directory.path().join("second");
         let nvml = load(&place);
+        // SAFETY: The function takes nothing.
         let result = self.with_environment(|| unsafe { nvml.nvmlInit_v2() });
         assert_eq!(result, SUCCESS);
         nvml

@@ -32,7 +32,7 @@ fn listed(name: &str) -> Vec<&'static str> {
 }
 
 fn call(node: &Node, name: &str, arguments: [c_ulong; 8]) -> nvmlReturn_t {
-    let [a, b, c, d, e, f, g, h] = arguments;
+    let [first, second, third, fourth, fifth, sixth, seventh, eighth] = arguments;
     // SAFETY: In the C calling convention a function may get more arguments than it looks at,
     // and these look at one handle at most.
     unsafe {
@@ -41,7 +41,7 @@ fn call(node: &Node, name: &str, arguments: [c_ulong; 8]) -> nvmlReturn_t {
             .__library
             .get::<AnyFunction>(name.as_bytes())
             .unwrap();
-        function(a, b, c, d, e, f, g, h)
+        function(first, second, third, fourth, fifth, sixth, seventh, eighth)
     }
 }
 
