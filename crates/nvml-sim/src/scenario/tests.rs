@@ -191,3 +191,24 @@ fn every_nvlink_has_another_end() {
         }
     }
 }
+
+#[test]
+fn the_example_of_the_documentation_is_a_scenario() {
+    let page = include_str!("../../../../docs/simulator.md");
+    let example = page.split("```yaml\n").nth(1).unwrap();
+    let node = planned(example.split("```").next().unwrap());
+    assert_eq!(node.gpus.len(), 7);
+    assert_eq!(node.gpus[6].minor, 15);
+}
+
+#[test]
+fn the_documentation_lists_every_model_with_its_name_and_memory() {
+    let page = include_str!("../../../../docs/simulator.md");
+    for model in crate::model::MODELS {
+        let row = format!(
+            "| `{}` | {} | {} |",
+            model.key, model.name, model.memory_mib
+        );
+        assert!(page.contains(&row), "{row}");
+    }
+}

@@ -3,6 +3,10 @@
 //! The other processes are this program again, told by a variable what to do.
 #![allow(clippy::unwrap_used, reason = "the tests' helpers may panic")]
 #![allow(
+    clippy::print_stdout,
+    reason = "children tell their parent what they see"
+)]
+#![allow(
     clippy::disallowed_methods,
     reason = "a child is told what to do by its environment"
 )]
