@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The longest a source file may grow before it tells more than one story.
+/// The longest a source file may grow before it tells more than one story; tables of facts may
+/// be as long as the facts are.
 const MAX_LINES: usize = 600;
 
 /// A text that must not appear in the files under `place`.
@@ -136,17 +137,20 @@ fn check_source(root: &Path, path: &Path, findings: &mut Vec<String>) -> Result<
         .display()
         .to_string();
     let lines = text.lines().count();
-    if lines > MAX_LINES {
+    let is_table = path.ends_with("table.rs") || path.ends_with("catalog.rs");
+    if lines > MAX_LINES && !is_table {
         findings.push(format!(
             "{name}: {lines} lines; over {MAX_LINES} it tells more than one story"
         ));
     }
-    if !text.starts_with("//!") {
+    let is_test =
+        path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
+    if !is_test && !text.starts_with("//!") {
         findings.push(format!(
             "{name}: begins without a //! line that says what the file is for"
         ));
     }
-    if text.contains("allow(unsafe_code") && !name.starts_with("crates/nvml") {
+    if text.contains(concat!("allow(", "unsafe_code")) && !name.starts_with("crates/nvml") {
         findings.push(format!(
             "{name}: allows unsafe code, which lives in the two NVML crates alone"
         ));

@@ -11,7 +11,7 @@ use mizzen_kubelet_api::deviceplugin::{
     Registration, RegistrationServer,
 };
 use mizzen_kubelet_api::{Connection, Socket, connect, serve};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tonic::{Request, Response, Status, Streaming};
@@ -33,7 +33,6 @@ pub(super) struct Kubelet {
     /// When the registration socket could be connected to.
     pub(super) listening: Instant,
     registrations: mpsc::UnboundedReceiver<Registered>,
-    stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<io::Result<()>>,
 }
 
@@ -56,7 +55,6 @@ impl Kubelet {
             listening = Instant::now();
         }
         let (seen, registrations) = mpsc::unbounded_channel();
-        let (stop, stopped) = oneshot::channel::<()>();
         let desk = Desk {
             seen,
             refuse: std::sync::atomic::AtomicUsize::new(manners.refuse),
@@ -67,16 +65,17 @@ impl Kubelet {
         )]
         let server = tokio::spawn(async move {
             let _silenced = silenced;
-            serve(socket, RegistrationServer::new(desk), async {
-                let _ = stopped.await;
-            })
+            serve(
+                socket,
+                RegistrationServer::new(desk),
+                std::future::pending(),
+            )
             .await
         });
         Ok(Self {
             dir: dir.to_owned(),
             listening,
             registrations,
-            stop: Some(stop),
             server,
         })
     }
@@ -97,11 +96,10 @@ impl Kubelet {
         })
     }
 
-    /// Ends as a restarting kubelet does: its own socket and the plugins' are gone afterwards.
+    /// Ends as a kubelet's process does, in the middle of whatever it was doing. Afterwards its own
+    /// socket and the plugins' are gone, as when it starts again.
     pub(super) async fn stop(mut self) -> Result<()> {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
+        self.server.abort();
         let _ = (&mut self.server).await;
         for entry in std::fs::read_dir(&self.dir)? {
             let path = entry?.path();

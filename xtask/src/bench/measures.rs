@@ -126,9 +126,10 @@ pub(super) async fn reregister(recipe: &Recipe, dir: &Path, times: usize) -> Res
                 .at
                 .saturating_duration_since(running.kubelet.listening),
         );
-        // A kubelet dials back; a plugin that registered without serving would fail here.
-        let mut plugin = running.kubelet.dial(&registered.request).await?;
-        plugin.list_and_watch().await?.next().await?;
+        // A kubelet dials back and stays; a plugin that registered without serving fails here.
+        running.plugin = running.kubelet.dial(&registered.request).await?;
+        running.lists = running.plugin.list_and_watch().await?;
+        running.lists.next().await?;
     }
     drop(running.process);
     running.kubelet.stop().await?;
