@@ -9,6 +9,20 @@ use mizzen_nvml_sim::control::{GpuRef, Gpus};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target(pub(crate) Gpus);
 
+impl Target {
+    /// Whether it means the GPU of this index, UUID and PCI bus id.
+    pub(crate) fn names(&self, index: u32, uuid: &str, pci: &str) -> bool {
+        let Gpus::These(names) = &self.0 else {
+            return true;
+        };
+        names.iter().any(|name| match name {
+            GpuRef::Index(named) => *named == index,
+            GpuRef::Uuid(named) => named.to_string() == uuid,
+            GpuRef::Pci(named) => named.to_string() == pci,
+        })
+    }
+}
+
 /// Why a text names no GPU.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(

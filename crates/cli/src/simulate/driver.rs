@@ -15,6 +15,7 @@ use super::picture::{Agent, FORM, Gpu, Health, Node, Picture};
 use super::script::Action;
 use super::world::World;
 use crate::fault;
+use crate::target::Target;
 
 /// The driver, installed.
 #[derive(Debug)]
@@ -41,14 +42,8 @@ impl Driver {
             simulator,
             host: world.host(),
         };
-        driver.write_host()?;
+        host::write(&driver.simulator.node()?, &driver.host)?;
         Ok(driver)
-    }
-
-    /// Writes the machine as it is with the GPUs that are in it now.
-    fn write_host(&self) -> Result<()> {
-        host::write(&self.simulator.node()?, &self.host)?;
-        Ok(())
     }
 
     /// Where `libnvidia-ml.so.1` is.
@@ -102,17 +97,33 @@ impl Driver {
             }
             Action::Heal(target) => simulator.heal(&target.0)?,
             Action::Add(model) => {
-                simulator.add(&GpuGroup::new(model.parse()?, 1))?;
-                return self.write_host();
+                let added = simulator.add(&GpuGroup::new(model.parse()?, 1))?;
+                host::write(&simulator.node()?, &self.host)?;
+                added
             }
             Action::Remove(target) => {
-                simulator.remove(&target.0)?;
-                return self.write_host();
+                // The bus and /dev lose a GPU before the driver's users hear of it.
+                let mut node = simulator.node()?;
+                node.gpus = without(target, node.gpus);
+                host::write(&node, &self.host)?;
+                simulator.remove(&target.0)?
             }
             Action::RestartKubelet | Action::RestartAgent => bail!("no matter of the driver's"),
         };
         Ok(())
     }
+}
+
+/// The GPUs that are left when the target's are gone.
+fn without(
+    target: &Target,
+    gpus: Vec<mizzen_nvml_sim::node::Gpu>,
+) -> Vec<mizzen_nvml_sim::node::Gpu> {
+    let left = gpus
+        .into_iter()
+        .zip(0..)
+        .filter(|(gpu, index)| !target.names(*index, &gpu.uuid.to_string(), &gpu.pci.to_string()));
+    left.map(|(gpu, _index)| gpu).collect()
 }
 
 /// A GPU as the simulation knows it; the kubelet's view of it comes from elsewhere.

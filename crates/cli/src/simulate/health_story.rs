@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mizzen_nvml_sim::control::{GpuRef, Gpus};
-
 use super::narrator::Told;
 use super::picture::{Gpu, Health, ResourceCount};
 use super::script::Action;
 use super::timeline::{Source, Tone};
 use crate::duration;
-use crate::target::Target;
 
 /// More GPUs than this that change at once are told as a number.
 const NAMED_AT_ONCE: usize = 3;
@@ -34,7 +31,10 @@ impl HealthStory {
             Action::Heal(target) => ("it was healed".to_owned(), target),
             _ => return,
         };
-        for gpu in gpus.iter().filter(|gpu| names(target, gpu)) {
+        for gpu in gpus
+            .iter()
+            .filter(|gpu| target.names(gpu.index, &gpu.uuid, &gpu.pci_bus_id))
+        {
             self.causes.insert(gpu.uuid.clone(), (at, what.clone()));
         }
     }
@@ -107,18 +107,6 @@ fn numbers(resource: &str, count: ResourceCount) -> Told {
         tone,
         message,
     }
-}
-
-/// Whether the target means this GPU.
-fn names(target: &Target, gpu: &Gpu) -> bool {
-    let Gpus::These(names) = &target.0 else {
-        return true;
-    };
-    names.iter().any(|name| match name {
-        GpuRef::Index(index) => *index == gpu.index,
-        GpuRef::Uuid(uuid) => uuid.to_string() == gpu.uuid,
-        GpuRef::Pci(pci) => pci.to_string() == gpu.pci_bus_id,
-    })
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ struct Staying {
     child: Child,
     lines: std::io::Lines<BufReader<ChildStdout>>,
     agent: Pid,
+    /// `NAME=value`: what `mizzen sim` needs to join.
+    variables: Vec<String>,
 }
 
 impl Staying {
@@ -33,12 +35,18 @@ impl Staying {
                 .unwrap()
         };
         let started = next("started, process ");
+        let join = next("join in: ");
         next("training/trainer gets GPU");
         let agent = started.rsplit(' ').next().unwrap().parse().unwrap();
         Self {
             child,
             lines,
             agent: Pid::from_raw(agent).unwrap(),
+            variables: join
+                .split(' ')
+                .filter(|word| word.contains('='))
+                .map(String::from)
+                .collect(),
         }
     }
 
@@ -72,6 +80,25 @@ fn an_interrupt_ends_the_agent_in_order_and_leaves_nothing() {
     );
     assert!(staying.agent_is_gone());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn mizzen_sim_joins_a_simulation_that_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut staying = Staying::start(dir.path());
+    let mut sim = crate::support::mizzen();
+    for assignment in &staying.variables {
+        let (name, value) = assignment.split_once('=').unwrap();
+        sim.env(name, value);
+    }
+    sim.args(["sim", "inject", "lost", "--gpu", "5"]);
+    assert!(sim.output().unwrap().status.success());
+    let seen = staying
+        .lines
+        .find(|line| line.as_ref().unwrap().contains("GPU 5 is unhealthy"));
+    assert!(seen.is_some());
+    staying.signal(Signal::TERM);
+    assert_eq!(staying.child.wait().unwrap().code(), Some(130));
 }
 
 #[test]

@@ -299,3 +299,77 @@ fn nothing_is_left_behind_unless_it_is_to_be_kept() {
     assert_eq!(temporary(&[]), 0);
     assert_eq!(temporary(&["--keep"]), 1);
 }
+
+#[test]
+fn a_scenario_file_describes_the_node_down_to_device_nodes_that_are_enforced() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = dir.path().join("node.yaml");
+    let text = "driver_version: 570.86.15\ncuda_version: 12.8\ndevice_nodes: enforce\n\
+                gpus:\n  - {model: a30, count: 2}\n  - {model: t4, numa: 1}\n";
+    std::fs::write(&scenario, text).unwrap();
+    let (code, document) = simulate_json(&[
+        "--scenario",
+        scenario.to_str().unwrap(),
+        "--pod-time",
+        "100ms",
+        "--",
+        "--pass-device-specs",
+    ]);
+    assert_eq!(code, 0, "{document:#}");
+    assert_eq!(document["node"]["driverVersion"], "570.86.15");
+    assert_eq!(
+        document["node"]["resources"]["nvidia.com/gpu"]["allocatable"],
+        3
+    );
+    assert_eq!(document["gpus"][2]["numaNode"], 1);
+    let nodes = container(&document, 0, 0)["deviceNodes"]
+        .as_array()
+        .unwrap();
+    let paths: Vec<_> = nodes
+        .iter()
+        .map(|node| node["hostPath"].as_str().unwrap())
+        .collect();
+    assert!(paths.contains(&"/dev/nvidiactl"), "{paths:?}");
+}
+
+#[test]
+fn a_gpu_that_is_plugged_in_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let pod = pod_file(dir.path(), "p", "{limits: {nvidia.com/gpu: 1}}");
+    let (code, document) = simulate_json(&[
+        "--gpus",
+        "2xl4",
+        "--pod",
+        &pod,
+        "--pod-time",
+        "50ms",
+        "--inject",
+        "at 400ms: add l4",
+    ]);
+    assert_eq!(code, 0, "{document:#}");
+    let story = timeline(&document);
+    assert!(
+        story.contains("nvidia.com/gpu: 3 allocatable of 3"),
+        "{story}"
+    );
+}
+
+#[test]
+fn a_gpu_that_is_pulled_out_is_not_given_to_anybody() {
+    let dir = tempfile::tempdir().unwrap();
+    let pod = pod_file(dir.path(), "p", "{limits: {nvidia.com/gpu: 1}}");
+    let (code, document) = simulate_json(&[
+        "--gpus",
+        "2xl4",
+        "--pod",
+        &pod,
+        "--pod-time",
+        "50ms",
+        "--inject",
+        "at 400ms: remove gpu 1",
+    ]);
+    assert_eq!(code, 0, "{document:#}");
+    let resource = &document["node"]["resources"]["nvidia.com/gpu"];
+    assert_eq!(resource["allocatable"], 1, "{document:#}");
+    assert_eq!(document["gpus"].as_array().unwrap().len(), 1);
+}
