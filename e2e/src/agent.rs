@@ -11,7 +11,9 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, LogParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+use xtask::image::BINARY;
 
+use crate::cluster::Process;
 use crate::hardware::Hardware;
 use crate::pods::Pods;
 use crate::{client, layout};
@@ -173,6 +175,17 @@ impl Agent {
             sleep(POLL).await;
         }
     }
+}
+
+/// The agent's process on this machine: the node sees the processes of its containers.
+pub(crate) fn process() -> Result<Option<Process>> {
+    let mut all = Process::all()?.into_iter();
+    Ok(all.find(|process| {
+        process
+            .command_line()
+            .starts_with(&format!("{BINARY} agent"))
+            && process.is_in_a_pod()
+    }))
 }
 
 /// One node, one pod, of the newest version, ready.

@@ -114,6 +114,10 @@ fn tests() -> Vec<Test> {
             gpu_pods::the_node_has_its_gpus
         ),
         test!(
+            "the privileged agent has no namespace of the host, no API token, and two places to write",
+            gpu_pods::the_agent_has_no_more_than_it_needs
+        ),
+        test!(
             "a pod with one GPU has its environment, its device nodes, and sees it alone",
             gpu_pods::one_gpu_is_one_gpu
         ),

@@ -157,18 +157,29 @@ impl Process {
 
     /// The program it runs.
     pub(crate) fn program(self) -> Option<PathBuf> {
-        fs::read_link(format!("/proc/{}/exe", self.pid)).ok()
+        fs::read_link(self.path("exe")).ok()
     }
 
     /// Its command line, arguments separated by spaces.
     pub(crate) fn command_line(self) -> String {
-        let bytes = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let bytes = fs::read(self.path("cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).replace('\0', " ")
+    }
+
+    /// A path below its directory in /proc.
+    pub(crate) fn path(self, name: &str) -> PathBuf {
+        Path::new("/proc").join(self.pid.to_string()).join(name)
+    }
+
+    /// A file of its directory in /proc.
+    pub(crate) fn file(self, name: &str) -> Result<String> {
+        let path = self.path(name);
+        fs::read_to_string(&path).with_context(|| path.display().to_string())
     }
 
     /// Whether it runs in a pod's control group.
     pub(crate) fn is_in_a_pod(self) -> bool {
-        fs::read_to_string(format!("/proc/{}/cgroup", self.pid))
+        self.file("cgroup")
             .is_ok_and(|groups| groups.contains("/kubepods"))
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,7 +13,7 @@ use super::Context;
 use crate::hardware::Gpu;
 use crate::images::BUSYBOX_IMAGE;
 use crate::pods::{self, GPU};
-use crate::{client, devices, layout};
+use crate::{agent, client, devices, layout};
 
 /// How long the node's status may lag behind the kubelet's own.
 pub(super) const STATUS_LIMIT: Duration = Duration::from_secs(5);
@@ -110,6 +111,39 @@ pub(super) async fn the_node_has_its_gpus(context: &Context<'_>) -> Result<()> {
     context.agent().await?;
     let count = context.hardware.gpus().await?.len();
     wait_for_node(context, count, count).await
+}
+
+/// Privileged for the sake of the device cgroup: of the host it has no namespace, no writable
+/// file beyond two directories, and no right to the API.
+pub(super) async fn the_agent_has_no_more_than_it_needs(context: &Context<'_>) -> Result<()> {
+    context.agent().await?;
+    let agent = agent::process()?.context("no agent runs")?;
+    for namespace in ["ipc", "mnt", "net", "pid", "uts"] {
+        let its = fs::read_link(agent.path("ns").join(namespace))?;
+        let ours = fs::read_link(Path::new("/proc/self/ns").join(namespace))?;
+        ensure!(its != ours, "it is in the host's {namespace} namespace");
+    }
+    let mounts = agent.file("mountinfo")?;
+    ensure!(
+        !mounts.contains("serviceaccount"),
+        "it has a token of the API server's"
+    );
+    for (place, writable) in [
+        ("/", false),
+        ("/dev", false),
+        ("/driver-root", false),
+        ("/var/lib/kubelet/device-plugins", true),
+        ("/var/lib/mizzen", true),
+    ] {
+        let mount = mounts
+            .lines()
+            .rfind(|line| line.split(' ').nth(4) == Some(place));
+        let options = mount.and_then(|line| line.split(' ').nth(5));
+        let options = options.with_context(|| format!("{place} is no mount of it"))?;
+        let is_writable = options.split(',').any(|option| option == "rw");
+        ensure!(is_writable == writable, "{place} is mounted {options}");
+    }
+    Ok(())
 }
 
 /// One GPU, by every way in which a container can tell.

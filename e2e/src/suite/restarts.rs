@@ -10,7 +10,7 @@ use super::Context;
 use super::gpu_pods::{wait_for_node, workload};
 use crate::cluster::Process;
 use crate::devices::{self, Holders};
-use crate::{images, report};
+use crate::{agent, images, report};
 
 /// How long capacity may take to be whole again.
 const WHOLE_LIMIT: Duration = Duration::from_secs(5);
@@ -112,10 +112,10 @@ pub(super) async fn a_kubelet_restart(context: &Context<'_>) -> Result<()> {
 /// SIGKILL to the agent: no goodbye to the kubelet, and its sockets stay.
 pub(super) async fn an_agent_that_is_killed(context: &Context<'_>) -> Result<()> {
     let before = Before::new(context).await?;
-    let agent = agent_process()?.context("no agent runs")?;
+    let old = agent::process()?.context("no agent runs")?;
     let gap = longest_gap(before.gpus, async {
-        agent.end(rustix::process::Signal::KILL).await?;
-        new_agent_process(agent).await
+        old.end(rustix::process::Signal::KILL).await?;
+        new_agent_process(old).await
     });
     let gap = gap.await?;
     within_limit(gap)?;
@@ -241,18 +241,9 @@ impl Gaps {
     }
 }
 
-/// The agent's process on this machine: it runs in a container, but not in a PID namespace
-/// that hides it from the node.
-fn agent_process() -> Result<Option<Process>> {
-    let mut all = Process::all()?.into_iter();
-    Ok(all.find(|process| {
-        process.command_line().starts_with("/usr/bin/mizzen agent") && process.is_in_a_pod()
-    }))
-}
-
 async fn new_agent_process(old: Process) -> Result<()> {
     let deadline = Instant::now() + START_LIMIT;
-    while agent_process()?.is_none_or(|now| now == old) {
+    while agent::process()?.is_none_or(|now| now == old) {
         ensure!(
             Instant::now() < deadline,
             "no new agent after {START_LIMIT:?}"
