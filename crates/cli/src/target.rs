@@ -16,9 +16,9 @@ impl Target {
             return true;
         };
         names.iter().any(|name| match name {
-            GpuRef::Index(named) => *named == index,
-            GpuRef::Uuid(named) => named.to_string() == uuid,
-            GpuRef::Pci(named) => named.to_string() == pci,
+            GpuRef::Index(this) => *this == index,
+            GpuRef::Uuid(this) => this.to_string() == uuid,
+            GpuRef::Pci(this) => this.to_string() == pci,
         })
     }
 }

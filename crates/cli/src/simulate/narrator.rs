@@ -16,26 +16,43 @@ pub(crate) struct Told {
     pub(crate) message: String,
 }
 
-/// The event in words; nothing for one that says no more than another does.
+/// The event in words; nothing for one that says no more than another does, or that is told with
+/// the GPUs' health.
 pub(crate) fn tell(what: &Happening, gpus: &[Gpu]) -> Option<Told> {
-    let (source, tone, message) = match what {
-        Happening::KubeletStarted => (Source::Kubelet, Tone::Neutral, "takes registrations".into()),
-        Happening::KubeletStopped => (
-            Source::Kubelet,
-            Tone::Warning,
-            "stopped; pods run on".to_owned(),
-        ),
-        Happening::PluginRegistered { resource, .. } => {
-            (Source::Agent, Tone::Good, format!("registered {resource}"))
-        }
+    about_kubelet(what).or_else(|| about_pods(what, gpus))
+}
+
+fn told(source: Source, tone: Tone, message: String) -> Option<Told> {
+    Some(Told {
+        source,
+        tone,
+        message,
+    })
+}
+
+fn about_kubelet(what: &Happening) -> Option<Told> {
+    let kubelet = |tone, message| told(Source::Kubelet, tone, message);
+    match what {
+        Happening::KubeletStarted => kubelet(Tone::Neutral, "takes registrations".to_owned()),
+        Happening::KubeletStopped => kubelet(Tone::Warning, "stopped; pods run on".to_owned()),
         Happening::RegistrationRefused { .. } | Happening::FileTrouble { .. } => {
-            (Source::Kubelet, Tone::Bad, what.to_string())
+            kubelet(Tone::Bad, what.to_string())
         }
-        Happening::PluginGone { resource } => (
-            Source::Kubelet,
+        Happening::PluginGone { resource } => kubelet(
             Tone::Warning,
             format!("{resource}: the agent is gone, 0 allocatable"),
         ),
+        Happening::PluginRegistered { resource, .. } => {
+            told(Source::Agent, Tone::Good, format!("registered {resource}"))
+        }
+        _ => None,
+    }
+}
+
+fn about_pods(what: &Happening, gpus: &[Gpu]) -> Option<Told> {
+    let pod_is =
+        |tone, pod: &str, what: String| told(Source::Pod, tone, format!("{}{what}", in_words(pod)));
+    match what {
         Happening::DeviceHealthChanged {
             resource,
             device,
@@ -48,17 +65,11 @@ pub(crate) fn tell(what: &Happening, gpus: &[Gpu]) -> Option<Told> {
             } else {
                 (Tone::Bad, "unhealthy")
             };
-            (
-                Source::Pod,
-                tone,
-                format!("{} holds {device}, which is {health}", in_words(pod)),
-            )
+            pod_is(tone, pod, format!(" holds {device}, which is {health}"))
         }
-        Happening::PodUnschedulable { pod, message } => (
-            Source::Pod,
-            Tone::Warning,
-            format!("{} is Pending: {message}", in_words(pod)),
-        ),
+        Happening::PodUnschedulable { pod, message } => {
+            pod_is(Tone::Warning, pod, format!(" is Pending: {message}"))
+        }
         Happening::DevicesAllocated {
             pod,
             container,
@@ -66,49 +77,23 @@ pub(crate) fn tell(what: &Happening, gpus: &[Gpu]) -> Option<Told> {
             devices,
         } => {
             let devices = devices_in_words(gpus, resource, devices);
-            (
-                Source::Pod,
-                Tone::Neutral,
-                format!("{}/{container} gets {devices}", in_words(pod)),
-            )
+            pod_is(Tone::Neutral, pod, format!("/{container} gets {devices}"))
         }
         Happening::PodRejected {
             pod,
             reason,
             message,
-        } => (
-            Source::Pod,
-            Tone::Bad,
-            format!("{} failed: {reason}: {message}", in_words(pod)),
-        ),
+        } => pod_is(Tone::Bad, pod, format!(" failed: {reason}: {message}")),
         Happening::ContainerNotStarted {
             pod,
             container,
             message,
-        } => {
-            let pod = in_words(pod);
-            (
-                Source::Pod,
-                Tone::Bad,
-                format!("{pod}/{container} could not start: {message}"),
-            )
-        }
-        Happening::PodSucceeded { pod } => (
-            Source::Pod,
-            Tone::Good,
-            format!("{} ran to its end", in_words(pod)),
+        } => pod_is(
+            Tone::Bad,
+            pod,
+            format!("/{container} could not start: {message}"),
         ),
-        // Told with the GPUs' health.
-        Happening::DevicesReported { .. }
-        | Happening::PodCreated { .. }
-        | Happening::PodScheduled { .. }
-        | Happening::ContainerStarted { .. }
-        | Happening::ContainerFinished { .. }
-        | Happening::PodDeleted { .. } => return None,
-    };
-    Some(Told {
-        source,
-        tone,
-        message,
-    })
+        Happening::PodSucceeded { pod } => pod_is(Tone::Good, pod, " ran to its end".to_owned()),
+        _ => None,
+    }
 }

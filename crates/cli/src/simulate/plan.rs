@@ -90,7 +90,7 @@ fn in_order(scripts: Vec<Script>, gpus: usize) -> Result<Vec<Step>> {
 /// Follows the script on a node that starts with so many GPUs: what it names must be there.
 fn check(steps: &[Step], mut gpus: usize) -> Result<()> {
     for step in steps {
-        let named = match &step.action {
+        let target = match &step.action {
             Action::Add(model) => {
                 model
                     .parse::<Model>()
@@ -98,11 +98,13 @@ fn check(steps: &[Step], mut gpus: usize) -> Result<()> {
                 gpus += 1;
                 continue;
             }
-            Action::Inject(_, target) | Action::Load(_, target) => target,
-            Action::Heal(target) | Action::Remove(target) => target,
+            Action::Inject(_, target)
+            | Action::Load(_, target)
+            | Action::Heal(target)
+            | Action::Remove(target) => target,
             Action::RestartKubelet | Action::RestartAgent => continue,
         };
-        let Gpus::These(names) = &named.0 else {
+        let Gpus::These(names) = &target.0 else {
             continue;
         };
         for name in names {

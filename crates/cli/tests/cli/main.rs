@@ -7,6 +7,7 @@
     reason = "a test's helpers fail as loudly as the test"
 )]
 
+mod agent;
 mod ends;
 mod mistakes;
 mod sim;

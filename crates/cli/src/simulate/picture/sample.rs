@@ -1,3 +1,5 @@
+//! A picture for tests: three GPUs, one of them sick; a pod that runs, one that waits.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,0 +1,171 @@
+//! `mizzen agent` as a process: its settings, its signals, its end.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Lines};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{mizzen, run};
+
+/// A running agent with the simulated driver; killed when dropped.
+struct Agent {
+    process: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    dir: TempDir,
+}
+
+impl Agent {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| {
+            dir.path()
+                .join(name)
+                .into_os_string()
+                .into_string()
+                .unwrap()
+        };
+        run(["sim", "library", &path("lib")]).ended_with(0);
+        fs::create_dir(path("plugins")).unwrap();
+        fs::write(path("config.yaml"), "version: v1\n").unwrap();
+        let mut process = mizzen()
+            .args(["agent", "--log-format", "json"])
+            .args(["--nvml-library", &path("lib/libnvidia-ml.so.1")])
+            .args(["--kubelet-socket", &path("plugins/kubelet.sock")])
+            .args([
+                "--state-dir",
+                &path("state"),
+                "--config-file",
+                &path("config.yaml"),
+            ])
+            .env("MIZZEN_SIM_STATE", path("sim"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap()).lines();
+        Self { process, log, dir }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.process.id().cast_signed()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// The fields of the next log line of this event.
+    fn next(&mut self, event: &str) -> Value {
+        for line in self.log.by_ref() {
+            let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if line["fields"]["event"] == event {
+                return line["fields"].clone();
+            }
+        }
+        panic!("the log ended before {event}");
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn sockets(dir: &Path) -> usize {
+    fs::read_dir(dir).unwrap().count()
+}
+
+#[test]
+fn a_term_signal_ends_it_well_and_removes_its_socket() {
+    let mut agent = Agent::start();
+    assert!(
+        agent.next("driver-running")["message"]
+            .as_str()
+            .unwrap()
+            .contains("8 GPUs")
+    );
+    // It serves before it registers, and there is no kubelet to register with.
+    let waiting = agent.next("not-registered");
+    assert!(
+        waiting["error"].as_str().unwrap().contains("kubelet.sock"),
+        "{waiting}"
+    );
+    assert_eq!(sockets(&agent.path("plugins")), 1);
+    agent.signal(Signal::TERM);
+    agent.next("stopping");
+    assert_eq!(agent.process.wait().unwrap().code(), Some(0));
+    assert_eq!(sockets(&agent.path("plugins")), 0);
+    assert!(agent.path("state/health.json").exists());
+}
+
+#[test]
+fn a_hang_up_signal_reads_the_settings_again_and_keeps_the_old_ones_if_they_are_bad() {
+    let mut agent = Agent::start();
+    agent.next("driver-running");
+    fs::write(
+        agent.path("config.yaml"),
+        "version: v1\nflags: {migStrategi: none}\n",
+    )
+    .unwrap();
+    agent.signal(Signal::HUP);
+    let refused = agent.next("reload")["message"].as_str().unwrap().to_owned();
+    assert!(
+        refused.contains("migStrategi") && refused.contains("old ones stay"),
+        "{refused}"
+    );
+    fs::write(agent.path("config.yaml"), "version: v1\n").unwrap();
+    agent.signal(Signal::HUP);
+    assert_eq!(agent.next("reload")["message"], "settings were read again");
+    agent.signal(Signal::INT);
+    assert_eq!(agent.process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn without_a_driver_it_stays_and_says_where_it_searched() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = dir.path().join("nowhere/libnvidia-ml.so.1");
+    let mut process = mizzen()
+        .args(["agent", "--log-format=json", "--kubelet-socket", ""])
+        .args(["--nvml-library", library.to_str().unwrap()])
+        .args(["--state-dir", dir.path().to_str().unwrap()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut agent = Agent { process, log, dir };
+    let line = agent.next("no-driver");
+    assert!(
+        line["message"]
+            .as_str()
+            .unwrap()
+            .contains("nowhere/libnvidia-ml.so.1"),
+        "{line}"
+    );
+    assert!(!line["todo"].as_str().unwrap().is_empty());
+    assert_eq!(agent.process.try_wait().unwrap(), None, "it stays");
+}
+
+#[test]
+fn bad_settings_are_told_all_at_once() {
+    let ran = run([
+        "agent",
+        "--health-address=nowhere",
+        "--health-hold-down=soon",
+    ])
+    .ended_with(2);
+    for word in ["--health-address", "--health-hold-down", "nowhere", "soon"] {
+        assert!(
+            ran.stderr().contains(word),
+            "{word} is missing in {}",
+            ran.stderr()
+        );
+    }
+}
