@@ -107,7 +107,9 @@ proptest! {
             .iter()
             .map(|gpus| {
                 let set = EventSet::new(session(&machine));
-                gpus.iter().for_each(|gpu| set.register(*gpu, 0x8).unwrap());
+                for gpu in gpus {
+ set.register(*gpu, 0x8).unwrap();
+}
                 set
             })
             .collect();

@@ -30,7 +30,9 @@ pub unsafe extern "C" fn nvmlDeviceGetFieldValues(
             }
             // SAFETY: nvml.h: the array has `count` values.
             let values = unsafe { std::slice::from_raw_parts_mut(values.as_ptr(), count) };
-            values.iter_mut().for_each(|value| fill(device, value));
+            for value in values {
+                fill(device, value);
+            }
             Ok(())
         })
     })

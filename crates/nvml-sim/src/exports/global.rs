@@ -263,13 +263,9 @@ unsafe fn put_handle(
 unsafe fn put_count(count: *mut c_uint) -> Result<(), Failure> {
     let (session, _) = session()?;
     let count = required(count)?;
+    let gpus = c_uint::try_from(session.count()).unwrap_or(c_uint::MAX);
     // SAFETY: nvml.h: a pointer that is not null points to a writable number.
-    unsafe {
-        put(
-            count,
-            c_uint::try_from(session.count()).unwrap_or(c_uint::MAX),
-        )
-    };
+    unsafe { put(count, gpus) };
     Ok(())
 }
 

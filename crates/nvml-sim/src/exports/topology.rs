@@ -92,11 +92,9 @@ unsafe fn put_near(
     }
     for (position, index) in near.iter().take(room).enumerate() {
         // SAFETY: `position` is below `room`, for which the array is valid.
-        unsafe {
-            devices
-                .add(position)
-                .write_unaligned(device_handle(epoch, *index))
-        };
+        let place = unsafe { devices.add(position) };
+        // SAFETY: As above.
+        unsafe { place.write_unaligned(device_handle(epoch, *index)) };
     }
     let told = if room == 0 {
         near.len()
@@ -106,6 +104,14 @@ unsafe fn put_near(
     // SAFETY: The caller's promise.
     unsafe { put(count, c_uint::try_from(told).unwrap_or(0)) };
     Ok(())
+}
+
+fn cpus(device: &Device<'_>, words: usize) -> Vec<u64> {
+    device.cpu_mask(words)
+}
+
+fn nodes(device: &Device<'_>, words: usize) -> Vec<u64> {
+    device.node_mask(words)
 }
 
 /// Writes a mask into the caller's words.
@@ -136,7 +142,7 @@ pub unsafe extern "C" fn nvmlDeviceGetCpuAffinity(
     set: *mut c_ulong,
 ) -> nvmlReturn_t {
     // SAFETY: The caller's promise, passed on.
-    answer(|| unsafe { put_mask(device, words, set, |device, words| device.cpu_mask(words)) })
+    answer(|| unsafe { put_mask(device, words, set, cpus) })
 }
 
 #[unsafe(no_mangle)]
@@ -149,7 +155,7 @@ pub unsafe extern "C" fn nvmlDeviceGetCpuAffinityWithinScope(
     answer(|| {
         AffinityScope::from_code(scope)?;
         // SAFETY: The caller's promise, passed on.
-        unsafe { put_mask(device, words, set, |device, words| device.cpu_mask(words)) }
+        unsafe { put_mask(device, words, set, cpus) }
     })
 }
 
@@ -163,7 +169,7 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryAffinity(
     answer(|| {
         AffinityScope::from_code(scope)?;
         // SAFETY: The caller's promise, passed on.
-        unsafe { put_mask(device, words, set, |device, words| device.node_mask(words)) }
+        unsafe { put_mask(device, words, set, nodes) }
     })
 }
 

@@ -229,7 +229,7 @@ fn device_nodes_come_last_and_go_first() {
     let root = written(&node);
     let tree = tree::Tree::open(root.path()).unwrap();
     let manifest = manifest::Manifest::read(&tree).unwrap();
-    let none = manifest::Manifest::default();
-    let removal: Vec<&str> = manifest.gone_in(&none).map(|(path, _)| path).collect();
+    let empty = manifest::Manifest::default();
+    let removal: Vec<&str> = manifest.gone_in(&empty).map(|(path, _)| path).collect();
     assert!(removal.iter().rev().eq(paths.iter()));
 }
