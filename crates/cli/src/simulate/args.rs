@@ -40,10 +40,10 @@ So that a run of seconds shows recovery too, the agent waits less than it does b
 outrank these.
 
 Exit codes:
-  0    every pod that can run on this node has run to its end
+  0    every pod that can run on this node has run
   1    something broke: the agent or the embedded kubelet did not work
   2    the command line, the scenario or a pod's file cannot be understood
-  3    a pod that fits this node did not run to its end
+  3    a pod that fits this node did not run, or not to its end
   4    a pod was refused, as the API server would refuse it
   130  ended by Ctrl-C before all was done
 

@@ -22,16 +22,16 @@ pub(crate) fn tell(what: &Happening, gpus: &[Gpu]) -> Option<Told> {
     about_kubelet(what).or_else(|| about_pods(what, gpus))
 }
 
-fn told(source: Source, tone: Tone, message: String) -> Option<Told> {
-    Some(Told {
+fn told(source: Source, tone: Tone, message: String) -> Told {
+    Told {
         source,
         tone,
         message,
-    })
+    }
 }
 
 fn about_kubelet(what: &Happening) -> Option<Told> {
-    let kubelet = |tone, message| told(Source::Kubelet, tone, message);
+    let kubelet = |tone, message| Some(told(Source::Kubelet, tone, message));
     match what {
         Happening::KubeletStarted => kubelet(Tone::Neutral, "takes registrations".to_owned()),
         Happening::KubeletStopped => kubelet(Tone::Warning, "stopped; pods run on".to_owned()),
@@ -42,16 +42,19 @@ fn about_kubelet(what: &Happening) -> Option<Told> {
             Tone::Warning,
             format!("{resource}: the agent is gone, 0 allocatable"),
         ),
-        Happening::PluginRegistered { resource, .. } => {
-            told(Source::Agent, Tone::Good, format!("registered {resource}"))
-        }
+        Happening::PluginRegistered { resource, .. } => Some(told(
+            Source::Agent,
+            Tone::Good,
+            format!("registered {resource}"),
+        )),
         _ => None,
     }
 }
 
 fn about_pods(what: &Happening, gpus: &[Gpu]) -> Option<Told> {
-    let pod_is =
-        |tone, pod: &str, what: String| told(Source::Pod, tone, format!("{}{what}", in_words(pod)));
+    let pod_is = |tone, pod: &str, what: String| {
+        Some(told(Source::Pod, tone, format!("{}{what}", in_words(pod))))
+    };
     match what {
         Happening::DeviceHealthChanged {
             resource,

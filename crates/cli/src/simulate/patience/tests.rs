@@ -1,3 +1,5 @@
+//! When a run is over, case by case.
+
 use super::*;
 use crate::simulate::picture::sample;
 use crate::simulate::script::Script;

@@ -1,3 +1,5 @@
+//! What people see.
+
 use super::*;
 use crate::simulate::picture::{DeviceNode, Mount, Outcome, sample};
 
