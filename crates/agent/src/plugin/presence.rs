@@ -49,7 +49,8 @@ const MOST_STREAMS: usize = 16;
 /// A registration that held this long was no part of a quarrel.
 const SETTLED: Duration = Duration::from_secs(30);
 /// Between attempts to bind our socket where it cannot be bound.
-const BIND_AGAIN: Duration = Duration::from_millis(500);
+const FIRST_BIND_AGAIN: Duration = Duration::from_millis(100);
+const LAST_BIND_AGAIN: Duration = Duration::from_secs(10);
 
 /// One resource's presence.
 #[derive(Debug)]
@@ -234,6 +235,7 @@ impl Presence {
     async fn bind(&mut self) -> Stand {
         let path = self.desk.dir.join(self.resource.socket_name());
         let mut complained = false;
+        let mut again = Backoff::new(FIRST_BIND_AGAIN, LAST_BIND_AGAIN);
         loop {
             // What was served before ends by itself; finished servers are only to be forgotten.
             while self.servers.try_join_next().is_some() {}
@@ -265,7 +267,7 @@ impl Presence {
                 Err(_) => {}
             }
             // A directory that comes is news; what else is wrong with it is not.
-            let _ = timeout(BIND_AGAIN, self.desk.news.changed()).await;
+            let _ = timeout(again.failed(), self.desk.news.changed()).await;
         }
     }
 

@@ -80,7 +80,7 @@ settings! {
     FailOnInitError {
         flag: Some("fail-on-init-error"), aliases: [], env: ["FAIL_ON_INIT_ERROR"],
         key: Some("flags.failOnInitError"), kind: Kind::Boolean,
-        default: "true", help: "Fail where the driver cannot be initialised at the start",
+        default: "true", help: "Not ready while the driver cannot be initialised (the agent stays up either way)",
     }
     DriverRoot {
         flag: Some("driver-root"), aliases: ["nvidia-driver-root"], env: ["NVIDIA_DRIVER_ROOT"],
