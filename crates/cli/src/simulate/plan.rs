@@ -50,13 +50,19 @@ impl Plan {
             pods: pods::read(&args.pods, args.pod_time)?,
             steps,
             at_least: args.at_least,
-            command_line: command_line(std::env::args().skip(1)),
+            command_line: command_line(typed()),
             picture: args.picture,
             dir: args.dir,
             keep: args.keep,
             agent_flags: args.agent_flags,
         })
     }
+}
+
+/// The arguments of this process.
+fn typed() -> impl Iterator<Item = String> {
+    let arguments = std::env::args_os().skip(1);
+    arguments.map(|argument| argument.to_string_lossy().into_owned())
 }
 
 /// `mizzen` and its arguments as they are typed, without `--picture`.

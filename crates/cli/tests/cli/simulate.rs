@@ -374,3 +374,14 @@ fn a_gpu_that_is_pulled_out_is_not_given_to_anybody() {
     assert_eq!(resource["allocatable"], 1, "{document:#}");
     assert_eq!(document["gpus"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn the_end_can_be_kept_as_a_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("end.svg");
+    let picture = file.to_str().unwrap();
+    run(["simulate", "--pod-time", "50ms", "--picture", picture]).ended_with(0);
+    let svg = std::fs::read_to_string(&file).unwrap();
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    assert!(svg.contains(">one-gpu</text>") && !svg.contains("--picture"));
+}
