@@ -20,6 +20,8 @@ const PODS_CGROUP: &str = "kubepods";
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Where CNI caches its results, whatever containerd's own directories are.
 const CNI_RESULTS: &str = "/var/lib/cni/results";
+/// What a kubelet, and nothing else, makes in its directory.
+const KUBELETS_OWN: [&str; 3] = ["config.yaml", "pki", "pods"];
 /// What the owner's mark says where the root mount was private before.
 const PRIVATE_ROOT: &str = "the root mount was private";
 /// Where the kubelet links the containers' logs.
@@ -27,13 +29,14 @@ const CONTAINER_LOGS: &str = "/var/log/containers";
 /// How long the kernel may take to let go of a control group whose processes have ended.
 const CGROUP_LIMIT: Duration = Duration::from_secs(5);
 
-/// Refuses a machine on which another kubelet lives: its directory would be taken over.
+/// Refuses a machine on which another kubelet lives: its directory would be taken over. Empty
+/// directories, or a device plugin's without a kubelet, are nobody's.
 pub(crate) fn refuse_foreign_kubelet(layout: &Layout) -> Result<()> {
-    if layout.owner_mark().exists() || !Path::new(KUBELET).exists() {
-        return Ok(());
-    }
-    let empty = fs::read_dir(KUBELET)?.next().is_none();
-    if !empty {
+    let directory = Path::new(KUBELET);
+    let is_a_kubelets = KUBELETS_OWN
+        .iter()
+        .any(|name| directory.join(name).exists());
+    if is_a_kubelets && !layout.owner_mark().exists() {
         bail!(
             "{KUBELET} belongs to another kubelet: run the suite on a machine that is not a \
              node, or remove that directory"
