@@ -1,3 +1,5 @@
+//! Driving the node, and what is seen of it.
+
 use super::*;
 use crate::scenario::{GpuGroup, Model};
 use crate::state::load::Program;

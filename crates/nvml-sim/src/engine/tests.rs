@@ -1,3 +1,5 @@
+//! Sessions and event sets, without C.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -176,7 +176,7 @@ fn initialise(check_every_gpu: bool) -> Result<(), Failure> {
 
 /// Gives back the pages of code that only the start needed (the kernel maps sixteen at a time):
 /// they count as resident in the program that loads the library. Those that are needed again
-/// come back from the page cache. (So do breakpoints that a debugger set before: set them after.)
+/// come back from the page cache. Breakpoints that a debugger set before are lost.
 fn release_code() {
     unsafe extern "C" {
         /// Where the linker put the file's first byte.

@@ -1,3 +1,5 @@
+//! What may be written in a scenario, and what comes of it.
+
 use super::*;
 use crate::node::{Ancestor, LinkPeer};
 
