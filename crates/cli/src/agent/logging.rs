@@ -71,21 +71,15 @@ pub(super) fn start(args: &LogArgs) -> Result<(), String> {
 /// What the flag says, or else the variable.
 fn choice<T: ValueEnum>(flag: Option<T>, name: &str) -> Result<Option<T>, String> {
     let text = variable(name).filter(|text| !text.is_empty());
-    match (flag, text) {
-        (Some(value), _) => Ok(Some(value)),
-        (None, None) => Ok(None),
-        (None, Some(text)) => match T::from_str(&text, true) {
-            Ok(value) => Ok(Some(value)),
-            Err(_) => {
-                let words: Vec<String> = T::value_variants()
-                    .iter()
-                    .filter_map(|value| Some(value.to_possible_value()?.get_name().to_owned()))
-                    .collect();
-                let words = words.join(", ");
-                Err(format!(
-                    "environment variable {name}: {text:?} is not one of {words}"
-                ))
-            }
-        },
-    }
+    let Some(text) = text.filter(|_| flag.is_none()) else {
+        return Ok(flag);
+    };
+    T::from_str(&text, true).map(Some).map_err(|_| {
+        let values = T::value_variants()
+            .iter()
+            .filter_map(ValueEnum::to_possible_value);
+        let words: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
+        let words = words.join(", ");
+        format!("environment variable {name}: {text:?} is not one of {words}")
+    })
 }
