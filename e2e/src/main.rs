@@ -100,7 +100,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let _lock = layout.lock()?;
             let (programs, binaries) = build(cli.mizzen).await?;
             let cluster = Cluster::attach(&layout, &programs).await?;
-            return suite::run(&cluster, &binaries, filter.as_deref()).await;
+            let tally = suite::run(&cluster, &binaries, filter.as_deref()).await?;
+            return Ok(tally.conclude());
         }
         Command::All { filter } => {
             let _lock = layout.lock()?;
@@ -133,7 +134,7 @@ async fn all(layout: &Layout, mizzen: Option<PathBuf>, filter: Option<&str>) -> 
     }
     let down = Cluster::down(layout).await;
     match (outcome, down) {
-        (Ok(code), Ok(())) => Ok(code),
+        (Ok(tally), Ok(())) => Ok(tally.conclude()),
         (Err(error), _) => Err(error),
         (Ok(_), Err(error)) => bail!("the tests ran, but cleaning up failed: {error:#}"),
     }

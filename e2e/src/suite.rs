@@ -164,12 +164,31 @@ fn tests() -> Vec<Test> {
     ]
 }
 
-/// Runs the tests whose name contains `filter`. The last line counts them.
+/// How many tests passed and failed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tally {
+    passed: usize,
+    failed: usize,
+}
+
+impl Tally {
+    /// Shows the counts, as the last line of a run, and says how the process ends.
+    pub(crate) fn conclude(self) -> ExitCode {
+        report::line(&format!("{} passed, {} failed", self.passed, self.failed));
+        if self.failed == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the tests whose name contains `filter`.
 pub(crate) async fn run(
     cluster: &Cluster,
     binaries: &TestBinaries,
     filter: Option<&str>,
-) -> Result<ExitCode> {
+) -> Result<Tally> {
     let chosen: Vec<Test> = tests()
         .into_iter()
         .filter(|test| filter.is_none_or(|text| test.name.contains(text)))
@@ -187,35 +206,28 @@ pub(crate) async fn run(
         hardware: Hardware::install(cluster.layout(), binaries).await?,
         client,
     };
-    let mut failed = 0;
+    let mut tally = Tally::default();
     for test in &chosen {
         let started = Instant::now();
         let outcome = run_one(&context, test).await;
         let took = report::seconds(started.elapsed());
         match outcome {
-            Ok(()) => report::line(&format!("test {} ... ok ({took})", test.name)),
+            Ok(()) => {
+                tally.passed += 1;
+                report::line(&format!("test {} ... ok ({took})", test.name));
+            }
             Err(error) => {
-                failed += 1;
-                report::line(&format!(
-                    "test {} ... FAILED ({took})\n  {error:#}",
-                    test.name
-                ));
+                tally.failed += 1;
+                report::line(&format!("test {} ... FAILED ({took})", test.name));
+                report::line(&format!("  {error:#}"));
                 show_agent_log(&context).await;
             }
         }
     }
-    if failed > 0 {
+    if tally.failed > 0 {
         report::line(&format!("logs: {}", cluster.layout().logs().display()));
     }
-    report::line(&format!(
-        "{} passed, {failed} failed",
-        chosen.len() - failed
-    ));
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(tally)
 }
 
 /// The end of the agent's log, which mostly says what went wrong.
