@@ -1,6 +1,7 @@
 //! Putting the parts together, starting and ending them.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -269,13 +270,27 @@ pub fn run_process(agent: Agent, reload: impl FnMut() -> Result<Config, String>)
     runtime.block_on(async {
         let (orders, receiver) = mpsc::channel(1);
         let signals = Signals::new()?;
-        let (ended, ()) = tokio::join!(agent.run(receiver), signals.obey(orders, reload));
+        let run = trimmed(agent.run(receiver));
+        let (ended, ()) = tokio::join!(run, signals.obey(orders, reload));
         ended
     })?;
     // A driver that hangs must not keep the process from ending.
     runtime.shutdown_background();
     Ok(())
 }
+
+/// Gives back the code that only the start needed once the start is over.
+async fn trimmed<T>(run: impl Future<Output = T>) -> T {
+    let mut run = pin!(run);
+    if let Ok(ended) = tokio::time::timeout(START_IS_OVER, &mut run).await {
+        return ended;
+    }
+    mizzen_nvml::release_start_code();
+    run.await
+}
+
+/// How long after the start of the process all that is done only once has been done.
+const START_IS_OVER: Duration = Duration::from_secs(3);
 
 struct Signals {
     terminate: Signal,

@@ -13,9 +13,11 @@ mod identity;
 mod library;
 mod links;
 mod loader;
+mod residency;
 mod session;
 mod watched;
 
 pub use driver::NvmlDriver;
 pub use host::{DriverGpu, HostRoot};
 pub use loader::{NvmlLoader, NvmlLoaderBuilder};
+pub use residency::release_start_code;
