@@ -150,13 +150,14 @@ impl Worker {
             let inventory = driver.snapshot()?;
             Ok((driver, inventory))
         });
+        // Opening may itself make nodes (nvidia-modprobe), so the look comes after it; and before
+        // anybody is told, so that what is done in answer to the news is seen as a change.
+        self.fingerprint = self.machine.fingerprint();
+        self.last_look = Instant::now();
         match opened {
             Ok((driver, inventory)) => self.begin(driver, inventory),
             Err(error) => self.tell(vec![Event::DriverAbsent(error)]),
         }
-        // Opening may itself make nodes (nvidia-modprobe), so the look comes after it.
-        self.fingerprint = self.machine.fingerprint();
-        self.last_look = Instant::now();
     }
 
     fn begin(&mut self, driver: Arc<dyn GpuDriver>, inventory: Inventory) {
