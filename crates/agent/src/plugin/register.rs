@@ -90,6 +90,10 @@ impl Registration {
     /// Cancel safe.
     pub(super) async fn progress(&mut self) -> Result<(), AttemptError> {
         loop {
+            if self.attempts.is_empty() && self.next <= Instant::now() {
+                // Not through the timer, which counts whole milliseconds.
+                self.attempt();
+            }
             tokio::select! {
                 biased;
                 Some(ended) = self.attempts.join_next() => match ended {
