@@ -1,6 +1,6 @@
 //! The agent's log: lines on standard error, for people or for machines.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
@@ -11,11 +11,19 @@ use super::settings::variable;
 /// How to log.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LogArgs {
-    /// How log lines are written [default: text] [env: `MIZZEN_LOG_FORMAT`]
-    #[arg(long, value_enum, value_name = "FORMAT")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        help = "How log lines are written [default: text] [env: MIZZEN_LOG_FORMAT]"
+    )]
     log_format: Option<LogFormat>,
-    /// The least that is logged [default: info] [env: `MIZZEN_LOG_LEVEL`]
-    #[arg(long, value_enum, value_name = "LEVEL")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LEVEL",
+        help = "The least that is logged [default: info] [env: MIZZEN_LOG_LEVEL]"
+    )]
     log_level: Option<LogLevel>,
 }
 
@@ -60,9 +68,10 @@ pub(super) fn start(args: &LogArgs) -> Result<(), String> {
     match format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => {
-            log.with_target(false)
-                .with_ansi(anstyle_query::term_supports_ansi_color())
-                .init();
+            let colours = io::stderr().is_terminal()
+                && anstyle_query::term_supports_ansi_color()
+                && !anstyle_query::no_color();
+            log.with_target(false).with_ansi(colours).init();
         }
     }
     Ok(())

@@ -138,6 +138,10 @@ impl Run {
         let mut ticks = interval(TICK);
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
+            // What led to this snapshot is told before the run is judged by it.
+            while let Ok(event) = events.try_recv() {
+                self.heard(event);
+            }
             let steps_left = self.next_step < self.plan.steps.len();
             self.observer.snapshot(&snapshot, &self.plan.pods);
             let picture = self.observer.picture(self.began.elapsed());
