@@ -202,8 +202,8 @@ pub struct GpuHealth {
     answers: bool,
     /// Whether it was reset since the driver last reported a fault of it.
     was_reset: bool,
-    /// An Xid of which the driver could not say whose it is, until this GPU has been asked.
-    suspected: Option<Xid>,
+    /// A fault of which the driver could not say whose it is, until this GPU has been asked.
+    suspected: Option<Reason>,
     /// Uncorrectable memory errors at the last answer.
     double_bit_ecc: Option<u64>,
 }
@@ -257,14 +257,14 @@ impl GpuHealth {
         Some(Change::Worse(reason))
     }
 
-    /// Records an Xid that may be this GPU's. What becomes of it is decided by its next answer.
-    pub fn suspect(&mut self, xid: Xid) {
-        self.suspected = Some(xid);
+    /// Records a fault that may be this GPU's. What becomes of it is decided by its next answer.
+    pub fn suspect(&mut self, reason: Reason) {
+        self.suspected = Some(reason);
     }
 
     /// Records that the driver answered with an error when asked about this GPU.
     pub fn failed(&mut self, error: &DriverError, now: Moment) -> Option<Change> {
-        let suspected = self.suspected.take().map(Reason::Xid);
+        let suspected = self.suspected.take();
         // One that cannot be asked cannot show that it is well either.
         let mut reason = Reason::from_error(error).or(suspected)?;
         if let (Reason::Missing, Some(known)) = (&reason, self.unusable()) {
@@ -285,10 +285,10 @@ impl GpuHealth {
         if self.take_ecc_count(condition.double_bit_ecc) {
             changes.extend(self.fault(Reason::DoubleBitEcc, now));
         }
-        if let Some(xid) = self.suspected.take()
+        if let Some(reason) = self.suspected.take()
             && condition.recovery_action.is_none()
         {
-            changes.extend(self.fault(Reason::Xid(xid), now));
+            changes.extend(self.fault(reason, now));
         }
         match condition.recovery_action {
             Some(RecoveryAction::None) | None => {
@@ -493,21 +493,30 @@ mod tests {
     }
 
     #[test]
+    fn a_memory_error_of_nobody_marks_gpus_of_drivers_that_cannot_tell() {
+        let old_driver = GpuCondition::default();
+        let mut health = GpuHealth::default();
+        health.suspect(Reason::DoubleBitEcc);
+        let changes = health.answered(old_driver, at(1), HOLD_DOWN);
+        assert_eq!(changes, [Change::Worse(Reason::DoubleBitEcc)]);
+    }
+
+    #[test]
     fn an_xid_of_nobody_marks_only_gpus_that_cannot_show_that_they_are_well() {
         let mut cleared = GpuHealth::default();
-        cleared.suspect(Xid(119));
+        cleared.suspect(Reason::Xid(Xid(119)));
         assert!(cleared.answered(well(), at(0), HOLD_DOWN).is_empty());
         assert!(cleared.is_healthy());
 
         let mut unproven = GpuHealth::default();
-        unproven.suspect(Xid(119));
+        unproven.suspect(Reason::Xid(Xid(119)));
         assert_eq!(
             unproven.answered(old_driver(), at(0), HOLD_DOWN),
             [Change::Worse(Reason::Xid(Xid(119)))]
         );
 
         let mut dead = GpuHealth::default();
-        dead.suspect(Xid(79));
+        dead.suspect(Reason::Xid(Xid(79)));
         assert_eq!(
             dead.failed(&DriverError::GpuLost, at(0)),
             Some(Change::Worse(Reason::Lost))
@@ -527,7 +536,7 @@ mod tests {
     #[test]
     fn a_suspected_gpu_that_cannot_be_asked_is_marked() {
         let mut health = GpuHealth::default();
-        health.suspect(Xid(119));
+        health.suspect(Reason::Xid(Xid(119)));
         assert_eq!(
             health.failed(&DriverError::NotSupported, at(0)),
             Some(Change::Worse(Reason::Xid(Xid(119))))

@@ -459,10 +459,8 @@ impl NodeState {
         )
         .meaning(reason.meaning())
         .advice("every GPU is asked now; those that cannot show that they are well are marked");
-        if let Reason::Xid(xid) = reason {
-            for known in &mut self.roster.gpus {
-                known.health.suspect(*xid);
-            }
+        for known in &mut self.roster.gpus {
+            known.health.suspect(reason.clone());
         }
         let all = self
             .roster
