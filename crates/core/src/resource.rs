@@ -34,6 +34,14 @@ impl ResourceName {
         &self.0[PREFIX.len()..]
     }
 
+    /// The name that the reference gives to a resource when it is shared, `nvidia.com/gpu.shared`.
+    ///
+    /// # Errors
+    /// The name would be too long.
+    pub fn shared(&self) -> Result<Self, InvalidResourceName> {
+        format!("{self}.shared").parse()
+    }
+
     /// The file name of the device plugin's socket for this resource, `nvidia-gpu.sock`, which
     /// lies beside the kubelet's.
     pub fn socket_name(&self) -> String {

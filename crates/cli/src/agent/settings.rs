@@ -14,7 +14,7 @@ pub(super) fn read(flags: &RawConfig) -> Result<Config, String> {
         Some(path) => {
             let text = fs::read_to_string(path)
                 .map_err(|error| format!("the config file {path} cannot be read: {error}"))?;
-            file::parse(&text).map_err(|errors| listed(path, &errors))?
+            file::parse(&text)
         }
         None => RawConfig::default(),
     };

@@ -9,8 +9,13 @@ pub enum Origin {
     CommandLine(String),
     /// An environment variable, `MIG_STRATEGY`.
     Environment(String),
-    /// A key of the config file, `flags.migStrategy`.
-    File(String),
+    /// A key of the config file, `flags.migStrategy`, and where its value stands.
+    File {
+        /// The key with those above it, joined by dots.
+        key: String,
+        /// Where in the file, if known.
+        location: Option<Location>,
+    },
 }
 
 impl fmt::Display for Origin {
@@ -18,7 +23,9 @@ impl fmt::Display for Origin {
         match self {
             Self::CommandLine(name) => f.write_str(name),
             Self::Environment(name) => write!(f, "environment variable {name}"),
-            Self::File(key) => write!(f, "config file, {key}"),
+            Self::File { key, location } => {
+                write!(f, "config file{}, {key}", at(location.as_ref()))
+            }
         }
     }
 }
@@ -65,7 +72,7 @@ pub enum ConfigError {
     },
 }
 
-fn did_you_mean(suggestion: Option<&str>) -> String {
+pub(super) fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map_or_else(String::new, |word| format!("; did you mean {word:?}?"))
 }
 
@@ -92,10 +99,17 @@ impl fmt::Display for ConfigWarning {
 
 /// The word that `typed` was probably meant to be, if one is near.
 pub(super) fn nearest(typed: &str, words: &[&str]) -> Option<String> {
-    let typed = typed.to_lowercase().replace('_', "-");
-    let near = words.iter().map(|word| (edits(&typed, word), word));
+    let typed = folded(typed);
+    let near = words
+        .iter()
+        .map(|word| (edits(&typed, &folded(word)), word));
     let (distance, word) = near.min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + word.len() / 4).then(|| (*word).to_owned())
+}
+
+/// A word without what is mistaken most easily: the case of letters, and what joins them.
+fn folded(word: &str) -> String {
+    word.to_lowercase().replace(['_', '-'], "")
 }
 
 /// How many letters must be put in, taken out or changed to make `a` of `b` (Levenshtein).

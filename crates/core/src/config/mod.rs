@@ -4,18 +4,34 @@
 //! Settings come from the command line, the environment and the config file, in this order of
 //! precedence. Nothing here reads any of them: the caller hands the texts in.
 
+mod document;
 mod duration;
 mod error;
 pub mod file;
+mod naming;
 mod raw;
+mod rules;
+mod sections;
 mod setting;
+mod shape;
+mod sharing;
+mod tree;
 mod types;
 mod validate;
 
 pub use duration::{InvalidDuration, parse_duration};
 pub use error::{ConfigError, ConfigWarning, Location, Origin};
+pub use naming::{
+    GpuFilter, GpuSelector, InvalidGpuSelector, NamePattern, NamingRule, ResourceNaming,
+};
 pub use raw::{RawConfig, RawValue};
+pub use rules::{FaultAction, FaultRule, HealthRules, XidRule, XidSet};
 pub use setting::{Kind, SETTINGS, Setting, SettingInfo};
+pub use shape::{Form, Key, Shape};
+pub use sharing::{
+    DeviceRef, InvalidDeviceRef, MOST_REPLICAS, ReplicaPlacement, SharedDevices, SharedResource,
+    SharingConfig,
+};
 pub use types::{
     AllocationPolicy, Choice, Config, DeviceIdStrategy, DeviceListStrategies, DeviceListStrategy,
     DiscoveryStrategy, HealthTuning, ImexConfig, MigStrategy,

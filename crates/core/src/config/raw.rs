@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::error::Origin;
+use super::error::{ConfigError, ConfigWarning, Location, Origin};
+use super::sections::Sections;
 use super::setting::{Kind, SETTINGS, Setting};
 
 /// A setting's value as it was given.
@@ -28,6 +29,12 @@ pub struct RawValue {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RawConfig {
     values: BTreeMap<Setting, RawValue>,
+    /// What the config file says besides single settings.
+    pub(super) sections: Sections,
+    /// What is wrong with the config file.
+    pub(super) problems: Vec<ConfigError>,
+    /// What is odd about it.
+    pub(super) warnings: Vec<ConfigWarning>,
 }
 
 impl RawConfig {
@@ -39,8 +46,18 @@ impl RawConfig {
 
     /// Records what the config file says under a setting's key.
     pub fn set_key(&mut self, setting: Setting, texts: impl IntoIterator<Item = String>) {
-        let key = setting.info().key.unwrap_or_default();
-        self.set(setting, Origin::File(key.to_owned()), texts);
+        self.set_key_at(setting, texts, None);
+    }
+
+    /// The same, with the place where the value stands.
+    pub(super) fn set_key_at(
+        &mut self,
+        setting: Setting,
+        texts: impl IntoIterator<Item = String>,
+        location: Option<Location>,
+    ) {
+        let key = setting.info().key.unwrap_or_default().to_owned();
+        self.set(setting, Origin::File { key, location }, texts);
     }
 
     /// The settings that the environment holds, asked through `lookup`.
@@ -78,7 +95,21 @@ impl RawConfig {
     pub fn or(self, fallback: Self) -> Self {
         let mut values = fallback.values;
         values.extend(self.values);
-        Self { values }
+        let mut problems = self.problems;
+        problems.extend(fallback.problems);
+        let mut warnings = self.warnings;
+        warnings.extend(fallback.warnings);
+        let silent = self.sections == Sections::default();
+        Self {
+            values,
+            sections: if silent {
+                fallback.sections
+            } else {
+                self.sections
+            },
+            problems,
+            warnings,
+        }
     }
 
     /// What was given for `setting`.

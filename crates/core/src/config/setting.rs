@@ -1,7 +1,10 @@
 //! The one table of all settings: what each is called on the command line, in the environment
 //! and in the config file.
 
-use super::types::{AllocationPolicy, Choice, DeviceIdStrategy, DeviceListStrategy, MigStrategy};
+use core::net::SocketAddr;
+
+use super::duration::parse_duration;
+use super::types::{AllocationPolicy, DeviceIdStrategy, DeviceListStrategy, MigStrategy, words};
 
 /// The directory in which a kubelet and its device plugins have their sockets.
 pub(super) const DEVICE_PLUGIN_DIR: &str = "/var/lib/kubelet/device-plugins";
@@ -23,6 +26,63 @@ pub enum Kind {
     Duration,
     /// An address and port such as `127.0.0.1:8080`.
     Address,
+}
+
+impl Kind {
+    /// Whether a text, or one item of a list, is such a value.
+    pub fn accepts(self, text: &str) -> bool {
+        match self {
+            Self::Boolean => parse_boolean(text).is_some(),
+            Self::Text | Self::Path | Self::List([]) => true,
+            Self::Choice(words) | Self::List(words) => words.contains(&text),
+            Self::Duration => parse_duration(text).is_ok(),
+            Self::Address => text.is_empty() || parse_address(text).is_some(),
+        }
+    }
+
+    /// What such a value is, in words.
+    pub fn expected(self) -> String {
+        match self {
+            Self::Boolean => "true or false".to_owned(),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::List([]) => "a text, or a list of texts".to_owned(),
+            Self::List([word]) => format!("nothing, or {word} alone"),
+            Self::List(words) => format!("a list of {}", words.join(", ")),
+            Self::Duration => "numbers with units, such as 30s or 1m30s".to_owned(),
+            Self::Address => "an address and port, such as 127.0.0.1:8080".to_owned(),
+            Self::Text | Self::Path => "a text".to_owned(),
+        }
+    }
+
+    /// The words that are valid, where they are a fixed set.
+    pub fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Boolean => &["true", "false"],
+            Self::Choice(words) | Self::List(words) => words,
+            Self::Text | Self::Path | Self::Duration | Self::Address => &[],
+        }
+    }
+}
+
+/// Reads a switch in the spellings of Go's `strconv.ParseBool`, which the reference takes from
+/// flags and the environment, and of YAML 1.1, which it takes from its file; empty is false.
+pub(super) fn parse_boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" | "yes" | "Yes" | "YES" | "y" | "Y" | "on"
+        | "On" | "ON" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" | "no" | "No" | "NO" | "n" | "N" | "off"
+        | "Off" | "OFF" | "" => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads an address and port. `:8080` is how Kubernetes' own components are told to listen on
+/// every address.
+pub(super) fn parse_address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix(':') {
+        Some(port) => format!("[::]:{port}").parse().ok(),
+        None => text.parse().ok(),
+    }
 }
 
 /// One row of [`SETTINGS`].
@@ -150,8 +210,24 @@ settings! {
         flag: Some("shared-devices-allocation-policy"), aliases: [],
         env: ["SHARED_DEVICES_ALLOCATION_POLICY"],
         key: Some("flags.plugin.sharedDevicesAllocationPolicy"),
-        kind: Kind::Choice(&words::<AllocationPolicy, 2>()),
-        default: "distributed", help: "How replicas and MIG devices are spread over GPUs",
+        kind: Kind::Choice(&words::<AllocationPolicy, 6>()),
+        default: "distributed", help: "Which replicas and MIG devices a container gets",
+    }
+    GpuAllocationPolicy {
+        flag: Some("gpu-allocation-policy"), aliases: [], env: ["MIZZEN_GPU_ALLOCATION_POLICY"],
+        key: Some("flags.plugin.gpuAllocationPolicy"),
+        kind: Kind::Choice(&words::<AllocationPolicy, 6>()),
+        default: "aligned", help: "Which whole GPUs a container gets",
+    }
+    IncludeGpus {
+        flag: Some("include-gpus"), aliases: [], env: ["MIZZEN_INCLUDE_GPUS"],
+        key: Some("gpus.include"), kind: Kind::List(&[]),
+        default: "all", help: "Offer only these GPUs: by UUID, index, PCI bus id or model (*H100*)",
+    }
+    ExcludeGpus {
+        flag: Some("exclude-gpus"), aliases: [], env: ["MIZZEN_EXCLUDE_GPUS"],
+        key: Some("gpus.exclude"), kind: Kind::List(&[]),
+        default: "none", help: "Do not offer these GPUs, named as for --include-gpus",
     }
     DeviceDiscoveryStrategy {
         flag: Some("device-discovery-strategy"), aliases: [], env: ["DEVICE_DISCOVERY_STRATEGY"],
@@ -222,30 +298,19 @@ settings! {
     }
     HealthHoldDown {
         flag: Some("health-hold-down"), aliases: [], env: ["MIZZEN_HEALTH_HOLD_DOWN"],
-        key: None, kind: Kind::Duration,
+        key: Some("health.holdDown"), kind: Kind::Duration,
         default: "30s", help: "How long a GPU must be well before it counts as healthy again",
     }
     HealthCheckInterval {
         flag: Some("health-check-interval"), aliases: [], env: ["MIZZEN_HEALTH_CHECK_INTERVAL"],
-        key: None, kind: Kind::Duration,
+        key: Some("health.checkInterval"), kind: Kind::Duration,
         default: "15s", help: "How long between two questions to each GPU",
     }
     NvmlCallTimeout {
         flag: Some("nvml-call-timeout"), aliases: [], env: ["MIZZEN_NVML_CALL_TIMEOUT"],
-        key: None, kind: Kind::Duration,
+        key: Some("health.nvmlCallTimeout"), kind: Kind::Duration,
         default: "5s", help: "How long a call to the driver may take before its GPU counts as hung",
     }
-}
-
-/// The words of a choice, in the order of its type.
-const fn words<T: Choice, const N: usize>() -> [&'static str; N] {
-    let mut words = [""; N];
-    let mut at = 0;
-    while at < N {
-        words[at] = T::WORDS[at].0;
-        at += 1;
-    }
-    words
 }
 
 impl Setting {

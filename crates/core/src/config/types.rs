@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::ConfigWarning;
+use super::naming::{GpuFilter, ResourceNaming};
+use super::rules::HealthRules;
+use super::sharing::SharingConfig;
 use crate::xid::XidPolicy;
 
 /// A setting with a fixed set of values.
@@ -18,6 +21,17 @@ pub trait Choice: Sized + Copy + 'static {
         let found = Self::WORDS.iter().find(|(known, _)| *known == word);
         found.map(|(_, value)| *value)
     }
+}
+
+/// The words of a choice, in the order of its type.
+pub(super) const fn words<T: Choice, const N: usize>() -> [&'static str; N] {
+    let mut words = [""; N];
+    let mut at = 0;
+    while at < N {
+        words[at] = T::WORDS[at].0;
+        at += 1;
+    }
+    words
 }
 
 /// How MIG devices are offered.
@@ -119,19 +133,35 @@ impl Choice for DeviceIdStrategy {
     const WORDS: &'static [(&'static str, Self)] = &[("uuid", Self::Uuid), ("index", Self::Index)];
 }
 
-/// How replicas and MIG devices are spread over GPUs.
+/// Which of the free devices a container gets. Every policy names exactly one set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AllocationPolicy {
-    /// From the GPU with the fewest allocated.
+    /// From the GPU with the fewest replicas given out; the reference's default for shared
+    /// devices.
     #[default]
     Distributed,
-    /// From the GPU with the most allocated.
+    /// From the GPU with the most replicas given out.
     Packed,
+    /// The GPUs that are best connected, see [`AlignedChooser`](crate::prefer::AlignedChooser);
+    /// the default for whole GPUs.
+    Aligned,
+    /// The GPUs that lie on the fewest NUMA nodes, and among those the best connected.
+    Numa,
+    /// From the NUMA node with the fewest devices given out.
+    NumaDistributed,
+    /// From the NUMA node with the most devices given out that has enough of them.
+    NumaPacked,
 }
 
 impl Choice for AllocationPolicy {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("distributed", Self::Distributed), ("packed", Self::Packed)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("distributed", Self::Distributed),
+        ("packed", Self::Packed),
+        ("aligned", Self::Aligned),
+        ("numa", Self::Numa),
+        ("numa-distributed", Self::NumaDistributed),
+        ("numa-packed", Self::NumaPacked),
+    ];
 }
 
 /// How devices are found.
@@ -209,6 +239,14 @@ pub struct Config {
     pub mps_root: Option<PathBuf>,
     /// `--shared-devices-allocation-policy`.
     pub shared_devices_allocation_policy: AllocationPolicy,
+    /// `--gpu-allocation-policy`.
+    pub gpu_allocation_policy: AllocationPolicy,
+    /// `--include-gpus`, `--exclude-gpus`.
+    pub gpus: GpuFilter,
+    /// `resources` in the config file.
+    pub naming: ResourceNaming,
+    /// `sharing` in the config file.
+    pub sharing: SharingConfig,
     /// `--device-discovery-strategy`.
     pub device_discovery_strategy: DiscoveryStrategy,
     /// `--imex-channel-ids`, `--imex-required`.
@@ -227,6 +265,8 @@ pub struct Config {
     pub health_address: Option<SocketAddr>,
     /// `--health-hold-down`, `--health-check-interval`, `--nvml-call-timeout`.
     pub health: HealthTuning,
+    /// `health` in the config file: what faults mean.
+    pub health_rules: HealthRules,
     /// What was accepted although it does not do what its giver may expect; to be logged.
     pub warnings: Vec<ConfigWarning>,
 }
@@ -260,6 +300,10 @@ impl Default for Config {
             cdi_disable_hooks: Vec::new(),
             mps_root: None,
             shared_devices_allocation_policy: AllocationPolicy::default(),
+            gpu_allocation_policy: AllocationPolicy::Aligned,
+            gpus: GpuFilter::default(),
+            naming: ResourceNaming::default(),
+            sharing: SharingConfig::default(),
             device_discovery_strategy: DiscoveryStrategy::default(),
             imex: ImexConfig::default(),
             kubelet_socket: Some(Path::new(super::setting::DEVICE_PLUGIN_DIR).join("kubelet.sock")),
@@ -273,6 +317,7 @@ impl Default for Config {
                 check_interval: Duration::from_secs(15),
                 nvml_call_timeout: Duration::from_secs(5),
             },
+            health_rules: HealthRules::default(),
             warnings: Vec::new(),
         }
     }

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::duration::parse_duration;
 use super::error::{ConfigError, ConfigWarning, Origin};
+use super::file::warning;
+use super::naming::{GpuFilter, GpuSelector, SELECTOR};
 use super::raw::{RawConfig, RawValue};
-use super::setting::{Kind, Setting};
+use super::setting::{Setting, parse_address, parse_boolean};
 use super::types::{
     Choice, Config, DeviceListStrategies, DeviceListStrategy, DiscoveryStrategy, HealthTuning,
     ImexConfig, MigStrategy,
@@ -22,10 +24,11 @@ impl RawConfig {
     pub fn validate(&self) -> Result<Config, Vec<ConfigError>> {
         let mut reader = Reader {
             raw: self,
-            errors: Vec::new(),
-            warnings: Vec::new(),
+            errors: self.problems.clone(),
+            warnings: self.warnings.clone(),
         };
         let mut config = reader.config(Config::default());
+        reader.cross_check(&config);
         if reader.errors.is_empty() {
             config.warnings = reader.warnings;
             Ok(config)
@@ -75,6 +78,15 @@ impl Reader<'_> {
             shared_devices_allocation_policy: self
                 .choice(Setting::SharedDevicesAllocationPolicy)
                 .unwrap_or_default(),
+            gpu_allocation_policy: self
+                .choice(Setting::GpuAllocationPolicy)
+                .unwrap_or(default.gpu_allocation_policy),
+            gpus: GpuFilter::new(
+                self.selectors(Setting::IncludeGpus),
+                self.selectors(Setting::ExcludeGpus),
+            ),
+            naming: self.raw.sections.naming.clone(),
+            sharing: self.raw.sections.sharing.clone(),
             device_discovery_strategy: self.discovery_strategy(),
             imex: self.imex(),
             kubelet_socket: self.kubelet_socket(default.kubelet_socket),
@@ -84,6 +96,7 @@ impl Reader<'_> {
             state_dir: self.path(Setting::StateDir).unwrap_or(default.state_dir),
             health_address: self.address(Setting::HealthAddress),
             health: self.health(&default.health),
+            health_rules: self.raw.sections.health.clone(),
             warnings: Vec::new(),
         }
     }
@@ -222,19 +235,64 @@ impl Reader<'_> {
         (!text.is_empty()).then(|| text.into())
     }
 
-    /// Reads a switch in the spellings of Go's `strconv.ParseBool`, which the reference takes.
     fn boolean(&mut self, setting: Setting, default: bool) -> bool {
-        match self.text(setting) {
-            None => default,
-            Some((origin, text)) => match text.as_str() {
-                "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-                "0" | "f" | "F" | "false" | "FALSE" | "False" | "" => false,
-                _ => {
-                    self.invalid(setting, &origin, &text);
-                    default
-                }
-            },
+        let Some((origin, text)) = self.text(setting) else {
+            return default;
+        };
+        let value = parse_boolean(&text);
+        if value.is_none() {
+            self.invalid(setting, &origin, &text);
         }
+        value.unwrap_or(default)
+    }
+
+    fn selectors(&mut self, setting: Setting) -> Vec<GpuSelector> {
+        let Some(value) = self.raw.get(setting) else {
+            return Vec::new();
+        };
+        let mut selectors = Vec::new();
+        for text in &value.texts {
+            match text.parse() {
+                Ok(selector) => selectors.push(selector),
+                Err(_) => self.errors.push(ConfigError::InvalidValue {
+                    origin: value.origin.clone(),
+                    value: text.clone(),
+                    expected: SELECTOR.to_owned(),
+                    suggestion: None,
+                }),
+            }
+        }
+        selectors
+    }
+
+    /// What is wrong, or odd, only together.
+    fn cross_check(&mut self, config: &Config) {
+        let Some(at) = self.raw.sections.mps_at else {
+            return;
+        };
+        let mut refuse = |message: &str| {
+            self.errors.push(ConfigError::File {
+                location: Some(at),
+                message: format!("sharing.mps: {message}"),
+            });
+        };
+        if config.mig_strategy == MigStrategy::Mixed {
+            refuse("MPS cannot share MIG devices; use the MIG strategy none or single");
+        }
+        if config.mps_root.is_none() {
+            refuse(
+                "MPS needs the directory of its control daemons: give --mps-root or flags.mpsRoot",
+            );
+        }
+        let place = |message: &str| warning("sharing.mps", at, message);
+        if !config.sharing.time_slicing.is_empty() {
+            self.warnings.push(place(
+                "it outranks sharing.timeSlicing, which is left unused",
+            ));
+        }
+        self.warnings.push(place(
+            "this build does not run MPS; the GPUs it names are offered whole, to one container each",
+        ));
     }
 
     fn choice<T: Choice>(&mut self, setting: Setting) -> Option<T> {
@@ -260,12 +318,7 @@ impl Reader<'_> {
         if text.is_empty() {
             return None;
         }
-        // ":8080" is how Kubernetes' own components are told to listen on every address.
-        let full = match text.strip_prefix(':') {
-            Some(port) => format!("[::]:{port}"),
-            None => text.clone(),
-        };
-        let value = full.parse().ok();
+        let value = parse_address(&text);
         if value.is_none() {
             self.invalid(setting, &origin, &text);
         }
@@ -273,23 +326,12 @@ impl Reader<'_> {
     }
 
     fn invalid(&mut self, setting: Setting, origin: &Origin, value: &str) {
-        let (expected, words): (String, &[&str]) = match setting.info().kind {
-            Kind::Boolean => ("true or false".to_owned(), &["true", "false"]),
-            Kind::Choice(words) => (format!("one of {}", words.join(", ")), words),
-            Kind::List([word]) => (format!("nothing, or {word} alone"), &[]),
-            Kind::List(words) => (format!("a list of {}", words.join(", ")), words),
-            Kind::Duration => ("numbers with units, such as 30s or 1m30s".to_owned(), &[]),
-            Kind::Address => (
-                "an address and port, such as 127.0.0.1:8080".to_owned(),
-                &[],
-            ),
-            Kind::Text | Kind::Path => ("a text".to_owned(), &[]),
-        };
+        let kind = setting.info().kind;
         self.errors.push(ConfigError::InvalidValue {
             origin: origin.clone(),
             value: value.to_owned(),
-            expected,
-            suggestion: super::error::nearest(value, words),
+            expected: kind.expected(),
+            suggestion: super::error::nearest(value, kind.words()),
         });
     }
 

@@ -1,0 +1,101 @@
+//! What faults mean for a GPU, as the config says it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::types::Choice;
+use crate::driver::RecoveryAction;
+use crate::xid::Xid;
+
+/// What is done about a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultAction {
+    /// Nothing.
+    Ignore,
+    /// It is logged as a warning; the GPU stays healthy.
+    Report,
+    /// The GPU is unhealthy.
+    Unhealthy,
+}
+
+impl Choice for FaultAction {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("ignore", Self::Ignore),
+        ("report", Self::Report),
+        ("unhealthy", Self::Unhealthy),
+    ];
+}
+
+/// When how much is done about a kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FaultRule {
+    /// What is done.
+    pub action: FaultAction,
+    /// How many such faults of one GPU it takes, at least 1.
+    pub count: u32,
+    /// Within which time they must come; `None` = however far apart.
+    pub within: Option<Duration>,
+}
+
+impl FaultRule {
+    /// The rule that does this about every fault.
+    pub const fn each(action: FaultAction) -> Self {
+        Self {
+            action,
+            count: 1,
+            within: None,
+        }
+    }
+}
+
+/// Which Xids a rule is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum XidSet {
+    /// All.
+    All,
+    /// Those of the application: [`APPLICATION_XIDS`](crate::xid::APPLICATION_XIDS).
+    Application,
+    /// From the first to the last, both included.
+    Range(Xid, Xid),
+}
+
+/// A rule for Xids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct XidRule {
+    /// For which.
+    pub xids: Vec<XidSet>,
+    /// What is done about them.
+    pub rule: FaultRule,
+}
+
+/// What faults mean: `health` in the config file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthRules {
+    /// For Xids, the first rule that names an Xid counts; for those that none names the
+    /// reference's defaults hold.
+    pub xids: Vec<XidRule>,
+    /// For uncorrectable memory errors.
+    pub double_bit_ecc: FaultRule,
+    /// For corrected memory errors.
+    pub single_bit_ecc: FaultRule,
+    /// For a remapping of memory rows that failed.
+    pub row_remap_failure: FaultRule,
+    /// For a remapping of memory rows that waits for a reset.
+    pub row_remap_pending: FaultRule,
+    /// For what the driver asks to be done; `unhealthy` for those that are not named.
+    pub recovery_actions: BTreeMap<RecoveryAction, FaultAction>,
+}
+
+impl Default for HealthRules {
+    /// The reference's: of row remapping it takes no notice.
+    fn default() -> Self {
+        Self {
+            xids: Vec::new(),
+            double_bit_ecc: FaultRule::each(FaultAction::Unhealthy),
+            single_bit_ecc: FaultRule::each(FaultAction::Ignore),
+            row_remap_failure: FaultRule::each(FaultAction::Ignore),
+            row_remap_pending: FaultRule::each(FaultAction::Ignore),
+            recovery_actions: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The parts of the config file that are more than single settings: `resources`, `sharing` and
+//! `health`.
+//!
+//! What is read here has passed [`shape::check`](super::shape::check), which has dropped and told
+//! everything that does not fit.
+
+use super::duration::parse_duration;
+use super::error::{ConfigError, ConfigWarning, Location};
+use super::file::warning;
+use super::naming::{NamingRule, ResourceNaming};
+use super::rules::{FaultAction, FaultRule, HealthRules, XidRule, XidSet};
+use super::setting::parse_boolean;
+use super::sharing::{ReplicaPlacement, SharedDevices, SharedResource, SharingConfig};
+use super::tree::Node;
+use super::types::{AllocationPolicy, Choice};
+use crate::driver::RecoveryAction;
+use crate::resource::ResourceName;
+use crate::xid::Xid;
+
+/// What these parts say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Sections {
+    pub(super) naming: ResourceNaming,
+    pub(super) sharing: SharingConfig,
+    /// Where `sharing.mps` stands.
+    pub(super) mps_at: Option<Location>,
+    pub(super) health: HealthRules,
+}
+
+/// Reads them from the file's root.
+pub(super) fn read(
+    root: &Node,
+    errors: &mut Vec<ConfigError>,
+    warnings: &mut Vec<ConfigWarning>,
+) -> Sections {
+    let resources = root.get("resources");
+    let mut naming = |list: &str| {
+        let rules = resources.and_then(|resources| resources.get(list));
+        naming_rules(&format!("resources.{list}"), rules, warnings)
+    };
+    let (gpus, mig) = (naming("gpus"), naming("mig"));
+    let sharing = root.get("sharing");
+    let part = |name: &str| sharing.and_then(|sharing| sharing.get(name));
+    let (time_slicing, mps) = (part("timeSlicing"), part("mps"));
+    Sections {
+        naming: ResourceNaming { gpus, mig },
+        sharing: SharingConfig {
+            time_slicing: time_slicing
+                .map(|node| shared("sharing.timeSlicing", node, false, errors, warnings))
+                .unwrap_or_default(),
+            mps: mps.map(|node| shared("sharing.mps", node, true, errors, warnings)),
+        },
+        mps_at: mps.map(|node| node.location),
+        health: health(root.get("health"), errors),
+    }
+}
+
+fn parsed<T: std::str::FromStr>(node: &Node, key: &str) -> Option<T> {
+    node.get(key)?.text()?.parse().ok()
+}
+
+fn choice<T: Choice>(node: &Node, key: &str) -> Option<T> {
+    T::from_word(node.get(key)?.text()?)
+}
+
+fn switch(node: &Node, key: &str) -> Option<bool> {
+    parse_boolean(node.get(key)?.text()?)
+}
+
+fn naming_rules(
+    path: &str,
+    node: Option<&Node>,
+    warnings: &mut Vec<ConfigWarning>,
+) -> Vec<NamingRule> {
+    let mut rules: Vec<NamingRule> = Vec::new();
+    for (at, item) in node.map(Node::items).unwrap_or_default().iter().enumerate() {
+        let pattern = item.get("pattern").and_then(Node::text);
+        let (Some(pattern), Some(name)) = (pattern, parsed(item, "name")) else {
+            continue;
+        };
+        let hidden = rules
+            .iter()
+            .any(|rule| rule.pattern.is_any() || rule.pattern.to_string() == pattern);
+        if hidden {
+            let message = "it never counts: a pattern before it matches all that it does";
+            warnings.push(warning(&format!("{path}[{at}]"), item.location, message));
+        }
+        rules.push(NamingRule {
+            pattern: pattern.into(),
+            name,
+        });
+    }
+    rules
+}
+
+fn shared(
+    path: &str,
+    node: &Node,
+    fail_by_default: bool,
+    errors: &mut Vec<ConfigError>,
+    warnings: &mut Vec<ConfigWarning>,
+) -> Vec<SharedResource> {
+    let rename_all = switch(node, "renameByDefault").unwrap_or(false);
+    let fail = switch(node, "failRequestsGreaterThanOne").unwrap_or(fail_by_default);
+    let mut resources: Vec<SharedResource> = Vec::new();
+    let items = node.get("resources").map(Node::items).unwrap_or_default();
+    for (at, item) in items.iter().enumerate() {
+        let path = format!("{path}.resources[{at}]");
+        let named: Option<ResourceName> = parsed(item, "name");
+        let (Some(name), Some(replicas)) = (named, parsed(item, "replicas")) else {
+            continue;
+        };
+        let hidden = resources
+            .iter()
+            .any(|other| other.name == name && other.devices == SharedDevices::All);
+        if hidden {
+            let message =
+                format!("it never counts: an entry before it shares all devices of {name}");
+            warnings.push(warning(&path, item.location, &message));
+        }
+        let shared_name = match parsed(item, "rename") {
+            Some(rename) => rename,
+            None if rename_all => match name.shared() {
+                Ok(shared) => shared,
+                Err(error) => {
+                    errors.push(ConfigError::File {
+                        location: Some(item.location),
+                        message: format!("{path}: {error}; give it another name with rename"),
+                    });
+                    continue;
+                }
+            },
+            None => name.clone(),
+        };
+        let entry = SharedResource {
+            shared_name,
+            name,
+            devices: devices(item.get("devices")),
+            replicas,
+            fail_requests_greater_than_one: switch(item, "failRequestsGreaterThanOne")
+                .unwrap_or(fail),
+            placement: choice::<ReplicaPlacement>(item, "replicaPlacement").unwrap_or_default(),
+            policy: choice::<AllocationPolicy>(item, "allocationPolicy"),
+        };
+        resources.push(entry);
+    }
+    resources
+}
+
+fn devices(node: Option<&Node>) -> SharedDevices {
+    let Some(node) = node else {
+        return SharedDevices::All;
+    };
+    if let Some(text) = node.text() {
+        let count = text.parse().ok();
+        return count.map_or(SharedDevices::All, SharedDevices::Count);
+    }
+    let texts = node.items().iter().filter_map(Node::text);
+    SharedDevices::These(texts.filter_map(|text| text.parse().ok()).collect())
+}
+
+/// The keys of `health.recoveryActions` and what they stand for.
+pub(super) const RECOVERY_ACTIONS: [(&str, RecoveryAction); 5] = [
+    ("gpu-reset", RecoveryAction::GpuReset),
+    ("node-reboot", RecoveryAction::NodeReboot),
+    ("drain-p2p", RecoveryAction::DrainP2p),
+    ("drain-and-reset", RecoveryAction::DrainAndReset),
+    ("recover-imex-domain", RecoveryAction::RecoverImexDomain),
+];
+
+fn health(node: Option<&Node>, errors: &mut Vec<ConfigError>) -> HealthRules {
+    let default = HealthRules::default();
+    let Some(node) = node else { return default };
+    let mut rule = |section: &str, key: &str, default: FaultRule| {
+        let found = node.get(section).and_then(|section| section.get(key));
+        found.map_or(default, |node| fault_rule(node, errors).unwrap_or(default))
+    };
+    let double_bit_ecc = rule("ecc", "doubleBit", default.double_bit_ecc);
+    let single_bit_ecc = rule("ecc", "singleBit", default.single_bit_ecc);
+    let row_remap_failure = rule("rowRemap", "failure", default.row_remap_failure);
+    let row_remap_pending = rule("rowRemap", "pending", default.row_remap_pending);
+    let xids = node.get("xids").map(Node::items).unwrap_or_default();
+    let actions = node.get("recoveryActions");
+    let recovery_actions = RECOVERY_ACTIONS.iter().filter_map(|(key, action)| {
+        let what = choice::<FaultAction>(actions?, key)?;
+        Some((*action, what))
+    });
+    HealthRules {
+        xids: xids
+            .iter()
+            .filter_map(|item| xid_rule(item, errors))
+            .collect(),
+        double_bit_ecc,
+        single_bit_ecc,
+        row_remap_failure,
+        row_remap_pending,
+        recovery_actions: recovery_actions.collect(),
+    }
+}
+
+fn xid_rule(node: &Node, errors: &mut Vec<ConfigError>) -> Option<XidRule> {
+    let named = node.get("xids")?;
+    let texts = named.items().iter().chain([named]).filter_map(Node::text);
+    Some(XidRule {
+        xids: texts.filter_map(parse_xids).collect(),
+        rule: fault_rule(node, errors)?,
+    })
+}
+
+/// Reads one word for an action, or a mapping with `action`, `count` and `within`.
+fn fault_rule(node: &Node, errors: &mut Vec<ConfigError>) -> Option<FaultRule> {
+    if let Some(word) = node.text() {
+        return FaultAction::from_word(word).map(FaultRule::each);
+    }
+    let count = parsed(node, "count").unwrap_or(1);
+    let within = node.get("within");
+    if let Some(within) = within.filter(|_| count == 1) {
+        errors.push(ConfigError::File {
+            location: Some(within.location),
+            message: "within needs a count of 2 or more: a single fault comes at one time"
+                .to_owned(),
+        });
+    }
+    Some(FaultRule {
+        action: choice(node, "action")?,
+        count,
+        within: within
+            .and_then(Node::text)
+            .and_then(|text| parse_duration(text).ok()),
+    })
+}
+
+/// Reads `79`, `60-65`, `all` or `application`; there is no Xid 0.
+pub(super) fn parse_xids(text: &str) -> Option<XidSet> {
+    let number = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|number| digits && *number > 0);
+        number.map(Xid)
+    };
+    match text {
+        "all" => Some(XidSet::All),
+        "application" => Some(XidSet::Application),
+        _ => match text.split_once('-') {
+            Some((first, last)) => {
+                let (first, last) = (number(first)?, number(last)?);
+                (first <= last).then_some(XidSet::Range(first, last))
+            }
+            None => number(text).map(|xid| XidSet::Range(xid, xid)),
+        },
+    }
+}
