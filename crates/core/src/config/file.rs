@@ -1,7 +1,6 @@
 //! The config file, version v1: the reference's own format, read strictly, and what Mizzen adds
 //! to it.
 
-use super::duration::parse_duration;
 use super::error::{ConfigWarning, Location, Origin};
 use super::raw::RawConfig;
 use super::sections;

@@ -58,8 +58,9 @@ impl Kind {
     pub fn words(self) -> &'static [&'static str] {
         match self {
             Self::Boolean => &["true", "false"],
+            // A list of one word: "did you mean 0?" helps nobody.
+            Self::Text | Self::Path | Self::Duration | Self::Address | Self::List([_]) => &[],
             Self::Choice(words) | Self::List(words) => words,
-            Self::Text | Self::Path | Self::Duration | Self::Address => &[],
         }
     }
 }

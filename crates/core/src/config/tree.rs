@@ -402,7 +402,7 @@ mod tests {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let alias = format!("*a{}, ", level - 1).repeat(10);
-            text += &format!("a{level}: &a{level} [{alias}]\n");
+            text = format!("{text}a{level}: &a{level} [{alias}]\n");
         }
         let errors = failures(&text);
         assert!(errors[0].contains("too many values"), "{errors:?}");
