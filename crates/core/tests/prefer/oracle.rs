@@ -7,6 +7,15 @@ use mizzen_core::topology::{LinkMatrix, PcieRelation};
 /// The worth of a set by the rules in order; the highest is the choice.
 type Worth = (u32, u32, Reverse<usize>, Reverse<u32>, Reverse<Vec<usize>>);
 
+/// In which order the rules count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Links first.
+    Aligned,
+    /// NUMA first, then the same.
+    NumaFirst,
+}
+
 /// Looks at every set of `size` of `available` that holds `must_include`, which must all be
 /// available and no more than `size`, itself no more than are available.
 pub(crate) fn best(
@@ -15,6 +24,7 @@ pub(crate) fn best(
     available: &[usize],
     must_include: &[usize],
     size: usize,
+    order: Order,
 ) -> Vec<usize> {
     let mut pool = available.to_vec();
     pool.sort_unstable();
@@ -23,7 +33,11 @@ pub(crate) fn best(
         .filter(|mask| mask.count_ones() as usize == size)
         .map(|mask| split(&pool, mask))
         .filter(|(chosen, _)| must_include.iter().all(|must| chosen.contains(must)))
-        .max_by_key(|(chosen, rest)| worth(nodes, links, chosen, rest))
+        .max_by_key(|(chosen, rest)| {
+            let worth = worth(nodes, links, chosen, rest);
+            let first = (order == Order::NumaFirst).then_some(worth.2);
+            (first, worth)
+        })
         .map(|(chosen, _)| chosen)
         .expect("a set of that size exists")
 }
