@@ -1,5 +1,7 @@
 //! Shared GPUs, as the kubelet sees them, and changes of the config while it looks.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers may fail it")]
+
 mod support;
 
 use std::os::unix::fs::MetadataExt as _;
@@ -52,10 +54,10 @@ async fn every_replica_of_a_sick_gpu_is_marked_and_comes_back_with_it() {
         recovery_action: Some(RecoveryAction::GpuReset),
         double_bit_ecc: Some(0),
     };
-    node.driver.set_condition(&sick, Ok(needs_reset));
     let mut plugin = node.plugin().await;
     let mut lists = plugin.lists().await;
     assert_eq!(lists.next().await, Some((8000, 0)));
+    node.driver.set_condition(&sick, Ok(needs_reset));
     node.driver.xid(Some(&sick), 79);
     assert_eq!(lists.next().await, Some((7000, 1000)), "all in one list");
     node.driver.heal(&sick);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, sleep};
 
-use super::kubelet::{Kubelet, Lists, Manners, Plugin};
+use super::kubelet::{Kubelet, Lists, Manners, Plugin, Question};
 use super::process::{Held, Process, Recipe, Resident, Work};
 use super::samples::Samples;
 
@@ -100,10 +100,10 @@ pub(super) async fn prefer(
     calls: usize,
 ) -> Result<Samples> {
     let mut running = start(recipe, dir).await?;
-    let ids = running.ids.clone();
+    let question = Question::new(&running.ids);
     let mut samples = Vec::with_capacity(calls);
     for number in 0..calls + calls / 10 {
-        let took = running.plugin.prefer(&ids, size).await?;
+        let took = running.plugin.prefer(&question, size).await?;
         if number >= calls / 10 {
             samples.push(took);
         }
