@@ -1,5 +1,6 @@
 //! The open session as the agent sees it: every call bounded in time, every GPU for itself.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +54,8 @@ pub struct NvmlDriver {
     awake: AtomicBool,
     shared: Arc<Shared>,
     events: Mutex<Option<Arc<EventSet>>>,
+    /// Events that nobody had taken from a set when another one took its place.
+    left_over: Mutex<VecDeque<DriverEvent>>,
 }
 
 impl NvmlDriver {
@@ -81,6 +84,7 @@ impl NvmlDriver {
             awake: AtomicBool::new(false),
             shared,
             events: Mutex::default(),
+            left_over: Mutex::default(),
         })
     }
 
@@ -174,6 +178,28 @@ impl NvmlDriver {
 
     fn events(&self) -> MutexGuard<'_, Option<Arc<EventSet>>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left_over(&self) -> MutexGuard<'_, VecDeque<DriverEvent>> {
+        self.left_over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the new set in the place of the old one, and keeps what is still in that one. Taken
+    /// out only now, so that no event falls between the two; one that came since the new set was
+    /// made is in both, and a fault told twice is the same fault.
+    fn replace_events(&self, new: Option<Arc<EventSet>>) {
+        let old = mem::replace(&mut *self.events(), new);
+        let Some(old) = old else { return };
+        let drain = move || old.drain();
+        match self
+            .watched
+            .call(Subject::Driver, self.deadlines.call, drain)
+        {
+            Ok(events) => self.left_over().extend(events),
+            Err(error) => tracing::warn!(%error, "the events of a replaced set are lost"),
+        }
     }
 
     /// A new event set, and what each of these GPUs answered when it was to join.
@@ -315,7 +341,7 @@ impl GpuDriver for NvmlDriver {
                 }
             }
             if !spoilt {
-                *self.events() = (!watched.is_empty()).then_some(set);
+                self.replace_events((!watched.is_empty()).then_some(set));
                 return Ok(refused);
             }
             asked = watched;
@@ -328,6 +354,9 @@ impl GpuDriver for NvmlDriver {
     /// [`DriverError::NotSupported`] when no GPU is watched, at once: there is nothing to wait
     /// for. Any other error may come back at once as well; the caller waits before it asks again.
     fn next_event(&self, timeout: Duration) -> Result<Option<DriverEvent>, DriverError> {
+        if let Some(event) = self.left_over().pop_front() {
+            return Ok(Some(event));
+        }
         let set = self.events().clone();
         set.ok_or(DriverError::NotSupported)?.wait(timeout)
     }
