@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::backoff::Backoff;
 use crate::machine::{Fingerprint, Machine};
-use events::EventWatch;
+use events::{EventWatch, Patience};
 
 /// Between attempts to open a driver that is not there.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -35,7 +35,12 @@ const UNINITIALIZED: u32 = 1;
 /// What the driver's thread is asked to do.
 pub(crate) enum Command {
     /// Ask these GPUs how they are; answered with [`News::Round`].
-    Check(Vec<GpuUuid>),
+    Check {
+        /// Whom to ask.
+        gpus: Vec<GpuUuid>,
+        /// Whether some GPU of the node is sick, so that its watch may soon have to be renewed.
+        some_sick: bool,
+    },
     /// Watch all GPUs for events, once more.
     Watch,
     /// The machine may have changed: look, and open a new session if it has.
@@ -72,12 +77,23 @@ impl Driver {
         known: BTreeSet<PciBusId>,
         news: mpsc::Sender<News>,
     ) -> std::io::Result<Self> {
+        Self::start_with(loader, machine, known, news, Patience::default())
+    }
+
+    fn start_with(
+        loader: Arc<dyn DriverLoader>,
+        machine: Machine,
+        known: BTreeSet<PciBusId>,
+        news: mpsc::Sender<News>,
+        patience: Patience,
+    ) -> std::io::Result<Self> {
         let (commands, receiver) = channel();
         let mut worker = Worker {
             loader,
             machine,
             known,
             news,
+            patience,
             session: None,
             fingerprint: Fingerprint::default(),
             last_look: Instant::now(),
@@ -105,6 +121,7 @@ struct Worker {
     /// Where GPUs are, or once were.
     known: BTreeSet<PciBusId>,
     news: mpsc::Sender<News>,
+    patience: Patience,
     session: Option<Session>,
     fingerprint: Fingerprint,
     last_look: Instant,
@@ -127,7 +144,13 @@ impl Worker {
                 commands.recv_timeout(self.retry.failed())
             };
             match command {
-                Ok(Command::Check(gpus)) => self.check(&gpus),
+                Ok(Command::Check { gpus, some_sick }) => {
+                    if let Some(session) = &self.session {
+                        session.watch.be_brisk(some_sick);
+                        session.watch.tell_if_overdue(&self.news);
+                    }
+                    self.check(&gpus);
+                }
                 Ok(Command::Watch) => {
                     if let Some(session) = &self.session {
                         session.watch.renew();
@@ -169,7 +192,7 @@ impl Worker {
         // Without GPUs there is nothing to watch, but something to wait for.
         if !inventory.gpus.is_empty() || !inventory.broken.is_empty() {
             self.retry.reset();
-            let watch = EventWatch::start(driver.clone(), gpus, self.news.clone());
+            let watch = EventWatch::start(driver.clone(), gpus, self.news.clone(), self.patience);
             self.session = Some(Session {
                 driver,
                 inventory,
@@ -304,3 +327,6 @@ fn ends_the_session(error: &DriverError) -> bool {
             }
     )
 }
+
+#[cfg(test)]
+mod tests;
