@@ -16,13 +16,19 @@ use crate::host::HostRoot;
 use crate::identity::{self, Remembered};
 use crate::library::{Library, code};
 use crate::links::{self, Ways};
-use crate::session::{Known, Session};
+use crate::loader::How;
+use crate::session::{Known, Open, Session};
 use crate::watched::{Claims, Subject, Watched};
+
+/// How long a session may take to end when its owner has let go of it: its wait for events runs
+/// out first.
+const LONGEST_END: Duration = Duration::from_secs(15);
 
 /// What the sessions of one loader share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) claims: Arc<Claims>,
+    open: Arc<Open>,
     remembered: Remembered,
 }
 
@@ -60,20 +66,41 @@ pub struct NvmlDriver {
 
 impl NvmlDriver {
     /// Loads NVML, initialises it and counts the GPUs.
+    ///
+    /// NVML lists the GPUs when it is initialised, and does so once however often that is done.
+    /// So where another session is about to be closed and its wait for events has not run out,
+    /// this one takes an NVML of its own, or else waits until the other is closed. A session that
+    /// a stuck call keeps open is not about to be closed: it would be in the way for good.
     pub(crate) fn open(
-        load: impl FnOnce() -> Result<Library, DriverError> + Send + 'static,
+        load: impl Fn(How) -> Result<Library, DriverError> + Clone + Send + 'static,
         host: HostRoot,
         deadlines: Deadlines,
         shared: Arc<Shared>,
     ) -> Result<Self, DriverError> {
         let watched = Watched::new(shared.claims.clone());
-        let open = move || {
-            let session = Session::open(load()?)?;
-            let count = session.library.count()?;
-            let versions = session.library.versions()?;
-            Ok((session, count, versions))
+        let start = |how: How| {
+            let (load, sessions) = (load.clone(), shared.open.clone());
+            let open = move || {
+                let session = Session::open(load(how)?, sessions)?;
+                let count = session.library.count()?;
+                let versions = session.library.versions()?;
+                Ok((session, count, versions))
+            };
+            watched.call(Subject::Driver, deadlines.init, open)?
         };
-        let (session, count, versions) = watched.call(Subject::Driver, deadlines.init, open)??;
+        let apart = (shared.open.any() && shared.claims.stuck() == 0).then(|| start(How::Apart));
+        let started = match apart {
+            Some(Err(
+                error @ (DriverError::LibraryUnusable { .. } | DriverError::LibraryNotFound { .. }),
+            )) => {
+                tracing::debug!(%error, "no second NVML beside the first one: waiting for its end");
+                shared.open.wait_for_none(LONGEST_END);
+                start(How::Ordinarily)
+            }
+            Some(answered) => answered,
+            None => start(How::Ordinarily),
+        };
+        let (session, count, versions) = started?;
         Ok(Self {
             watched,
             session: Some(Arc::new(session)),

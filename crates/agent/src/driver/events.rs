@@ -1,6 +1,6 @@
 //! The thread that waits for the driver's events.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -108,7 +108,7 @@ impl EventWatch {
             orders: orders.clone(),
             patience,
             failures: 0,
-            failing: false,
+            failing: None,
             _end: end,
         };
         let thread = thread::Builder::new()
@@ -170,12 +170,13 @@ impl EventWatch {
         }
     }
 
-    /// Ends the thread without waiting for it.
-    pub(super) fn abandon(self) {
-        self.order_stop();
+    /// Whether the thread has ended, and with it the last use of the session.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.ended.try_recv(), Err(TryRecvError::Disconnected))
     }
 
-    fn order_stop(&self) {
+    /// Makes the thread end after the wait in progress; what it has seen until then it tells.
+    pub(super) fn order_stop(&self) {
         self.orders.lock().stop = true;
         self.orders.changed.notify_all();
     }
@@ -201,8 +202,9 @@ struct Waiter {
     patience: Patience,
     /// Waits that failed one after the other.
     failures: u32,
-    /// Whether it was told that waiting does not work.
-    failing: bool,
+    /// Whether it was told that waiting does not work; unknown at first, for the watch before
+    /// this one may have told so.
+    failing: Option<bool>,
     /// Dropped when the thread ends, last.
     _end: Sender<()>,
 }
@@ -252,9 +254,9 @@ impl Waiter {
 
     fn worked(&mut self, event: Option<DriverEvent>) {
         self.failures = 0;
-        if self.failing {
-            self.failing = false;
-            self.tell(Event::WaitWorks);
+        if self.failing != Some(false) {
+            self.failing = Some(false);
+            self.tell_of_waiting(Event::WaitWorks);
         }
         if let Some(event) = event {
             self.tell(Event::Driver(event));
@@ -268,11 +270,18 @@ impl Waiter {
             // Expected of a set with such a GPU in it; without it there is hope.
             return false;
         }
-        if !self.failing {
-            self.failing = true;
-            self.tell(Event::WaitFailed(error));
+        if self.failing != Some(true) {
+            self.failing = Some(true);
+            self.tell_of_waiting(Event::WaitFailed(error));
         }
         true
+    }
+
+    /// Tells how waiting goes, as long as it is this thread that waits for the agent.
+    fn tell_of_waiting(&self, event: Event) {
+        if !self.orders.lock().stop {
+            self.tell(event);
+        }
     }
 
     /// Waits for an event, where others can see for how long.
@@ -296,7 +305,9 @@ impl Waiter {
         };
         let event = self.driver.next_event(timeout);
         let wait = self.orders.lock().wait.take();
-        self.failing |= wait.is_some_and(|wait| wait.overdue);
+        if wait.is_some_and(|wait| wait.overdue) {
+            self.failing = Some(true);
+        }
         event
     }
 

@@ -29,6 +29,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const SLOW_LOOK: Duration = Duration::from_mins(1);
 /// The driver's threads call into a C library, and do little themselves.
 pub(crate) const STACK: usize = 512 * 1024;
+/// Former sessions whose wait for events may run out while a new one is open.
+const MOST_RETIRED: usize = 2;
 /// `NVML_ERROR_UNINITIALIZED`: the session is gone.
 const UNINITIALIZED: u32 = 1;
 
@@ -95,6 +97,7 @@ impl Driver {
             news,
             patience,
             session: None,
+            retired: Vec::new(),
             fingerprint: Fingerprint::default(),
             last_look: Instant::now(),
             retry: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
@@ -123,6 +126,8 @@ struct Worker {
     news: mpsc::Sender<News>,
     patience: Patience,
     session: Option<Session>,
+    /// The watches of former sessions that may still wait for an event.
+    retired: Vec<EventWatch>,
     fingerprint: Fingerprint,
     last_look: Instant,
     retry: Backoff,
@@ -201,11 +206,16 @@ impl Worker {
         }
     }
 
-    /// Closes the session before another is opened: NVML enumerates GPUs only when nobody in the
-    /// process uses it.
+    /// Opens a session in place of the one there is, whose wait for events is left to run out.
     fn reopen(&mut self) {
         if let Some(session) = self.session.take() {
-            session.watch.stop();
+            session.watch.order_stop();
+            self.retired.push(session.watch);
+        }
+        self.retired.retain(|watch| !watch.has_ended());
+        // Not more sessions than can be needed, however often the machine changes.
+        while self.retired.len() > MOST_RETIRED {
+            self.retired.remove(0).stop();
         }
         self.open();
     }
@@ -215,7 +225,14 @@ impl Worker {
         match loader {
             Some(loader) => {
                 self.loader = loader;
-                self.reopen();
+                // Another loader does not know of the sessions of this one.
+                for watch in self.retired.drain(..) {
+                    watch.stop();
+                }
+                if let Some(session) = self.session.take() {
+                    session.watch.stop();
+                }
+                self.open();
             }
             None => self.look(),
         }
@@ -303,7 +320,7 @@ impl Session {
 impl Drop for Worker {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
-            session.watch.abandon();
+            session.watch.order_stop();
         }
     }
 }

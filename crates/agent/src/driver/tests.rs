@@ -14,7 +14,7 @@ struct Running {
     fake: FakeDriver,
     driver: Driver,
     news: mpsc::Receiver<News>,
-    _host: HostTree,
+    host: HostTree,
 }
 
 impl Running {
@@ -35,7 +35,7 @@ impl Running {
             fake,
             driver,
             news,
-            _host: host,
+            host,
         }
     }
 
@@ -156,4 +156,92 @@ async fn while_a_gpu_is_sick_its_watch_is_renewed_without_waiting_out_a_long_wai
     running
         .until(|event| matches!(event, Event::Watching { .. }))
         .await;
+}
+
+fn lists(count: usize) -> impl Fn(&Event) -> bool {
+    move |event| matches!(event, Event::Discovered(found) if found.inventory.gpus.len() == count)
+}
+
+#[tokio::test]
+async fn a_gpu_that_is_added_is_seen_without_waiting_out_the_wait_in_progress() {
+    let patience = Patience {
+        idle: Duration::from_hours(1),
+        brisk: Duration::from_hours(1),
+        grace: Duration::from_secs(2),
+    };
+    let mut running = Running::start(patience);
+    running.waiting().await;
+    for count in [3, 2] {
+        let total = usize::try_from(count).unwrap();
+        running.fake.set_gpus(gpus(count));
+        running.host.file(&format!("dev/nvidia{}", 9 - count), "");
+        running.driver.tell(Command::Look);
+        running.until(lists(total)).await;
+        running
+            .until(
+                |event| matches!(event, Event::Watching { watched, .. } if watched.len() == total),
+            )
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn waits_of_former_sessions_do_not_pile_up() {
+    let patience = Patience {
+        idle: 300 * MS,
+        brisk: 300 * MS,
+        grace: 100 * MS,
+    };
+    let mut running = Running::start(patience);
+    running.waiting().await;
+    running.fake.hang_waits(true);
+    let begun = Instant::now();
+    for change in 0..5 {
+        running.host.file(&format!("dev/nvidia{}", 10 + change), "");
+        running.driver.tell(Command::Look);
+        running.until(lists(2)).await;
+    }
+    // The first two find room; each further one sits a wait out, which is how long they may last.
+    assert!(begun.elapsed() >= patience.idle, "{:?}", begun.elapsed());
+    running.fake.hang_waits(false);
+}
+
+#[tokio::test]
+async fn what_a_former_session_saw_last_is_told_and_not_how_its_waiting_went() {
+    let patience = Patience {
+        idle: Duration::from_hours(1),
+        brisk: 10 * MS,
+        grace: Duration::from_secs(2),
+    };
+    let mut running = Running::start(patience);
+    running.waiting().await;
+    running.host.file("dev/nvidia7", "");
+    running.driver.tell(Command::Look);
+    running
+        .until(|event| matches!(event, Event::Watching { .. }))
+        .await;
+    // Either of the two may take an event; whoever does tells it.
+    for xid in 0..3 {
+        let wanted = DriverEventKind::Xid(xid);
+        running.fake.event(Some(&uuids()[0]), wanted);
+        running
+            .until(|event| matches!(event, Event::Driver(told) if told.kind == wanted))
+            .await;
+    }
+    running.host.file("dev/nvidia8", "");
+    running.driver.tell(Command::Look);
+    running
+        .until(|event| matches!(event, Event::Watching { .. }))
+        .await;
+    let gone = DriverError::NotRunning("Driver Not Loaded".to_owned());
+    running.fake.fail_waits(Some(gone));
+    running
+        .until(|event| matches!(event, Event::WaitFailed(_)))
+        .await;
+    running.fake.fail_waits(None);
+    let told = running
+        .until(|event| matches!(event, Event::WaitWorks))
+        .await;
+    let failures = |event: &&Event| matches!(event, Event::WaitFailed(_));
+    assert_eq!(told.iter().filter(failures).count(), 0);
 }
