@@ -159,13 +159,52 @@ fn bad_settings_are_told_all_at_once() {
         "agent",
         "--health-address=nowhere",
         "--health-hold-down=soon",
+        "--mig-strategy=singel",
+        "--config-file=/no/such/file",
+        "--log-level=loud",
     ])
     .ended_with(2);
-    for word in ["--health-address", "--health-hold-down", "nowhere", "soon"] {
+    for word in [
+        "--health-address",
+        "--health-hold-down",
+        "nowhere",
+        "soon",
+        "did you mean \"single\"?",
+        "/no/such/file",
+        "--log-level",
+    ] {
         assert!(
             ran.stderr().contains(word),
             "{word} is missing in {}",
             ran.stderr()
         );
     }
+}
+
+#[test]
+fn a_variable_that_it_does_not_know_is_told_and_one_of_a_service_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = mizzen()
+        .args(["agent", "--log-format=json", "--kubelet-socket", ""])
+        .args(["--nvml-library", "/nowhere/libnvidia-ml.so.1"])
+        .args(["--state-dir", dir.path().to_str().unwrap()])
+        .env("MIZZEN_AGENT_SERVICE_HOST", "10.0.0.1")
+        .env("MIZZEN_AGENT_PORT", "tcp://10.0.0.1:8080")
+        .env("MIZZEN_HEALTH_HOLD_DOWNN", "1s")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut agent = Agent { process, log, dir };
+    let mut told = Vec::new();
+    for line in agent.log.by_ref() {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        match line["fields"]["event"].as_str() {
+            Some("config") => told.push(line["fields"]["message"].as_str().unwrap().to_owned()),
+            Some("no-driver") => break,
+            _ => {}
+        }
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("MIZZEN_HEALTH_HOLD_DOWN?"), "{told:?}");
 }

@@ -90,8 +90,9 @@ impl fmt::Display for ConfigWarning {
     }
 }
 
-/// The word that `typed` was probably meant to be, if one is near.
-pub(super) fn nearest(typed: &str, words: &[&str]) -> Option<String> {
+/// The word that `typed` was probably meant to be, if one is near; `words` are written in small
+/// letters and with hyphens.
+pub fn nearest(typed: &str, words: &[&str]) -> Option<String> {
     let typed = typed.to_lowercase().replace('_', "-");
     let near = words.iter().map(|word| (edits(&typed, word), word));
     let (distance, word) = near.min_by_key(|(distance, _)| *distance)?;

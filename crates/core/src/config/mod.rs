@@ -13,7 +13,7 @@ mod types;
 mod validate;
 
 pub use duration::{InvalidDuration, parse_duration};
-pub use error::{ConfigError, ConfigWarning, Location, Origin};
+pub use error::{ConfigError, ConfigWarning, Location, Origin, nearest};
 pub use raw::{RawConfig, RawValue};
 pub use setting::{Kind, SETTINGS, Setting, SettingInfo};
 pub use types::{
