@@ -12,6 +12,7 @@ use mizzen_core::driver::{DriverError, DriverLoader, GpuDriver};
 use crate::driver::{Deadlines, NvmlDriver, Shared};
 use crate::host::HostRoot;
 use crate::library::Library;
+pub use places::LIBRARY_DIRECTORIES;
 
 /// What a GPU may take to answer.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
