@@ -21,7 +21,7 @@ use crate::keeper::Keeper;
 use crate::machine::{self, Machine};
 use crate::readiness::Readiness;
 use crate::supervisor::{Supervisor, TaskError};
-use crate::{plugin, probes, record};
+use crate::{plugin, privileges, probes, record};
 
 /// How long tasks may take to end after a stop: longer than connections are drained for.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -270,6 +270,7 @@ fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
 /// # Errors
 /// The system's, if it gives no runtime, signals or thread.
 pub fn run_process(agent: Agent, reload: impl FnMut() -> Result<Config, String>) -> io::Result<()> {
+    privileges::give_up();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
