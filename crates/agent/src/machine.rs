@@ -77,7 +77,9 @@ impl Machine {
         for root in &own {
             places.extend(directories().map(|dir| root.join(dir)));
         }
-        if has_default_root(&self.config) && !places.iter().any(|dir| dir.join(LIBRARY).exists()) {
+        let has_library = places.iter().any(|dir| dir.join(LIBRARY).exists());
+        let is_named = self.config.nvml_library.is_some();
+        if has_default_root(&self.config) && !has_library && !is_named {
             for root in &own {
                 places.extend(SIGNS_OF_A_CONTAINER.map(|dir| root.join(dir)));
                 let driver = root.join(DRIVER_CONTAINER);
@@ -315,6 +317,13 @@ mod tests {
         let of_container = ["run/nvidia/driver/usr/lib64"];
         let expected = [&["usr/lib64"], &signs[..], &of_container].concat();
         assert_eq!(watched(&tree), expected);
+
+        let elsewhere = Config {
+            nvml_library: Some("/elsewhere/libnvidia-ml.so.1".into()),
+            ..config(&tree)
+        };
+        let places = Machine::new(Arc::new(elsewhere)).likely_places();
+        assert_eq!(places.len(), 1, "no other library is asked for: {places:?}");
 
         tree.file("usr/lib64/libnvidia-ml.so.1", "");
         assert_eq!(watched(&tree), ["usr/lib64"]);
