@@ -125,7 +125,12 @@ mod tests {
             flags.set_flag(Setting::MigStrategy, ["singel".to_owned()]);
             let environment = |name: &str| (name == "GDS_ENABLED").then(|| "maybe".to_owned());
             let mistakes = read_with(&flags, environment).unwrap_err().join("\n");
-            for word in [&file, "--mig-strategy", "GDS_ENABLED"] {
+            let in_file = if file.starts_with("/no") {
+                "/no/such/file"
+            } else {
+                "config file, line 3"
+            };
+            for word in [in_file, "--mig-strategy", "GDS_ENABLED"] {
                 assert!(mistakes.contains(word), "{word} is missing in {mistakes}");
             }
         }
