@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mizzen_core::config::Config;
+use mizzen_core::config::{Config, ConfigPlace};
 use mizzen_core::driver::DriverLoader;
 use mizzen_core::state::{Event, NodeState};
 use mizzen_nvml::{HostRoot, NvmlLoader};
@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::cluster::ClientFactory;
+use crate::config_source::{self, Interpreter, Settings, Source};
 use crate::dirwatch::{DirEvent, DirWatch};
 use crate::driver::{Command, Driver, News};
 use crate::keeper::Keeper;
@@ -35,6 +37,8 @@ pub type LoaderFactory = Box<dyn Fn(&Config) -> Arc<dyn DriverLoader> + Send + S
 pub enum Order {
     /// Use these settings, and look at the driver again.
     Reload(Box<Config>),
+    /// Read the settings again where they come from, and look at the driver again.
+    Reread,
     /// End in order: not ready, streams ended, sockets removed.
     Stop,
 }
@@ -43,6 +47,8 @@ pub enum Order {
 pub struct Agent {
     config: Arc<Config>,
     loader: LoaderFactory,
+    interpreter: Option<Interpreter>,
+    client: Option<ClientFactory>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -59,7 +65,24 @@ impl Agent {
         Self {
             config: Arc::new(config),
             loader: Box::new(nvml_loader),
+            interpreter: None,
+            client: None,
         }
+    }
+
+    /// The same, reading more settings from where [`Config::source`] says, and again whenever
+    /// they change.
+    #[must_use]
+    pub fn with_interpreter(mut self, interpreter: Interpreter) -> Self {
+        self.interpreter = Some(interpreter);
+        self
+    }
+
+    /// The same with another client of the Kubernetes API than the settings say.
+    #[must_use]
+    pub fn with_client(mut self, client: ClientFactory) -> Self {
+        self.client = Some(client);
+        self
     }
 
     /// The same with another driver.
@@ -74,19 +97,131 @@ impl Agent {
     /// # Errors
     /// The system's, if it does not give the driver a thread.
     pub async fn run(self, mut orders: mpsc::Receiver<Order>) -> io::Result<()> {
-        let mut running = Running::start(self)?;
+        let mut ground = Ground::new(&self.config);
+        let source = self.start_source(&mut ground);
+        let Some((config, mut source)) = settled(self.config, source, &mut orders, &ground).await
+        else {
+            ground.end().await;
+            return Ok(());
+        };
+        let mut running = Running::start(config, self.loader, ground)?;
         loop {
-            let order = tokio::select! {
-                order = orders.recv() => order,
-                () = running.stop.cancelled() => None,
-            };
-            match order {
-                Some(Order::Reload(config)) => running.reload(*config).await,
-                Some(Order::Stop) | None => break,
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Reload(config)) => running.reload(*config).await,
+                    Some(Order::Reread) => match &source {
+                        Some(source) => source.reread.notify_one(),
+                        None => running.reload(Config::clone(&running.config)).await,
+                    },
+                    Some(Order::Stop) | None => break,
+                },
+                settings = next(&mut source) => running.take(settings).await,
+                () = running.ground.stop.cancelled() => break,
             }
         }
         running.end().await;
         Ok(())
+    }
+
+    /// Starts the source of more settings, if there is one.
+    fn start_source(&self, ground: &mut Ground) -> Option<Source> {
+        let interpreter = self.interpreter.clone()?;
+        if self.config.source.place == ConfigPlace::Nowhere {
+            return None;
+        }
+        Some(config_source::start(
+            &self.config,
+            interpreter,
+            self.client.clone(),
+            &mut ground.supervisor,
+            &ground.stop,
+            ground.clock,
+        ))
+    }
+}
+
+/// The settings to begin with: `base`, or what the source of named configs has, which is waited
+/// for. `None` if the agent is stopped before.
+async fn settled(
+    base: Arc<Config>,
+    source: Option<Source>,
+    orders: &mut mpsc::Receiver<Order>,
+    ground: &Ground,
+) -> Option<(Arc<Config>, Option<Source>)> {
+    let Some(mut source) = source else {
+        return Some((base, None));
+    };
+    if !base.source.place.has_names() {
+        // Whoever made the settings has read the file.
+        return Some((base, Some(source)));
+    }
+    let waiting = ground.readiness.latch("the config of this node");
+    let first = match source.first.take() {
+        Some(settings) => settings,
+        None => loop {
+            tokio::select! {
+                settings = source.settings.recv() => break settings?,
+                order = orders.recv() => match order {
+                    Some(Order::Reload(_) | Order::Reread) => source.reread.notify_one(),
+                    Some(Order::Stop) | None => return None,
+                },
+                () = ground.stop.cancelled() => return None,
+            }
+        },
+    };
+    drop(waiting);
+    for warning in &first.config.warnings {
+        tracing::warn!(event = "config", "{warning}");
+    }
+    tracing::info!(event = "config", "beginning with {}", first.words);
+    Some((Arc::new(*first.config), Some(source)))
+}
+
+/// The next settings of a source; never, where there is none.
+async fn next(source: &mut Option<Source>) -> Settings {
+    if let Some(source) = source
+        && let Some(settings) = source.settings.recv().await
+    {
+        return settings;
+    }
+    std::future::pending().await
+}
+
+/// What is there before the agent knows its settings, and whatever they are.
+struct Ground {
+    clock: Clock,
+    readiness: Readiness,
+    supervisor: Supervisor,
+    /// Ends the tasks that need no drain.
+    stop: CancellationToken,
+}
+
+impl Ground {
+    fn new(config: &Config) -> Self {
+        let stop = CancellationToken::new();
+        let readiness = Readiness::default();
+        let mut supervisor = Supervisor::new(stop.clone());
+        if let Some(address) = config.health_address {
+            let (readiness, ending) = (readiness.clone(), stop.clone());
+            supervisor.keep("probes", move || {
+                probes::serve(address, readiness.clone(), ending.clone())
+            });
+        }
+        Self {
+            clock: Clock::new(),
+            readiness,
+            supervisor,
+            stop,
+        }
+    }
+
+    async fn end(self) {
+        tracing::info!(
+            event = "stopping",
+            "stopping: ending streams and removing sockets"
+        );
+        self.stop.cancel();
+        self.supervisor.drain(DRAIN_LIMIT).await;
     }
 }
 
@@ -96,15 +231,18 @@ struct Running {
     loader: LoaderFactory,
     driver: Driver,
     news: mpsc::Sender<News>,
-    supervisor: Supervisor,
-    /// Ends the tasks that need no drain.
-    stop: CancellationToken,
+    ground: Ground,
 }
 
 impl Running {
-    fn start(agent: Agent) -> io::Result<Self> {
-        let Agent { config, loader } = agent;
-        let clock = Clock::new();
+    fn start(config: Arc<Config>, loader: LoaderFactory, mut ground: Ground) -> io::Result<Self> {
+        let Ground {
+            clock,
+            readiness,
+            supervisor,
+            stop,
+        } = &mut ground;
+        let clock = *clock;
         let (news, news_receiver) = mpsc::channel(NEWS_LIMIT);
         let boot_id = record::boot_id(&config.host_root);
         let remembered = record::load(&config.state_dir, &boot_id);
@@ -112,9 +250,6 @@ impl Running {
         let machine = Machine::new(config.clone());
         let places = remembered.iter().map(|record| record.gpu.pci).collect();
         let driver = Driver::start(loader(&config), machine, places, news.clone())?;
-        let stop = CancellationToken::new();
-        let readiness = Readiness::default();
-        let mut supervisor = Supervisor::new(stop.clone());
 
         let state = NodeState::new(config.clone(), remembered, clock.now());
         let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
@@ -140,20 +275,21 @@ impl Running {
         supervisor.keep("host watch", move || {
             watch_host(Machine::new(places.clone()), teller.clone(), ending.clone())
         });
-        if let Some(address) = config.health_address {
-            let ending = stop.clone();
-            supervisor.keep("probes", move || {
-                probes::serve(address, readiness.clone(), ending.clone())
-            });
-        }
         Ok(Self {
             config,
             loader,
             driver,
             news,
-            supervisor,
-            stop,
+            ground,
         })
+    }
+
+    /// Takes over what the source of settings has, if it is new or was asked for.
+    async fn take(&mut self, settings: Settings) {
+        if settings.asked || *settings.config != *self.config {
+            self.reload(*settings.config).await;
+            tracing::info!(event = "config", "in force: {}", settings.words);
+        }
     }
 
     /// Takes new settings over by what is different in them: what is the same goes on untouched.
@@ -195,12 +331,7 @@ impl Running {
     }
 
     async fn end(self) {
-        tracing::info!(
-            event = "stopping",
-            "stopping: ending streams and removing sockets"
-        );
-        self.stop.cancel();
-        self.supervisor.drain(DRAIN_LIMIT).await;
+        self.ground.end().await;
         self.driver.tell(Command::Stop);
     }
 }
@@ -233,7 +364,7 @@ async fn watch_host(
             }
             DirEvent::Overflow => driver.tell(Command::Look),
             DirEvent::Ended => return Err("the watched directories are gone".into()),
-            DirEvent::Appeared(_) | DirEvent::Vanished(_) => {}
+            DirEvent::Appeared(_) | DirEvent::Vanished(_) | DirEvent::Written(_) => {}
         }
     }
 }
@@ -256,11 +387,11 @@ fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
 }
 
 /// Runs an agent as a process: until SIGTERM, SIGINT or SIGQUIT, and reading its settings again
-/// by `reload` on SIGHUP.
+/// on SIGHUP.
 ///
 /// # Errors
 /// The system's, if it gives no runtime, signals or thread.
-pub fn run_process(agent: Agent, reload: impl FnMut() -> Result<Config, String>) -> io::Result<()> {
+pub fn run_process(agent: Agent) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -271,7 +402,7 @@ pub fn run_process(agent: Agent, reload: impl FnMut() -> Result<Config, String>)
         let (orders, receiver) = mpsc::channel(1);
         let signals = Signals::new()?;
         let run = trimmed(agent.run(receiver));
-        let (ended, ()) = tokio::join!(run, signals.obey(orders, reload));
+        let (ended, ()) = tokio::join!(run, signals.obey(orders));
         ended
     })?;
     // A driver that hangs must not keep the process from ending.
@@ -310,26 +441,13 @@ impl Signals {
     }
 
     /// Turns signals into orders until one of them means the end.
-    async fn obey(
-        mut self,
-        orders: mpsc::Sender<Order>,
-        mut reload: impl FnMut() -> Result<Config, String>,
-    ) {
+    async fn obey(mut self, orders: mpsc::Sender<Order>) {
         loop {
             let order = tokio::select! {
                 _ = self.terminate.recv() => Order::Stop,
                 _ = self.interrupt.recv() => Order::Stop,
                 _ = self.quit.recv() => Order::Stop,
-                _ = self.hang_up.recv() => match reload() {
-                    Ok(config) => Order::Reload(Box::new(config)),
-                    Err(errors) => {
-                        tracing::error!(
-                            event = "reload",
-                            "the new settings cannot be used; the old ones stay: {errors}"
-                        );
-                        continue;
-                    }
-                },
+                _ = self.hang_up.recv() => Order::Reread,
                 () = orders.closed() => return,
             };
             let last = matches!(order, Order::Stop);

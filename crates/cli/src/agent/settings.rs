@@ -2,20 +2,46 @@
 
 use std::fs;
 
+use mizzen_agent::ConfigText;
 use mizzen_core::config::{Config, ConfigError, RawConfig, file};
 
-/// Joins the flags with the environment and the config file, and checks the whole.
+/// The settings to begin with: flags, environment and the config file, if one is named.
 ///
 /// # Errors
 /// Everything that is wrong, for people, one line each.
 pub(super) fn read(flags: &RawConfig) -> Result<Config, String> {
-    let given = flags.clone().or(RawConfig::from_environment(variable));
-    let file = match given.config_file() {
-        Some(path) => {
-            let text = fs::read_to_string(path)
-                .map_err(|error| format!("the config file {path} cannot be read: {error}"))?;
-            file::parse(&text).map_err(|errors| listed(path, &errors))?
-        }
+    let given = given(flags);
+    let Some(path) = given.config_file() else {
+        return joined(given, None);
+    };
+    let text = fs::read_to_string(path)
+        .map_err(|error| format!("the config file {path} cannot be read: {error}"))?;
+    let name = format!("the config file {path}");
+    let text = ConfigText {
+        name: &name,
+        text: &text,
+    };
+    joined(given, Some(text))
+}
+
+/// Joins the flags with the environment and the text of a config, and checks the whole.
+///
+/// # Errors
+/// Everything that is wrong, for people, one line each.
+pub(super) fn with_text(
+    flags: &RawConfig,
+    config: Option<ConfigText<'_>>,
+) -> Result<Config, String> {
+    joined(given(flags), config)
+}
+
+fn given(flags: &RawConfig) -> RawConfig {
+    flags.clone().or(RawConfig::from_environment(variable))
+}
+
+fn joined(given: RawConfig, config: Option<ConfigText<'_>>) -> Result<Config, String> {
+    let file = match config {
+        Some(config) => file::parse(config.text).map_err(|errors| listed(config.name, &errors))?,
         None => RawConfig::default(),
     };
     given

@@ -8,14 +8,20 @@ mod duration;
 mod error;
 pub mod file;
 mod raw;
+mod select;
 mod setting;
+mod source;
 mod types;
 mod validate;
 
 pub use duration::{InvalidDuration, parse_duration};
 pub use error::{ConfigError, ConfigWarning, Location, Origin};
 pub use raw::{RawConfig, RawValue};
+pub use select::{ChosenBy, SelectError, Selection, select};
 pub use setting::{Kind, SETTINGS, Setting, SettingInfo};
+pub use source::{
+    ConfigMapName, ConfigPlace, ConfigSource, FallbackStrategy, InvalidConfigMapName,
+};
 pub use types::{
     AllocationPolicy, Choice, Config, DeviceIdStrategy, DeviceListStrategies, DeviceListStrategy,
     DiscoveryStrategy, HealthTuning, ImexConfig, MigStrategy,

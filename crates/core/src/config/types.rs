@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::ConfigWarning;
+use super::source::ConfigSource;
 use crate::xid::XidPolicy;
 
 /// A setting with a fixed set of values.
@@ -229,6 +230,8 @@ pub struct Config {
     pub health: HealthTuning,
     /// What was accepted although it does not do what its giver may expect; to be logged.
     pub warnings: Vec<ConfigWarning>,
+    /// Where the config file, or the config of this node, comes from; never set by a config.
+    pub source: ConfigSource,
 }
 
 impl Config {
@@ -274,6 +277,7 @@ impl Default for Config {
                 nvml_call_timeout: Duration::from_secs(5),
             },
             warnings: Vec::new(),
+            source: ConfigSource::default(),
         }
     }
 }

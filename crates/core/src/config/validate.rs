@@ -1,5 +1,7 @@
 //! From settings as they were given to settings as they are meant.
 
+mod source;
+
 use core::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -85,6 +87,7 @@ impl Reader<'_> {
             health_address: self.address(Setting::HealthAddress),
             health: self.health(&default.health),
             warnings: Vec::new(),
+            source: self.config_source(),
         }
     }
 
