@@ -13,19 +13,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
 use crate::cluster::ClientFactory;
 use crate::config_source::{self, Interpreter, Settings, Source};
 use crate::dirwatch::{DirEvent, DirWatch};
 use crate::driver::{Command, Driver, News};
+use crate::ground::Ground;
 use crate::keeper::Keeper;
 use crate::machine::{self, Machine};
-use crate::readiness::Readiness;
-use crate::supervisor::{Supervisor, TaskError};
-use crate::{plugin, probes, record};
+use crate::supervisor::TaskError;
+use crate::{plugin, record};
 
-/// How long tasks may take to end after a stop: longer than connections are drained for.
-const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
 
@@ -133,9 +130,7 @@ impl Agent {
             &self.config,
             interpreter,
             self.client.clone(),
-            &mut ground.supervisor,
-            &ground.stop,
-            ground.clock,
+            ground,
         ))
     }
 }
@@ -185,44 +180,6 @@ async fn next(source: &mut Option<Source>) -> Settings {
         return settings;
     }
     std::future::pending().await
-}
-
-/// What is there before the agent knows its settings, and whatever they are.
-struct Ground {
-    clock: Clock,
-    readiness: Readiness,
-    supervisor: Supervisor,
-    /// Ends the tasks that need no drain.
-    stop: CancellationToken,
-}
-
-impl Ground {
-    fn new(config: &Config) -> Self {
-        let stop = CancellationToken::new();
-        let readiness = Readiness::default();
-        let mut supervisor = Supervisor::new(stop.clone());
-        if let Some(address) = config.health_address {
-            let (readiness, ending) = (readiness.clone(), stop.clone());
-            supervisor.keep("probes", move || {
-                probes::serve(address, readiness.clone(), ending.clone())
-            });
-        }
-        Self {
-            clock: Clock::new(),
-            readiness,
-            supervisor,
-            stop,
-        }
-    }
-
-    async fn end(self) {
-        tracing::info!(
-            event = "stopping",
-            "stopping: ending streams and removing sockets"
-        );
-        self.stop.cancel();
-        self.supervisor.drain(DRAIN_LIMIT).await;
-    }
 }
 
 /// The parts of a running agent that orders concern.

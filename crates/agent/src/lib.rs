@@ -13,6 +13,7 @@ mod config_source;
 mod dirwatch;
 mod driver;
 mod durable;
+mod ground;
 mod keeper;
 mod log;
 mod machine;

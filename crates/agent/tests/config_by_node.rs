@@ -392,7 +392,9 @@ async fn a_hang_up_looks_at_the_driver_again_also_where_settings_are_the_same() 
     let mut node = with_directory(&[("default", NODES)]).await;
     node.start_agent();
     node.allocatable(2).await;
-    // No device node comes for it, which would be noticed without being asked.
+    // A new kernel driver with one more GPU, whose device node would be noticed without a signal.
+    node.host
+        .file("proc/driver/nvidia/version", "NVRM version: 570");
     node.driver.set_gpus(mizzen_testkit::gpus(3));
     node.order(Order::Reread).await;
     node.allocatable(3).await;

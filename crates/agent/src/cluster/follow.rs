@@ -21,10 +21,8 @@ use crate::backoff::Backoff;
 /// Waits between attempts to reach the API.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Waits between questions to an API that refuses: somebody must change its rules first.
-const REFUSED_PAUSE: Duration = Duration::from_secs(10);
-/// How long a list may take.
-const LIST_LIMIT: Duration = Duration::from_secs(10);
+/// How long an answer may take to begin.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long the API keeps a watch open: a time in this range, in seconds, by the object's name,
 /// so that the watches of many nodes do not end together.
 const WATCH_SECONDS: std::ops::Range<u32> = 200..290;
@@ -148,10 +146,8 @@ pub(crate) async fn follow(cluster: Cluster, object: OneObject, mut tell: impl F
             said = now;
             complain(&object, &failure);
         }
-        let pause = backoff.failed();
-        let refused = sight == Sight::Forbidden;
         tell(sight);
-        sleep(if refused { REFUSED_PAUSE } else { pause }).await;
+        sleep(backoff.failed()).await;
     }
 }
 
@@ -192,9 +188,9 @@ async fn watch(
     object: &OneObject,
     tell: &mut impl FnMut(Sight),
 ) -> Result<(), Failure> {
-    let list: List = timeout(LIST_LIMIT, client.request(list_request(object)?))
+    let list: List = timeout(ANSWER_LIMIT, client.request(list_request(object)?))
         .await
-        .map_err(|_| Failure::Other(format!("no answer within {} s", LIST_LIMIT.as_secs())))??;
+        .map_err(|_| Failure::Other(format!("no answer within {} s", ANSWER_LIMIT.as_secs())))??;
     tell(
         list.items
             .into_iter()
@@ -207,9 +203,9 @@ async fn watch(
         let begun = Instant::now();
         let before = version.clone();
         let request = watch_request(object, &parameters, &version)?;
-        let opened = match timeout(limit, client.request_events::<Object>(request)).await {
-            Ok(opened) => opened,
-            Err(_) => return Err(Failure::Other("the watch was not answered".to_owned())),
+        let opening = client.request_events::<Object>(request);
+        let Ok(opened) = timeout(ANSWER_LIMIT, opening).await else {
+            return Err(Failure::Other("the watch was not answered".to_owned()));
         };
         let events = match opened {
             Err(kube::Error::Api(status)) if is_gone(&status) => return Ok(()),

@@ -8,6 +8,7 @@
 mod decide;
 mod memory;
 mod shelf;
+mod task;
 mod watches;
 
 use std::path::PathBuf;
@@ -15,14 +16,11 @@ use std::sync::Arc;
 
 use mizzen_core::config::{Config, ConfigPlace, ConfigSource};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::cluster::{ClientFactory, Cluster, Report, Reporter, connect, post};
-use crate::supervisor::Supervisor;
-use decide::{Candidate, Decision, View, decide};
-use memory::Remembered;
+use crate::cluster::{ClientFactory, Cluster, Reporter, connect, post};
+use crate::ground::Ground;
 use shelf::{Shelf, watch_disk};
+use task::Task;
 use watches::{follow_config_map, follow_label};
 
 /// Settings that wait for the agent.
@@ -80,9 +78,7 @@ pub(crate) fn start(
     base: &Config,
     interpret: Interpreter,
     client: Option<ClientFactory>,
-    supervisor: &mut Supervisor,
-    stop: &CancellationToken,
-    clock: Clock,
+    ground: &mut Ground,
 ) -> Source {
     let source = base.source.clone();
     let (tell_label, label) = watch::channel(Known::Is(None));
@@ -94,33 +90,18 @@ pub(crate) fn start(
             Arc::new(move || connect(&source))
         });
         let cluster = Cluster::new(client);
-        reporter = start_api(
-            &source,
-            &cluster,
-            tell_label,
-            &tell_shelf,
-            supervisor,
-            stop,
-            clock,
-        );
+        reporter = start_api(&source, &cluster, tell_label, &tell_shelf, ground);
     }
     match &source.place {
         ConfigPlace::File(path) => {
-            start_disk(
-                Shelf::File(path.clone()),
-                path,
-                tell_shelf,
-                supervisor,
-                stop,
-            );
+            start_disk(Shelf::File(path.clone()), path.clone(), tell_shelf, ground);
         }
         ConfigPlace::Directory(path) => {
             start_disk(
                 Shelf::Directory(path.clone()),
-                path,
+                path.clone(),
                 tell_shelf,
-                supervisor,
-                stop,
+                ground,
             );
         }
         ConfigPlace::Nowhere | ConfigPlace::ConfigMap(_) => {}
@@ -128,7 +109,7 @@ pub(crate) fn start(
     let (tell_memory, memory) = watch::channel(None);
     if source.place.has_names() {
         let dir = base.state_dir.clone();
-        supervisor.keep("config on disk", move || {
+        ground.supervisor.keep("config on disk", move || {
             memory::keep(dir.clone(), memory.clone())
         });
     }
@@ -148,7 +129,8 @@ pub(crate) fn start(
         told_of_api: None,
     };
     let first = task.first(base);
-    supervisor.essential("config source", task.run(stop.clone()));
+    let run = task.run(ground.stop.clone());
+    ground.supervisor.essential("config source", run);
     Source {
         first,
         settings,
@@ -162,291 +144,41 @@ fn start_api(
     cluster: &Cluster,
     tell_label: watch::Sender<Known<Option<String>>>,
     tell_shelf: &watch::Sender<Known<Shelf>>,
-    supervisor: &mut Supervisor,
-    stop: &CancellationToken,
-    clock: Clock,
+    ground: &mut Ground,
 ) -> Option<Reporter> {
     if let ConfigPlace::ConfigMap(name) = &source.place {
         let follow = follow_config_map(cluster.clone(), name.clone(), tell_shelf.clone());
-        supervisor.essential("config map", until(stop, follow));
+        keep_until_stop("config map", follow, ground);
     }
     let node = source.node_name.clone()?;
     tell_label.send_replace(Known::NotYet);
     let key = source.node_label.clone();
     let follow = follow_label(cluster.clone(), node.clone(), key, tell_label);
-    supervisor.essential("node label", until(stop, follow));
+    keep_until_stop("node label", follow, ground);
     let (reporter, reports) = Reporter::new();
-    let post = post(cluster.clone(), node, clock, reports);
-    supervisor.essential("events", until(stop, post));
+    let post = post(cluster.clone(), node, ground.clock, reports);
+    keep_until_stop("events", post, ground);
     Some(reporter)
 }
 
 /// Starts the watch on the disk, whose content is known from the start.
-fn start_disk(
-    shelf: Shelf,
-    path: &std::path::Path,
-    tell: watch::Sender<Known<Shelf>>,
-    supervisor: &mut Supervisor,
-    stop: &CancellationToken,
-) {
+fn start_disk(shelf: Shelf, path: PathBuf, tell: watch::Sender<Known<Shelf>>, ground: &mut Ground) {
     tell.send_replace(Known::Is(shelf.clone()));
-    let watching = watch_disk(shelf, PathBuf::from(path), tell);
-    supervisor.essential("config files", until(stop, watching));
+    let watching = watch_disk(shelf, path, tell);
+    keep_until_stop("config files", watching, ground);
 }
 
-/// Runs `task` until the stop.
-fn until(
-    stop: &CancellationToken,
+/// Runs a task that never ends until the stop.
+fn keep_until_stop(
+    name: &'static str,
     task: impl Future<Output = ()> + Send + 'static,
-) -> impl Future<Output = ()> + Send + 'static {
-    let stop = stop.clone();
-    async move {
+    ground: &mut Ground,
+) {
+    let stop = ground.stop.clone();
+    ground.supervisor.essential(name, async move {
         tokio::select! {
             () = task => {}
             () = stop.cancelled() => {}
         }
-    }
-}
-
-/// The task that decides.
-struct Task {
-    source: ConfigSource,
-    interpret: Interpreter,
-    label: watch::Receiver<Known<Option<String>>>,
-    shelf: watch::Receiver<Known<Shelf>>,
-    reread: Arc<Notify>,
-    /// What is in force, or was when a former process ended.
-    in_force: Option<Remembered>,
-    /// What was last complained of, so that it is said once.
-    complaint: Option<String>,
-    reporter: Option<Reporter>,
-    memory: watch::Sender<Option<Remembered>>,
-    settings: mpsc::Sender<Settings>,
-    /// Whether it was said what it means for this node that the API does not tell, and whether it
-    /// refused to.
-    told_of_api: Option<bool>,
-}
-
-impl Task {
-    /// The settings to begin with: those asked for as far as that is known, or else the last good
-    /// ones.
-    fn first(&mut self, base: &Config) -> Option<Settings> {
-        if !self.source.place.has_names() {
-            return None;
-        }
-        let remembered = memory::load(&base.state_dir, &self.source.place);
-        let restored = remembered.as_ref().and_then(|found| self.restored(found));
-        if restored.is_some() {
-            self.in_force = remembered;
-        }
-        match self.look(false) {
-            Some(settings) => Some(settings),
-            None => {
-                if let (Some(restored), Some(complaint)) = (&restored, &self.complaint) {
-                    tracing::warn!(
-                        event = "config-remembered",
-                        error = complaint,
-                        "going on with {}, which was in force before",
-                        restored.words
-                    );
-                } else if restored.is_none() && self.complaint.is_none() {
-                    tracing::info!(
-                        event = "config-waiting",
-                        "nothing is offered until the Kubernetes API has told which config is \
-                         this node's"
-                    );
-                }
-                restored
-            }
-        }
-    }
-
-    /// The settings of a config that was in force before.
-    fn restored(&self, remembered: &Remembered) -> Option<Settings> {
-        let words = match &remembered.name {
-            Some(name) => format!("the config {name:?} of {}", self.source.place),
-            None => format!("no config of {}", self.source.place),
-        };
-        let text = remembered.name.as_ref().map(|_| ConfigText {
-            name: &words,
-            text: &remembered.text,
-        });
-        match (self.interpret)(text) {
-            Ok(config) => Some(Settings {
-                config: Box::new(config),
-                words,
-                asked: false,
-            }),
-            Err(errors) => {
-                tracing::warn!(
-                    event = "config-not-remembered",
-                    error = one_line(&errors),
-                    "the last good config cannot be used any more"
-                );
-                None
-            }
-        }
-    }
-
-    async fn run(mut self, stop: CancellationToken) {
-        loop {
-            let asked = tokio::select! {
-                Ok(()) = self.label.changed() => false,
-                Ok(()) = self.shelf.changed() => false,
-                () = self.reread.notified() => true,
-                () = stop.cancelled() => return,
-            };
-            if let Some(settings) = self.look(asked)
-                && self.settings.send(settings).await.is_err()
-            {
-                return;
-            }
-        }
-    }
-
-    /// Looks at what is known, and says what the agent is to change.
-    fn look(&mut self, asked: bool) -> Option<Settings> {
-        let decision = decide(&View {
-            source: &self.source,
-            label: &self.label.borrow_and_update(),
-            shelf: &self.shelf.borrow_and_update(),
-            in_force: self.in_force.as_ref(),
-        });
-        self.tell_of_api();
-        match decision {
-            Decision::Stay if asked => self.again(),
-            Decision::Stay => None,
-            Decision::Refuse(why) => {
-                self.refuse(&why, asked);
-                None
-            }
-            Decision::Take(candidate) => self.take(candidate, asked),
-        }
-    }
-
-    /// What is in force, once more.
-    fn again(&self) -> Option<Settings> {
-        let restored = self.restored(self.in_force.as_ref()?)?;
-        Some(Settings {
-            asked: true,
-            ..restored
-        })
-    }
-
-    fn take(&mut self, candidate: Candidate, asked: bool) -> Option<Settings> {
-        let Candidate {
-            label,
-            name,
-            text,
-            words,
-        } = candidate;
-        let wanted = Remembered::new(&self.source.place, label, name, text);
-        let same = self
-            .in_force
-            .as_ref()
-            .is_some_and(|old| old.name == wanted.name && old.text == wanted.text);
-        let text = wanted.name.as_ref().map(|_| ConfigText {
-            name: &words,
-            text: &wanted.text,
-        });
-        let config = match (self.interpret)(text) {
-            Ok(config) => config,
-            Err(errors) => {
-                self.refuse(&one_line(&errors), asked);
-                return None;
-            }
-        };
-        self.complaint = None;
-        if self.in_force.as_ref() != Some(&wanted) {
-            if self.source.place.has_names() {
-                self.memory.send_replace(Some(wanted.clone()));
-            }
-            self.in_force = Some(wanted);
-        }
-        if !same && let Some(reporter) = &self.reporter {
-            reporter.tell(Report::ConfigApplied(format!("in force: {words}")));
-        }
-        (asked || !same).then(|| Settings {
-            config: Box::new(config),
-            words,
-            asked,
-        })
-    }
-
-    /// Says once what cannot be used, and why.
-    fn refuse(&mut self, why: &str, asked: bool) {
-        if self.complaint.as_deref() == Some(why) && !asked {
-            return;
-        }
-        let goes_on = if self.in_force.is_some() || !self.source.place.has_names() {
-            "the old ones stay"
-        } else {
-            "nothing is offered until they can"
-        };
-        tracing::error!(
-            event = "reload",
-            "the new settings cannot be used; {goes_on}: {why}"
-        );
-        if let Some(reporter) = &self.reporter
-            && self.complaint.as_deref() != Some(why)
-        {
-            reporter.tell(Report::InvalidConfig(why.to_owned()));
-        }
-        self.complaint = Some(why.to_owned());
-    }
-
-    /// Says once what it means for this node that the API does not tell.
-    fn tell_of_api(&mut self) {
-        let unknown = |away: bool, refused: bool| (away || refused).then_some(refused);
-        let label = self.label.borrow();
-        let shelf = self.shelf.borrow();
-        let label = unknown(*label == Known::Away, *label == Known::Refused);
-        let shelf = unknown(*shelf == Known::Away, *shelf == Known::Refused);
-        let Some(refused) = label.or(shelf) else {
-            return;
-        };
-        if self.told_of_api.replace(refused) == Some(refused) {
-            return;
-        }
-        let what = match &self.in_force {
-            Some(in_force) => format!(
-                "going on with {}, which was in force before",
-                in_force
-                    .name
-                    .as_ref()
-                    .map_or("no config".to_owned(), |name| format!(
-                        "the config {name:?}"
-                    ))
-            ),
-            None if refused => "going on as if the node had no label".to_owned(),
-            None => "nothing is offered until the Kubernetes API answers".to_owned(),
-        };
-        tracing::warn!(
-            event = "config-unknown",
-            "which config is this node's cannot be known: {what}"
-        );
-    }
-}
-
-/// Errors of several lines, in one.
-fn one_line(errors: &str) -> String {
-    let mut lines = errors.lines().map(str::trim);
-    let first = lines.next().unwrap_or_default();
-    let others: Vec<&str> = lines.collect();
-    if others.is_empty() {
-        first.to_owned()
-    } else {
-        format!("{first} {}", others.join("; "))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn several_errors_become_one_line() {
-        assert_eq!(one_line("one"), "one");
-        assert_eq!(one_line("all of it:\n  a\n  b"), "all of it: a; b");
-    }
+    });
 }

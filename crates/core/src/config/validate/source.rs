@@ -84,17 +84,15 @@ impl Reader<'_> {
     }
 
     fn config_map(&mut self, origin: Origin, text: String) -> ConfigPlace {
-        match text.parse::<ConfigMapName>() {
-            Ok(name) => ConfigPlace::ConfigMap(name),
-            Err(_) => {
-                self.malformed(
-                    origin,
-                    text,
-                    "NAMESPACE/NAME, such as mizzen-system/mizzen-config",
-                );
-                ConfigPlace::Nowhere
-            }
+        if let Ok(name) = text.parse::<ConfigMapName>() {
+            return ConfigPlace::ConfigMap(name);
         }
+        self.malformed(
+            origin,
+            text,
+            "NAMESPACE/NAME, such as mizzen-system/mizzen-config",
+        );
+        ConfigPlace::Nowhere
     }
 
     fn fallbacks(&mut self, default: Vec<FallbackStrategy>) -> Vec<FallbackStrategy> {
