@@ -37,10 +37,7 @@ impl Reader<'_> {
                 .given(Setting::Kubeconfig)
                 .map(|value| PathBuf::from(value.1)),
         };
-        if let ConfigPlace::ConfigMap(_) = source.place
-            && source.node_name.is_none()
-            && self.given(Setting::NodeName).is_none()
-        {
+        if self.given(Setting::ConfigMap).is_some() && self.given(Setting::NodeName).is_none() {
             self.refuse(
                 Setting::ConfigMap,
                 "a node's config is chosen by a label of its Node, and which Node this is was not \
