@@ -1,5 +1,7 @@
 //! The config of a node: chosen by its label, live, and never lost.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs;
