@@ -55,11 +55,11 @@ async fn choices(context: &Context<'_>) -> Result<()> {
 
     set_label(context, Some("indx")).await?;
     says(context, "did you mean \"index\"?").await?;
-    let event = event(context, "InvalidConfig").await?;
+    let warning = event(context, "InvalidConfig").await?;
     ensure!(
-        event.type_.as_deref() == Some("Warning"),
+        warning.type_.as_deref() == Some("Warning"),
         "its type is {:?}",
-        event.type_
+        warning.type_
     );
     event(context, "ConfigApplied").await?;
     Ok(())
