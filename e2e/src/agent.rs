@@ -82,12 +82,16 @@ impl Agent {
 
     /// Applies the manifest for nodes with a driver, on the simulated hardware.
     pub(crate) async fn install_on(&self, hardware: &Hardware) -> Result<()> {
-        self.install_with(Manifest::Driver, hardware).await
+        self.install_with(Manifest::Driver.documents()?, hardware)
+            .await
     }
 
-    /// Applies a manifest for nodes with a driver, on the simulated hardware.
-    pub(crate) async fn install_with(&self, manifest: Manifest, hardware: &Hardware) -> Result<()> {
-        let mut documents = manifest.documents()?;
+    /// Applies the documents of a manifest for nodes with a driver, on the simulated hardware.
+    pub(crate) async fn install_with(
+        &self,
+        mut documents: Vec<Value>,
+        hardware: &Hardware,
+    ) -> Result<()> {
         for document in &mut documents {
             if document["kind"] == "DaemonSet" {
                 simulate_hardware(document, hardware)?;

@@ -12,7 +12,7 @@ use super::Context;
 use super::gpu_pods::wait_for_node;
 use crate::agent::Manifest;
 use crate::cluster::NODE;
-use crate::report;
+use crate::{client, report};
 
 const LABEL: &str = "nvidia.com/device-plugin.config";
 /// From a change to the agent's word that it is in force, the reading of its log included.
@@ -24,15 +24,39 @@ const EVENT_LIMIT: Duration = Duration::from_secs(5);
 pub(super) async fn the_label_chooses_the_config(context: &Context<'_>) -> Result<()> {
     context.without_agent().await?;
     let agent = context.any_agent();
-    agent
-        .install_with(Manifest::Config, &context.hardware)
-        .await?;
+    let mut documents = Manifest::Config.documents()?;
+    for document in &mut documents {
+        reach_the_api(context, document)?;
+    }
+    agent.install_with(documents, &context.hardware).await?;
     let gpus = context.hardware.gpus().await?;
     wait_for_node(context, gpus.len(), gpus.len()).await?;
     let tested = choices(context).await;
     set_label(context, None).await?;
     context.without_agent().await?;
     tested
+}
+
+/// Here no proxy leads from pods to the API server, which listens on this machine alone.
+fn reach_the_api(context: &Context<'_>, document: &mut Value) -> Result<()> {
+    if document["kind"] != "DaemonSet" {
+        return Ok(());
+    }
+    let url = client::api_server(&context.cluster.layout().admin_kubeconfig())?;
+    let pod = &mut document["spec"]["template"]["spec"];
+    pod["hostNetwork"] = json!(true);
+    let environment = pod["containers"][0]["env"].as_array_mut();
+    let environment = environment.context("the container has an environment")?;
+    for (name, value) in [
+        ("KUBERNETES_SERVICE_HOST", url.host().map(str::to_owned)),
+        (
+            "KUBERNETES_SERVICE_PORT",
+            url.port_u16().map(|port| port.to_string()),
+        ),
+    ] {
+        environment.push(json!({ "name": name, "value": value }));
+    }
+    Ok(())
 }
 
 async fn choices(context: &Context<'_>) -> Result<()> {

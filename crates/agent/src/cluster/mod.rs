@@ -8,15 +8,22 @@ mod reporter;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use kube::Client;
+use kube::client::ConfigExt as _;
 use kube::config::Kubeconfig;
 use mizzen_core::config::ConfigSource;
+use tower::{BoxError, ServiceBuilder};
 
 pub(crate) use follow::{OneObject, Sight, follow};
 pub(crate) use reporter::{Report, Reporter, post};
 
 /// How long a connection may take to come about.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a connection is silent before the system asks whether the other end lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Makes a client of the Kubernetes API, or says in words why it cannot.
 pub type ClientFactory = Arc<dyn Fn() -> Result<Client, String> + Send + Sync>;
@@ -49,13 +56,20 @@ impl Cluster {
 
 /// A client as the settings say: by the kubeconfig, or else as the pod's service account.
 pub(crate) fn connect(source: &ConfigSource) -> Result<Client, String> {
-    let mut config = match &source.kubeconfig {
+    let config = match &source.kubeconfig {
         Some(path) => {
             let failed = |error: &dyn std::error::Error| {
                 format!("the kubeconfig {} cannot be used: {error}", path.display())
             };
             let kubeconfig = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
-            kube::Config::try_from(kubeconfig).map_err(|error| failed(&error))?
+            let config = kube::Config::try_from(kubeconfig).map_err(|error| failed(&error))?;
+            if config.proxy_url.is_some() {
+                return Err(format!(
+                    "the kubeconfig {} names a proxy (proxy-url), which this build cannot use",
+                    path.display()
+                ));
+            }
+            config
         }
         None => kube::Config::incluster().map_err(|error| {
             format!(
@@ -64,10 +78,26 @@ pub(crate) fn connect(source: &ConfigSource) -> Result<Client, String> {
             )
         })?,
     };
-    config.connect_timeout = Some(CONNECT_LIMIT);
-    // A refusal is told at once, and tried again by whoever asked.
-    config.default_retry = false;
-    Client::try_from(config).map_err(|error| words(&error))
+    assemble(config).map_err(|error| words(&error))
+}
+
+/// The client's layers: addresses, credentials, and connections that notice a dead peer. Kube's
+/// own stack also logs every failure, which is for whoever asked to tell, and tries refusals
+/// again by itself.
+fn assemble(config: kube::Config) -> kube::Result<Client> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(CONNECT_LIMIT));
+    connector.set_keepalive(Some(KEEP_ALIVE));
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .map_err(BoxError::from)
+        .service(
+            hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector),
+        );
+    Ok(Client::new(service, config.default_namespace))
 }
 
 /// What the API, or the way to it, says is wrong.
@@ -75,17 +105,17 @@ fn words(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return format!("{} ({})", status.message, status.code);
     }
-    // The outer errors name layers of the client; what happened is in the innermost.
-    let mut cause: &dyn std::error::Error = error;
-    let mut text = String::new();
-    while let Some(inner) = cause.source() {
-        text = inner.to_string();
-        cause = inner;
+    let mut causes = Vec::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        causes.push(inner.to_string());
+        cause = inner.source();
     }
-    if text.is_empty() {
+    // The outermost only says which layer of the client it was.
+    if causes.is_empty() {
         error.to_string()
     } else {
-        text
+        causes.join(": ")
     }
 }
 
