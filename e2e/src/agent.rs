@@ -35,6 +35,8 @@ pub(crate) enum Manifest {
     RuntimeClass,
     /// Nodes without GPUs.
     Simulated,
+    /// Nodes with the driver, each with the config that its label names.
+    Config,
 }
 
 impl Manifest {
@@ -44,6 +46,7 @@ impl Manifest {
             Self::Driver => "mizzen.yaml",
             Self::RuntimeClass => "mizzen-runtimeclass.yaml",
             Self::Simulated => "mizzen-simulated.yaml",
+            Self::Config => "mizzen-config.yaml",
         };
         let path = layout::repository()?.join("deploy").join(file);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -79,7 +82,16 @@ impl Agent {
 
     /// Applies the manifest for nodes with a driver, on the simulated hardware.
     pub(crate) async fn install_on(&self, hardware: &Hardware) -> Result<()> {
-        let mut documents = Manifest::Driver.documents()?;
+        self.install_with(Manifest::Driver.documents()?, hardware)
+            .await
+    }
+
+    /// Applies the documents of a manifest for nodes with a driver, on the simulated hardware.
+    pub(crate) async fn install_with(
+        &self,
+        mut documents: Vec<Value>,
+        hardware: &Hardware,
+    ) -> Result<()> {
         for document in &mut documents {
             if document["kind"] == "DaemonSet" {
                 simulate_hardware(document, hardware)?;

@@ -22,6 +22,12 @@ pub(crate) async fn from_kubeconfig(path: &Path) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
+/// Where the API server of a kubeconfig file is.
+pub(crate) fn api_server(path: &Path) -> Result<http::Uri> {
+    let kubeconfig = Kubeconfig::read_from(path)?;
+    Ok(Config::try_from(kubeconfig)?.cluster_url)
+}
+
 /// GET of a path that answers with text.
 pub(crate) async fn get_text(client: &Client, path: &str) -> Result<String> {
     let uri: http::Uri = path.parse()?;

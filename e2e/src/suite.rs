@@ -1,6 +1,7 @@
 //! The tests, and what runs them one after another.
 
 mod cluster_itself;
+mod config_by_node;
 mod faults;
 mod gpu_pods;
 mod manifests;
@@ -108,6 +109,10 @@ fn tests() -> Vec<Test> {
         test!(
             "deploy/mizzen-runtimeclass.yaml, unprivileged, gives pods what NVIDIA's runtime adds",
             manifests::unprivileged_with_a_runtime_class
+        ),
+        test!(
+            "deploy/mizzen-config.yaml gives a node the config that its label names, live",
+            config_by_node::the_label_chooses_the_config
         ),
         test!(
             "deploy/mizzen.yaml makes the GPUs the node's capacity",

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mizzen_core::config::Config;
+use mizzen_core::config::{Config, ConfigPlace};
 use mizzen_core::driver::DriverLoader;
 use mizzen_core::state::{Event, NodeState};
 use mizzen_nvml::{HostRoot, NvmlLoader};
@@ -14,17 +14,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::cluster::ClientFactory;
+use crate::config_source::{self, Interpreter, Settings, Source};
 use crate::dirwatch::{DirEvent, DirWatch};
 use crate::driver::{Command, Driver, News};
+use crate::ground::Ground;
 use crate::keeper::Keeper;
 use crate::machine::{self, Machine};
-use crate::readiness::Readiness;
-use crate::supervisor::{Supervisor, TaskError};
-use crate::{plugin, privileges, probes, record};
+use crate::supervisor::TaskError;
+use crate::{plugin, privileges, record};
 
-/// How long tasks may take to end after a stop: longer than connections are drained for.
-const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
 
@@ -36,6 +35,8 @@ pub type LoaderFactory = Box<dyn Fn(&Config) -> Arc<dyn DriverLoader> + Send + S
 pub enum Order {
     /// Use these settings, and look at the driver again.
     Reload(Box<Config>),
+    /// Read the settings again where they come from, and look at the driver again.
+    Reread,
     /// End in order: not ready, streams ended, sockets removed.
     Stop,
 }
@@ -44,6 +45,8 @@ pub enum Order {
 pub struct Agent {
     config: Arc<Config>,
     loader: LoaderFactory,
+    interpreter: Option<Interpreter>,
+    client: Option<ClientFactory>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -60,7 +63,24 @@ impl Agent {
         Self {
             config: Arc::new(config),
             loader: Box::new(nvml_loader),
+            interpreter: None,
+            client: None,
         }
+    }
+
+    /// The same, reading more settings from where [`Config::source`] says, and again whenever
+    /// they change.
+    #[must_use]
+    pub fn with_interpreter(mut self, interpreter: Interpreter) -> Self {
+        self.interpreter = Some(interpreter);
+        self
+    }
+
+    /// The same with another client of the Kubernetes API than the settings say.
+    #[must_use]
+    pub fn with_client(mut self, client: ClientFactory) -> Self {
+        self.client = Some(client);
+        self
     }
 
     /// The same with another driver.
@@ -75,20 +95,92 @@ impl Agent {
     /// # Errors
     /// The system's, if it does not give the driver a thread.
     pub async fn run(self, mut orders: mpsc::Receiver<Order>) -> io::Result<()> {
-        let mut running = Running::start(self)?;
+        let mut ground = Ground::new(&self.config);
+        let source = self.start_source(&mut ground);
+        let Some((config, mut source)) = settled(self.config, source, &mut orders, &ground).await
+        else {
+            ground.end().await;
+            return Ok(());
+        };
+        let mut running = Running::start(config, self.loader, ground)?;
         loop {
-            let order = tokio::select! {
-                order = orders.recv() => order,
-                () = running.stop.cancelled() => None,
-            };
-            match order {
-                Some(Order::Reload(config)) => running.reload(*config).await,
-                Some(Order::Stop) | None => break,
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Reload(config)) => running.reload(*config).await,
+                    Some(Order::Reread) => match &source {
+                        Some(source) => source.reread.notify_one(),
+                        None => running.reload(Config::clone(&running.config)).await,
+                    },
+                    Some(Order::Stop) | None => break,
+                },
+                settings = next(&mut source) => running.take(settings).await,
+                () = running.ground.stop.cancelled() => break,
             }
         }
         running.end().await;
         Ok(())
     }
+
+    /// Starts the source of more settings, if there is one.
+    fn start_source(&self, ground: &mut Ground) -> Option<Source> {
+        let interpreter = self.interpreter.clone()?;
+        if self.config.source.place == ConfigPlace::Nowhere {
+            return None;
+        }
+        Some(config_source::start(
+            &self.config,
+            interpreter,
+            self.client.clone(),
+            ground,
+        ))
+    }
+}
+
+/// The settings to begin with: `base`, or what the source of named configs has, which is waited
+/// for. `None` if the agent is stopped before.
+async fn settled(
+    base: Arc<Config>,
+    source: Option<Source>,
+    orders: &mut mpsc::Receiver<Order>,
+    ground: &Ground,
+) -> Option<(Arc<Config>, Option<Source>)> {
+    let Some(mut source) = source else {
+        return Some((base, None));
+    };
+    if !base.source.place.has_names() {
+        // Whoever made the settings has read the file.
+        return Some((base, Some(source)));
+    }
+    let waiting = ground.readiness.latch("the config of this node");
+    let first = match source.first.take() {
+        Some(settings) => settings,
+        None => loop {
+            tokio::select! {
+                settings = source.settings.recv() => break settings?,
+                order = orders.recv() => match order {
+                    Some(Order::Reload(_) | Order::Reread) => source.reread.notify_one(),
+                    Some(Order::Stop) | None => return None,
+                },
+                () = ground.stop.cancelled() => return None,
+            }
+        },
+    };
+    drop(waiting);
+    for warning in &first.config.warnings {
+        tracing::warn!(event = "config", "{warning}");
+    }
+    tracing::info!(event = "config", "beginning with {}", first.words);
+    Some((Arc::new(*first.config), Some(source)))
+}
+
+/// The next settings of a source; never, where there is none.
+async fn next(source: &mut Option<Source>) -> Settings {
+    if let Some(source) = source
+        && let Some(settings) = source.settings.recv().await
+    {
+        return settings;
+    }
+    std::future::pending().await
 }
 
 /// The parts of a running agent that orders concern.
@@ -97,15 +189,18 @@ struct Running {
     loader: LoaderFactory,
     driver: Driver,
     news: mpsc::Sender<News>,
-    supervisor: Supervisor,
-    /// Ends the tasks that need no drain.
-    stop: CancellationToken,
+    ground: Ground,
 }
 
 impl Running {
-    fn start(agent: Agent) -> io::Result<Self> {
-        let Agent { config, loader } = agent;
-        let clock = Clock::new();
+    fn start(config: Arc<Config>, loader: LoaderFactory, mut ground: Ground) -> io::Result<Self> {
+        let Ground {
+            clock,
+            readiness,
+            supervisor,
+            stop,
+        } = &mut ground;
+        let clock = *clock;
         let (news, news_receiver) = mpsc::channel(NEWS_LIMIT);
         let boot_id = record::boot_id(&config.host_root);
         let remembered = record::load(&config.state_dir, &boot_id);
@@ -113,9 +208,6 @@ impl Running {
         let machine = Machine::new(config.clone());
         let places = remembered.iter().map(|record| record.gpu.pci).collect();
         let driver = Driver::start(loader(&config), machine, places, news.clone())?;
-        let stop = CancellationToken::new();
-        let readiness = Readiness::default();
-        let mut supervisor = Supervisor::new(stop.clone());
 
         let state = NodeState::new(config.clone(), remembered, clock.now());
         let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
@@ -141,20 +233,21 @@ impl Running {
         supervisor.keep("host watch", move || {
             watch_host(Machine::new(places.clone()), teller.clone(), ending.clone())
         });
-        if let Some(address) = config.health_address {
-            let ending = stop.clone();
-            supervisor.keep("probes", move || {
-                probes::serve(address, readiness.clone(), ending.clone())
-            });
-        }
         Ok(Self {
             config,
             loader,
             driver,
             news,
-            supervisor,
-            stop,
+            ground,
         })
+    }
+
+    /// Takes over what the source of settings has, if it is new or was asked for.
+    async fn take(&mut self, settings: Settings) {
+        if settings.asked || *settings.config != *self.config {
+            self.reload(*settings.config).await;
+            tracing::info!(event = "config", "in force: {}", settings.words);
+        }
     }
 
     /// Takes new settings over by what is different in them: what is the same goes on untouched.
@@ -196,12 +289,7 @@ impl Running {
     }
 
     async fn end(self) {
-        tracing::info!(
-            event = "stopping",
-            "stopping: ending streams and removing sockets"
-        );
-        self.stop.cancel();
-        self.supervisor.drain(DRAIN_LIMIT).await;
+        self.ground.end().await;
         self.driver.tell(Command::Stop);
     }
 }
@@ -238,7 +326,7 @@ async fn watch_host(
             }
             DirEvent::Overflow => driver.tell(Command::Look),
             DirEvent::Ended => return Err("the watched directories are gone".into()),
-            DirEvent::Appeared(_) | DirEvent::Vanished(_) => {}
+            DirEvent::Appeared(_) | DirEvent::Vanished(_) | DirEvent::Written(_) => {}
         }
     }
 }
@@ -265,11 +353,11 @@ fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
 }
 
 /// Runs an agent as a process: until SIGTERM, SIGINT or SIGQUIT, and reading its settings again
-/// by `reload` on SIGHUP.
+/// on SIGHUP.
 ///
 /// # Errors
 /// The system's, if it gives no runtime, signals or thread.
-pub fn run_process(agent: Agent, reload: impl FnMut() -> Result<Config, String>) -> io::Result<()> {
+pub fn run_process(agent: Agent) -> io::Result<()> {
     privileges::give_up();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -281,7 +369,7 @@ pub fn run_process(agent: Agent, reload: impl FnMut() -> Result<Config, String>)
         let (orders, receiver) = mpsc::channel(1);
         let signals = Signals::new()?;
         let run = trimmed(agent.run(receiver));
-        let (ended, ()) = tokio::join!(run, signals.obey(orders, reload));
+        let (ended, ()) = tokio::join!(run, signals.obey(orders));
         ended
     })?;
     // A driver that hangs must not keep the process from ending.
@@ -320,26 +408,13 @@ impl Signals {
     }
 
     /// Turns signals into orders until one of them means the end.
-    async fn obey(
-        mut self,
-        orders: mpsc::Sender<Order>,
-        mut reload: impl FnMut() -> Result<Config, String>,
-    ) {
+    async fn obey(mut self, orders: mpsc::Sender<Order>) {
         loop {
             let order = tokio::select! {
                 _ = self.terminate.recv() => Order::Stop,
                 _ = self.interrupt.recv() => Order::Stop,
                 _ = self.quit.recv() => Order::Stop,
-                _ = self.hang_up.recv() => match reload() {
-                    Ok(config) => Order::Reload(Box::new(config)),
-                    Err(errors) => {
-                        tracing::error!(
-                            event = "reload",
-                            "the new settings cannot be used; the old ones stay: {errors}"
-                        );
-                        continue;
-                    }
-                },
+                _ = self.hang_up.recv() => Order::Reread,
                 () = orders.closed() => return,
             };
             let last = matches!(order, Order::Stop);

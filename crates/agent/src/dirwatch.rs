@@ -17,6 +17,9 @@ pub(crate) enum DirEvent {
     Appeared(OsString),
     /// The entry of this name is gone.
     Vanished(OsString),
+    /// The entry of this name has new content, and whole: it was written and closed, or moved
+    /// here. Told only by a watch on contents.
+    Written(OsString),
     /// More happened than the system could tell.
     Overflow,
     /// A directory itself is gone, and with it the watch.
@@ -27,6 +30,7 @@ pub(crate) enum DirEvent {
 pub(crate) struct DirWatch {
     events: EventStream<Vec<u8>>,
     watched: usize,
+    contents: bool,
 }
 
 impl DirWatch {
@@ -35,13 +39,33 @@ impl DirWatch {
     /// # Errors
     /// The system's, when it has no watches left or none of the directories can be watched.
     pub(crate) fn new<'a>(directories: impl IntoIterator<Item = &'a Path>) -> io::Result<Self> {
+        Self::with(directories, false)
+    }
+
+    /// The same, and tells what is written into the files of `directories`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn on_contents<'a>(
+        directories: impl IntoIterator<Item = &'a Path>,
+    ) -> io::Result<Self> {
+        Self::with(directories, true)
+    }
+
+    fn with<'a>(
+        directories: impl IntoIterator<Item = &'a Path>,
+        contents: bool,
+    ) -> io::Result<Self> {
         let inotify = Inotify::init()?;
-        let mask = WatchMask::CREATE
+        let mut mask = WatchMask::CREATE
             | WatchMask::DELETE
             | WatchMask::MOVE
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
+        if contents {
+            mask |= WatchMask::CLOSE_WRITE;
+        }
         let mut refusal = None;
         let mut watched = 0;
         for directory in directories {
@@ -55,6 +79,7 @@ impl DirWatch {
             _ => Ok(Self {
                 events: inotify.into_event_stream(vec![0; BUFFER])?,
                 watched,
+                contents,
             }),
         }
     }
@@ -82,6 +107,10 @@ impl DirWatch {
                 continue;
             }
             let Some(name) = event.name else { continue };
+            let whole = EventMask::CLOSE_WRITE | EventMask::MOVED_TO;
+            if self.contents && event.mask.intersects(whole) {
+                return Ok(DirEvent::Written(name));
+            }
             if event
                 .mask
                 .intersects(EventMask::CREATE | EventMask::MOVED_TO)
@@ -136,6 +165,27 @@ mod tests {
                 DirEvent::Vanished("a".into()),
                 DirEvent::Appeared("b".into()),
                 DirEvent::Vanished("b".into()),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_told_to_those_who_watch_contents() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "old").unwrap();
+        let mut watch = DirWatch::on_contents([dir.path()]).unwrap();
+        fs::write(dir.path().join("a"), "new").unwrap();
+        fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.push(watch.next().await.unwrap());
+        }
+        assert_eq!(
+            seen,
+            [
+                DirEvent::Written("a".into()),
+                DirEvent::Vanished("a".into()),
+                DirEvent::Written("b".into()),
             ]
         );
     }

@@ -3,13 +3,17 @@
 //! One thread runs everything that answers the kubelet; the driver has threads of its own.
 //! [`Agent::run`] wires the parts: the driver's thread sends news to the state task, which owns
 //! the one picture of the node and publishes it; device plugins, probes and the record on disk
-//! follow from that picture.
+//! follow from that picture. Settings that may change come from the config source's task.
 
 mod agent;
 mod backoff;
 mod clock;
+mod cluster;
+mod config_source;
 mod dirwatch;
 mod driver;
+mod durable;
+mod ground;
 mod keeper;
 mod log;
 mod machine;
@@ -21,3 +25,5 @@ mod record;
 mod supervisor;
 
 pub use agent::{Agent, LoaderFactory, Order, run_process};
+pub use cluster::ClientFactory;
+pub use config_source::{ConfigText, Interpreter};

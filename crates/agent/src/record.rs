@@ -1,7 +1,7 @@
 //! `health.json`: what is known of sick GPUs, kept over restarts of this process.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use crate::durable;
 use crate::supervisor::TaskError;
 
 const FILE: &str = "health.json";
 /// Where a file that cannot be used is kept for somebody to look at.
 const ASIDE: &str = "health.json.unusable";
-const TEMPORARY: &str = ".health.json.new";
 /// How long more changes may take to join the first.
 const GATHER: Duration = Duration::from_millis(10);
 
@@ -57,15 +57,8 @@ fn put_aside(path: &Path, dir: &Path, why: &dyn std::error::Error) -> Vec<GpuRec
     Vec::new()
 }
 
-/// Replaces the file in `dir`: whole or not at all, also when the machine loses power.
 fn save(dir: &Path, record: &HealthRecord) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let temporary = dir.join(TEMPORARY);
-    let mut file = File::create(&temporary)?;
-    file.write_all(&serde_json::to_vec_pretty(record)?)?;
-    file.sync_all()?;
-    fs::rename(&temporary, dir.join(FILE))?;
-    File::open(dir)?.sync_all()
+    durable::replace(dir, FILE, &serde_json::to_vec_pretty(record)?)
 }
 
 /// Writes each new record down; of several that come at once, the last.
@@ -130,7 +123,8 @@ mod tests {
         save(&place, &record("a")).unwrap();
         assert_eq!(load(&place, "a"), record("a").gpus);
         assert_eq!(load(&place, "b"), []);
-        assert!(!place.join(TEMPORARY).exists());
+        let files = fs::read_dir(&place).unwrap();
+        assert_eq!(files.count(), 1, "nothing is left beside it");
     }
 
     #[test]

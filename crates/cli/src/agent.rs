@@ -7,10 +7,11 @@ mod settings;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser;
-use mizzen_agent::Agent;
+use mizzen_agent::{Agent, ConfigText};
 
 pub(crate) use flags::AgentArgs;
 
@@ -91,7 +92,9 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
         version = env!("CARGO_PKG_VERSION"),
         "mizzen agent"
     );
-    mizzen_agent::run_process(Agent::new(config), || settings::read(&settings))
-        .context("the agent cannot run")?;
+    let interpreter =
+        Arc::new(move |text: Option<ConfigText<'_>>| settings::with_text(&settings, text));
+    let agent = Agent::new(config).with_interpreter(interpreter);
+    mizzen_agent::run_process(agent).context("the agent cannot run")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mizzen_core::config::{
-    AllocationPolicy, Config, ConfigError, DeviceIdStrategy, DeviceListStrategies,
-    DeviceListStrategy, Kind, MigStrategy, RawConfig, SETTINGS, Setting,
+    AllocationPolicy, Config, ConfigError, ConfigPlace, ConfigSource, DeviceIdStrategy,
+    DeviceListStrategies, DeviceListStrategy, FallbackStrategy, Kind, MigStrategy, RawConfig,
+    SETTINGS, Setting,
 };
 use mizzen_core::xid::{Xid, XidVerdict};
 
@@ -55,7 +56,7 @@ fn the_defaults_of_the_table_are_those_of_the_config() {
     for row in SETTINGS {
         let in_words = matches!(
             row.setting,
-            Setting::DevRoot | Setting::NvmlLibrary | Setting::ConfigFile
+            Setting::DevRoot | Setting::NvmlLibrary | Setting::ConfigFile | Setting::Kubeconfig
         );
         if row.flag.is_some() && !in_words && row.default != "none"
             || row.setting == Setting::MigStrategy
@@ -96,6 +97,12 @@ fn every_setting_reaches_the_config() {
         ("health-hold-down", "1m"),
         ("health-check-interval", "500ms"),
         ("nvml-call-timeout", "2s"),
+        ("node-name", "node-7"),
+        ("node-label", "example.com/config"),
+        ("config-map", "gpus/configs"),
+        ("default-config", "plain"),
+        ("fallback-strategies", "single"),
+        ("kubeconfig", "/kubeconfig"),
     ])
     .or(variables(&[("DP_DISABLE_HEALTHCHECKS", "48")]))
     .validate()
@@ -143,6 +150,75 @@ fn every_setting_reaches_the_config() {
         config.xid_policy.classify(Xid(48)),
         XidVerdict::Ignore(_)
     ));
+    let source = ConfigSource {
+        place: ConfigPlace::ConfigMap("gpus/configs".parse().unwrap()),
+        node_name: Some("node-7".to_owned()),
+        node_label: "example.com/config".to_owned(),
+        default_config: Some("plain".to_owned()),
+        fallbacks: vec![FallbackStrategy::Single],
+        kubeconfig: Some("/kubeconfig".into()),
+    };
+    assert_eq!(config.source, source);
+}
+
+#[test]
+fn configs_come_from_a_file_or_a_directory_or_a_config_map_of_a_known_node() {
+    let place = |pairs: &[(&str, &str)]| flags(pairs).validate().unwrap().source.place;
+    assert_eq!(place(&[]), ConfigPlace::Nowhere);
+    assert_eq!(
+        place(&[("config-file", "/c")]),
+        ConfigPlace::File("/c".into())
+    );
+    assert_eq!(
+        place(&[("config-file-srcdir", "/d")]),
+        ConfigPlace::Directory("/d".into())
+    );
+
+    let errors = failures(
+        &flags(&[("config-dir", "/d"), ("config-map", "a/b")])
+            .or(variables(&[("CONFIG_FILE", "/c"), ("NODE_NAME", "n")])),
+    );
+    let advice = "environment variable CONFIG_FILE is given, too, and configs come from one \
+                  place: take one away";
+    assert_eq!(
+        errors,
+        [
+            format!("--config-dir: {advice}"),
+            format!("--config-map: {advice}")
+        ]
+    );
+
+    let errors = failures(&flags(&[("config-map", "a/b")]));
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].contains("give --node-name"), "{errors:?}");
+
+    let errors = failures(&flags(&[
+        ("config-map", "configs"),
+        ("node-name", "Node 7"),
+        ("node-label", "a/b/c"),
+        ("config-fallback-strategies", "namd,empty"),
+    ]));
+    assert_eq!(errors.len(), 4, "{errors:?}");
+    assert!(errors.iter().any(|error| error.contains("NAMESPACE/NAME")));
+    assert!(
+        errors
+            .iter()
+            .any(|error| error.contains("did you mean \"named\"?"))
+    );
+}
+
+#[test]
+fn a_choice_among_configs_that_are_not_named_is_warned_of() {
+    let config = flags(&[("default-config", "a"), ("config-file", "/c")])
+        .or(variables(&[("NODE_NAME", "n"), ("KUBECONFIG", "/k")]))
+        .validate()
+        .unwrap();
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("--default-config: "),
+        "{warnings:?}"
+    );
 }
 
 #[test]
@@ -197,7 +273,11 @@ fn every_kind_of_value_that_can_be_wrong_is_found_wrong() {
         let can_be_wrong = match row.kind {
             Kind::Boolean | Kind::Choice(_) | Kind::Duration | Kind::Address => true,
             Kind::List(words) => !words.is_empty(),
-            Kind::Text | Kind::Path => false,
+            // Names of Kubernetes' objects, which have a form of their own.
+            Kind::Text | Kind::Path => matches!(
+                row.setting,
+                Setting::NodeName | Setting::NodeLabel | Setting::ConfigMap
+            ),
         };
         let flag = row.flag.unwrap();
         let outcome = flags(&[(flag, "no such thing")]).validate();

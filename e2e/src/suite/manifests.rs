@@ -24,6 +24,7 @@ pub(super) async fn the_api_server_accepts_all(context: &Context<'_>) -> Result<
         Manifest::Driver,
         Manifest::RuntimeClass,
         Manifest::Simulated,
+        Manifest::Config,
     ] {
         for document in manifest.documents()? {
             // A namespace that is only tried does not exist for what comes after it.

@@ -71,6 +71,8 @@ pub(super) async fn watch_dir(
                             });
                         }
                     }
+                    // Not asked for.
+                    Ok(DirEvent::Written(_)) => {}
                     Ok(DirEvent::Overflow) => new_kubelet(&news),
                     Ok(DirEvent::Ended) | Err(_) => break,
                 }

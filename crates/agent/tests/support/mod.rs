@@ -3,16 +3,19 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a test fails by panicking"
 )]
+
+pub(crate) mod api;
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mizzen_agent::{Agent, Order};
-use mizzen_core::config::{Config, HealthTuning};
+use mizzen_agent::{Agent, ConfigText, Interpreter, Order};
+use mizzen_core::config::{Config, HealthTuning, RawConfig, file};
 use mizzen_core::driver::DriverLoader;
 use mizzen_core::gpu::GpuUuid;
 use mizzen_kubelet_api::deviceplugin::{
@@ -45,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) driver: FakeDriver,
     pub(crate) host: HostTree,
     pub(crate) config: Config,
+    /// The Kubernetes API, for tests whose settings ask for it.
+    pub(crate) api: Option<api::FakeApi>,
     agent: Option<RunningAgent>,
     dir: TempDir,
 }
@@ -84,6 +89,7 @@ impl Node {
             driver: FakeDriver::new(gpus(count)),
             host,
             config,
+            api: None,
             agent: None,
             dir,
         }
@@ -101,7 +107,12 @@ impl Node {
         let (orders, receiver) = mpsc::channel(1);
         let driver = self.driver.clone();
         let loader = move |_: &Config| -> Arc<dyn DriverLoader> { Arc::new(driver.clone()) };
-        let agent = Agent::new(self.config.clone()).with_loader(Box::new(loader));
+        let mut agent = Agent::new(self.config.clone())
+            .with_loader(Box::new(loader))
+            .with_interpreter(interpreter(self.config.clone()));
+        if let Some(api) = &self.api {
+            agent = agent.with_client(api.factory());
+        }
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { agent.run(receiver).await.unwrap() });
         self.agent = Some(RunningAgent { orders, tasks });
@@ -127,6 +138,11 @@ impl Node {
     /// Ends the agent as SIGKILL does: nothing is tidied up.
     pub(crate) async fn kill_agent(&mut self) {
         self.agent.take().unwrap().tasks.shutdown().await;
+    }
+
+    /// A path in the node's directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     pub(crate) fn plugin_dir(&self) -> PathBuf {
@@ -170,6 +186,29 @@ impl Node {
             client: DevicePluginClient::new(connect(self.socket()).await.unwrap()),
         }
     }
+}
+
+/// Reads a config's text as the program does, and joins it with the settings of the test.
+fn interpreter(base: Config) -> Interpreter {
+    Arc::new(move |config: Option<ConfigText<'_>>| {
+        let failed = |errors: Vec<mizzen_core::config::ConfigError>| {
+            let lines: Vec<String> = errors.iter().map(|error| format!("\n  {error}")).collect();
+            format!("it cannot be used:{}", lines.concat())
+        };
+        let raw = config.map_or_else(RawConfig::default, |config| file::parse(config.text));
+        let read = raw.validate().map_err(failed)?;
+        let base = base.clone();
+        Ok(Config {
+            kubelet_socket: base.kubelet_socket,
+            state_dir: base.state_dir,
+            host_root: base.host_root,
+            driver_root_ctr_path: base.driver_root_ctr_path,
+            health: base.health,
+            health_address: base.health_address,
+            source: base.source,
+            ..read
+        })
+    })
 }
 
 /// Waits for a happening.

@@ -4,26 +4,23 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs;
 
-use mizzen_core::config::{Config, ConfigError, RawConfig, file};
+use mizzen_agent::ConfigText;
+use mizzen_core::config::{Config, RawConfig, file};
 
 use super::logging::{self, LogArgs, LogSettings};
 use super::misspelt;
 
-/// Joins the flags with the environment and the config file, and checks the whole.
+/// The settings to begin with, from flags, environment and the config file, if one is named; and
+/// what the log is to be like.
 ///
 /// # Errors
 /// Everything that is wrong, for people, one line each.
-pub(super) fn read(flags: &RawConfig) -> Result<Config, String> {
-    read_with(flags, variable).map_err(|mistakes| mistakes.join("\n"))
-}
-
-/// The same with what the log is to be like.
 pub(super) fn read_with_log(
     flags: &RawConfig,
     log: &LogArgs,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<(Config, LogSettings), String> {
-    match (read_with(flags, environment), logging::read(log)) {
+    match (read(flags, environment), logging::read(log)) {
         (Ok(config), Ok(log)) => Ok((config, log)),
         (config, log) => {
             let mut mistakes = config.err().unwrap_or_default();
@@ -33,33 +30,54 @@ pub(super) fn read_with_log(
     }
 }
 
-fn read_with(
+fn read(
     flags: &RawConfig,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, Vec<String>> {
     let given = flags.clone().or(RawConfig::from_environment(environment));
-    let file = match given.config_file() {
-        Some(path) => from_file(path),
-        None => Ok(RawConfig::default()),
+    let Some(path) = given.config_file().map(str::to_owned) else {
+        return joined(given, None).map_err(|mistakes| vec![mistakes]);
     };
-    let unusable = |errors: Vec<ConfigError>| listed("the settings", &errors);
-    match file {
-        Ok(file) => given
-            .or(file)
-            .validate()
-            .map_err(|errors| vec![unusable(errors)]),
+    let name = format!("the config file {path}");
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let text = ConfigText {
+                name: &name,
+                text: &text,
+            };
+            joined(given, Some(text)).map_err(|mistakes| vec![mistakes])
+        }
         // What can be said without the file is said, too.
-        Err(mistake) => {
-            let others = given.validate().err().map(unusable);
+        Err(error) => {
+            let others = joined(given, None).err();
+            let mistake = format!("{name} cannot be read: {error}");
             Err(std::iter::once(mistake).chain(others).collect())
         }
     }
 }
 
-fn from_file(path: &str) -> Result<RawConfig, String> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| format!("the config file {path} cannot be read: {error}"))?;
-    Ok(file::parse(&text))
+/// Joins the flags with the environment and the text of a config, and checks the whole.
+///
+/// # Errors
+/// Everything that is wrong, for people, one line each.
+pub(super) fn with_text(
+    flags: &RawConfig,
+    config: Option<ConfigText<'_>>,
+) -> Result<Config, String> {
+    let given = flags.clone().or(RawConfig::from_environment(variable));
+    joined(given, config)
+}
+
+fn joined(given: RawConfig, config: Option<ConfigText<'_>>) -> Result<Config, String> {
+    let (what, file) = match config {
+        Some(config) => (
+            format!("the settings with {}", config.name),
+            file::parse(config.text),
+        ),
+        None => ("the settings".to_owned(), RawConfig::default()),
+    };
+    let config = given.or(file).validate();
+    config.map_err(|errors| listed(&what, &errors))
 }
 
 /// What to say of variables that look like ours and that nothing reads.
@@ -95,7 +113,11 @@ mod tests {
         let mut flags = RawConfig::default();
         flags.set_flag(Setting::ConfigFile, [path.display().to_string()]);
         flags.set_flag(Setting::PassDeviceSpecs, ["true".to_owned()]);
-        read(&flags)
+        start(&flags)
+    }
+
+    fn start(flags: &RawConfig) -> Result<Config, String> {
+        read(flags, |_| None).map_err(|mistakes| mistakes.join("\n"))
     }
 
     #[test]
@@ -124,13 +146,8 @@ mod tests {
             flags.set_flag(Setting::ConfigFile, [file.clone()]);
             flags.set_flag(Setting::MigStrategy, ["singel".to_owned()]);
             let environment = |name: &str| (name == "GDS_ENABLED").then(|| "maybe".to_owned());
-            let mistakes = read_with(&flags, environment).unwrap_err().join("\n");
-            let in_file = if file.starts_with("/no") {
-                "/no/such/file"
-            } else {
-                "config file, line 3"
-            };
-            for word in [in_file, "--mig-strategy", "GDS_ENABLED"] {
+            let mistakes = read(&flags, environment).unwrap_err().join("\n");
+            for word in [&file, "--mig-strategy", "GDS_ENABLED"] {
                 assert!(mistakes.contains(word), "{word} is missing in {mistakes}");
             }
         }
@@ -140,6 +157,6 @@ mod tests {
     fn a_file_that_is_not_there_is_named() {
         let mut flags = RawConfig::default();
         flags.set_flag(Setting::ConfigFile, ["/no/such/file".to_owned()]);
-        assert!(read(&flags).unwrap_err().contains("/no/such/file"));
+        assert!(start(&flags).unwrap_err().contains("/no/such/file"));
     }
 }

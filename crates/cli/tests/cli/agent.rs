@@ -123,9 +123,70 @@ fn a_hang_up_signal_reads_the_settings_again_and_keeps_the_old_ones_if_they_are_
     );
     fs::write(agent.path("config.yaml"), "version: v1\n").unwrap();
     agent.signal(Signal::HUP);
-    assert_eq!(agent.next("reload")["message"], "settings were read again");
+    // The edit was noticed besides, so the refusal may have been told before and after the signal.
+    while agent.next("reload")["message"] != "settings were read again" {}
     agent.signal(Signal::INT);
     assert_eq!(agent.process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_edit_of_the_config_file_is_noticed_without_a_signal() {
+    let mut agent = Agent::start();
+    agent.next("driver-running");
+    let text = "version: v1\nflags: {plugin: {passDeviceSpecs: true}}\n";
+    fs::write(agent.path("config.yaml"), text).unwrap();
+    assert_eq!(agent.next("reload")["message"], "settings were read again");
+    let in_force = agent.next("config")["message"].as_str().unwrap().to_owned();
+    assert!(in_force.contains("config.yaml"), "{in_force}");
+}
+
+#[test]
+fn a_directory_of_configs_needs_no_api_and_outlives_a_bad_edit_and_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    fs::create_dir(path("configs")).unwrap();
+    fs::write(path("configs/default"), "version: v1\n").unwrap();
+    let start = || {
+        let mut process = mizzen()
+            .args(["agent", "--log-format=json", "--kubelet-socket", ""])
+            .args(["--nvml-library", &path("no-library")])
+            .args(["--state-dir", &path("state")])
+            .args(["--config-file-srcdir", &path("configs")])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let dir = tempfile::tempdir().unwrap();
+        Agent { process, log, dir }
+    };
+    let mut agent = start();
+    let first = agent.next("config")["message"].as_str().unwrap().to_owned();
+    assert!(first.contains("\"default\""), "{first}");
+    fs::write(path("configs/default"), "verion: v1\n").unwrap();
+    let refused = agent.next("reload")["message"].as_str().unwrap().to_owned();
+    assert!(
+        refused.contains("old ones stay") && refused.contains("line 1"),
+        "{refused}"
+    );
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.process.wait().unwrap().code(), Some(0));
+
+    let mut agent = start();
+    let remembered = agent.next("config-remembered");
+    assert!(remembered["error"].as_str().unwrap().contains("line 1"));
+    agent.next("no-driver");
+}
+
+#[test]
+fn configs_from_two_places_are_refused_in_words() {
+    let ran = run(["agent", "--config-dir=/a", "--config-map=b/c"]).ended_with(2);
+    for word in ["--config-map", "--config-dir is given, too", "--node-name"] {
+        assert!(
+            ran.stderr().contains(word),
+            "{word} is missing in {}",
+            ran.stderr()
+        );
+    }
 }
 
 #[test]

@@ -12,9 +12,11 @@ mod naming;
 mod raw;
 mod rules;
 mod sections;
+mod select;
 mod setting;
 mod shape;
 mod sharing;
+mod source;
 mod tree;
 mod types;
 mod validate;
@@ -26,11 +28,15 @@ pub use naming::{
 };
 pub use raw::{RawConfig, RawValue};
 pub use rules::{FaultAction, FaultRule, HealthRules, XidRule, XidSet};
+pub use select::{ChosenBy, SelectError, Selection, select};
 pub use setting::{Kind, SETTINGS, Setting, SettingInfo};
 pub use shape::{Form, Key, Shape};
 pub use sharing::{
     DeviceRef, InvalidDeviceRef, MOST_REPLICAS, ReplicaPlacement, SharedDevices, SharedResource,
     SharingConfig,
+};
+pub use source::{
+    ConfigMapName, ConfigPlace, ConfigSource, FallbackStrategy, InvalidConfigMapName,
 };
 pub use types::{
     AllocationPolicy, Choice, Config, DeviceIdStrategy, DeviceListStrategies, DeviceListStrategy,

@@ -4,6 +4,7 @@
 use core::net::SocketAddr;
 
 use super::duration::parse_duration;
+use super::source::FallbackStrategy;
 use super::types::{AllocationPolicy, DeviceIdStrategy, DeviceListStrategy, MigStrategy, words};
 
 /// The directory in which a kubelet and its device plugins have their sockets.
@@ -312,6 +313,46 @@ settings! {
         key: Some("health.nvmlCallTimeout"), kind: Kind::Duration,
         default: "5s", help: "How long a call to the driver may take before its GPU counts as hung",
     }
+    NodeName {
+        flag: Some("node-name"), aliases: [], env: ["NODE_NAME"],
+        key: None, kind: Kind::Text,
+        default: "none", help: "Name of the Node this is, whose label chooses its config",
+    }
+    NodeLabel {
+        flag: Some("node-label"), aliases: [], env: ["NODE_LABEL"],
+        key: None, kind: Kind::Text,
+        default: "nvidia.com/device-plugin.config",
+        help: "Label of the Node that names its config",
+    }
+    ConfigDir {
+        flag: Some("config-dir"), aliases: ["config-file-srcdir"], env: ["CONFIG_FILE_SRCDIR"],
+        key: None, kind: Kind::Path,
+        default: "none", help: "Directory of named configs, one in each file: a mounted ConfigMap",
+    }
+    ConfigMap {
+        flag: Some("config-map"), aliases: [], env: ["MIZZEN_CONFIG_MAP"],
+        key: None, kind: Kind::Text,
+        default: "none",
+        help: "ConfigMap of named configs, NAMESPACE/NAME, read through the Kubernetes API",
+    }
+    DefaultConfig {
+        flag: Some("default-config"), aliases: [], env: ["DEFAULT_CONFIG"],
+        key: None, kind: Kind::Text,
+        default: "none", help: "Config of a node whose label names none",
+    }
+    ConfigFallbackStrategies {
+        flag: Some("config-fallback-strategies"), aliases: ["fallback-strategies"],
+        env: ["FALLBACK_STRATEGIES"],
+        key: None, kind: Kind::List(&words::<FallbackStrategy, 3>()),
+        default: "named,single,empty",
+        help: "What to take without label and default: the config called default, the only one, none",
+    }
+    Kubeconfig {
+        flag: Some("kubeconfig"), aliases: [], env: ["KUBECONFIG"],
+        key: None, kind: Kind::Path,
+        default: "the pod's service account",
+        help: "File that says how to reach the Kubernetes API from outside of a cluster",
+    }
 }
 
 impl Setting {
@@ -416,6 +457,12 @@ mod tests {
             ("kubelet-socket", "KUBELET_SOCKET"),
             ("config-file", "CONFIG_FILE"),
             ("cdi-feature-flags", "CDI_FEATURE_FLAGS"),
+            ("node-name", "NODE_NAME"),
+            ("node-label", "NODE_LABEL"),
+            ("config-file-srcdir", "CONFIG_FILE_SRCDIR"),
+            ("default-config", "DEFAULT_CONFIG"),
+            ("fallback-strategies", "FALLBACK_STRATEGIES"),
+            ("kubeconfig", "KUBECONFIG"),
         ] {
             let setting = Setting::from_flag(flag).unwrap_or_else(|| panic!("--{flag}"));
             assert!(setting.info().env.contains(&env), "{env}");

@@ -9,6 +9,7 @@ use super::error::ConfigWarning;
 use super::naming::{GpuFilter, ResourceNaming};
 use super::rules::HealthRules;
 use super::sharing::SharingConfig;
+use super::source::ConfigSource;
 use crate::xid::XidPolicy;
 
 /// A setting with a fixed set of values.
@@ -269,6 +270,8 @@ pub struct Config {
     pub health_rules: HealthRules,
     /// What was accepted although it does not do what its giver may expect; to be logged.
     pub warnings: Vec<ConfigWarning>,
+    /// Where the config file, or the config of this node, comes from; never set by a config.
+    pub source: ConfigSource,
 }
 
 impl Config {
@@ -319,6 +322,7 @@ impl Default for Config {
             },
             health_rules: HealthRules::default(),
             warnings: Vec::new(),
+            source: ConfigSource::default(),
         }
     }
 }

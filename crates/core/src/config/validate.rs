@@ -1,5 +1,7 @@
 //! From settings as they were given to settings as they are meant.
 
+mod source;
+
 use core::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -98,6 +100,7 @@ impl Reader<'_> {
             health: self.health(&default.health),
             health_rules: self.raw.sections.health.clone(),
             warnings: Vec::new(),
+            source: self.config_source(),
         }
     }
 

@@ -1,0 +1,310 @@
+//! Events about the Node: what `kubectl describe node` shows of this agent.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::Request;
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Cluster, is_forbidden, words};
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+
+/// Reports that may wait for the API.
+const QUEUE: usize = 8;
+/// The most that the API takes as an Event's message, in bytes.
+const MESSAGE_LIMIT: usize = 1024;
+/// How often a report is offered to an API that does not take it.
+const ATTEMPTS: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Events at once, and how long until another may follow once these are used up.
+const BURST: u32 = 10;
+const REFILL: Duration = Duration::from_secs(30);
+/// Where Events about Nodes are: a Node has no namespace.
+const EVENTS: &str = "/api/v1/namespaces/default/events";
+const COMPONENT: &str = "mizzen-agent";
+
+/// What an Event says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Report {
+    /// A config cannot be used, and why.
+    InvalidConfig(String),
+    /// A config has come into force.
+    ConfigApplied(String),
+}
+
+impl Report {
+    fn kind(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::InvalidConfig(_) => ("Warning", "InvalidConfig"),
+            Self::ConfigApplied(_) => ("Normal", "ConfigApplied"),
+        }
+    }
+
+    fn message(&self) -> &str {
+        match self {
+            Self::InvalidConfig(message) | Self::ConfigApplied(message) => message,
+        }
+    }
+}
+
+/// Takes reports and never waits.
+#[derive(Debug, Clone)]
+pub(crate) struct Reporter {
+    queue: mpsc::Sender<Report>,
+}
+
+impl Reporter {
+    /// A reporter, and the end of its queue that [`post`] empties.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Report>) {
+        let (queue, reports) = mpsc::channel(QUEUE);
+        (Self { queue }, reports)
+    }
+
+    /// Sends a report when the API takes it; drops it where too many wait already.
+    pub(crate) fn tell(&self, report: Report) {
+        if let Err(error) = self.queue.try_send(report) {
+            let report = error.into_inner();
+            dropped(&report, "too many Events wait for the Kubernetes API");
+        }
+    }
+}
+
+fn dropped(report: &Report, why: &str) {
+    let (_, reason) = report.kind();
+    tracing::warn!(
+        event = "event-dropped",
+        reason,
+        error = why,
+        "a Kubernetes Event was not sent; its text is in this log"
+    );
+}
+
+/// Posts reports about the Node `node` until nobody can make any more.
+pub(crate) async fn post(
+    cluster: Cluster,
+    node: String,
+    clock: Clock,
+    mut reports: mpsc::Receiver<Report>,
+) {
+    let mut allowance = Allowance::new();
+    // The Events of this process, by what they say: one that repeats is counted, as the
+    // kubelet's are.
+    let mut posted: BTreeMap<Report, Posted> = BTreeMap::new();
+    while let Some(report) = reports.recv().await {
+        if !allowance.take() {
+            dropped(&report, "there were too many Events in a short time");
+            continue;
+        }
+        let known = posted.get(&report).cloned();
+        match offer(&cluster, &node, clock, &report, known).await {
+            Ok(event) => {
+                if posted.len() >= QUEUE {
+                    posted.clear();
+                }
+                posted.insert(report, event);
+            }
+            Err(why) => dropped(&report, &why),
+        }
+    }
+}
+
+/// An Event that the API has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Posted {
+    name: String,
+    count: u32,
+}
+
+/// Offers one report until the API takes it, forbids it or has been away for too long.
+async fn offer(
+    cluster: &Cluster,
+    node: &str,
+    clock: Clock,
+    report: &Report,
+    mut known: Option<Posted>,
+) -> Result<Posted, String> {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut why = String::new();
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            sleep(backoff.failed()).await;
+        }
+        let now = time(clock);
+        let request = match &known {
+            Some(event) => again(event, &now),
+            None => first(node, report, &now),
+        };
+        let client = match cluster.client() {
+            Ok(client) => client,
+            Err(error) => {
+                why = error;
+                continue;
+            }
+        };
+        let request = request.map_err(|error| error.to_string())?;
+        match timeout(ANSWER_LIMIT, client.request::<Answer>(request)).await {
+            Ok(Ok(answer)) => {
+                return Ok(Posted {
+                    name: answer.metadata.name,
+                    count: known.map_or(1, |event| event.count + 1),
+                });
+            }
+            Ok(Err(error)) if is_forbidden(&error) => {
+                return Err(format!(
+                    "{}; the agent's ServiceAccount needs a ClusterRole with verbs [create, \
+                     patch] on resources [events] of apiGroups [\"\"]",
+                    words(&error)
+                ));
+            }
+            // The API has forgotten it; it keeps Events for an hour.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 && known.is_some() => {
+                known = None;
+            }
+            Ok(Err(error)) => why = words(&error),
+            Err(_) => "no answer in time".clone_into(&mut why),
+        }
+    }
+    Err(why)
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    metadata: Name,
+}
+
+#[derive(Debug, Deserialize)]
+struct Name {
+    name: String,
+}
+
+fn time(clock: Clock) -> String {
+    let seconds = i64::try_from(clock.now().wall).unwrap_or_default();
+    Timestamp::from_second(seconds)
+        .unwrap_or_default()
+        .to_string()
+}
+
+fn first(node: &str, report: &Report, now: &str) -> Result<Request<Vec<u8>>, http::Error> {
+    let (kind, reason) = report.kind();
+    let event = json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": { "generateName": format!("{node}."), "namespace": "default" },
+        // The kubelet, too, gives its Node's name as the uid, and kubectl looks for it.
+        "involvedObject": { "apiVersion": "v1", "kind": "Node", "name": node, "uid": node },
+        "type": kind,
+        "reason": reason,
+        "message": shortened(report.message()),
+        "source": { "component": COMPONENT, "host": node },
+        "reportingComponent": COMPONENT,
+        "reportingInstance": node,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    });
+    request(Request::post(EVENTS), "application/json", &event)
+}
+
+fn again(event: &Posted, now: &str) -> Result<Request<Vec<u8>>, http::Error> {
+    let change = json!({ "count": event.count + 1, "lastTimestamp": now });
+    let path = format!("{EVENTS}/{}", event.name);
+    request(
+        Request::patch(path),
+        "application/merge-patch+json",
+        &change,
+    )
+}
+
+fn request(
+    builder: http::request::Builder,
+    content: &str,
+    body: &Value,
+) -> Result<Request<Vec<u8>>, http::Error> {
+    builder
+        .header(http::header::CONTENT_TYPE, content)
+        .body(body.to_string().into_bytes())
+}
+
+/// `message`, cut where the API would refuse it.
+fn shortened(message: &str) -> String {
+    const MARK: &str = " …";
+    if message.len() <= MESSAGE_LIMIT {
+        return message.to_owned();
+    }
+    let end = message.floor_char_boundary(MESSAGE_LIMIT - MARK.len());
+    format!("{}{MARK}", &message[..end])
+}
+
+/// How many Events may be sent now.
+#[derive(Debug)]
+struct Allowance {
+    left: u32,
+    filled: Instant,
+}
+
+impl Allowance {
+    fn new() -> Self {
+        Self {
+            left: BURST,
+            filled: Instant::now(),
+        }
+    }
+
+    fn take(&mut self) -> bool {
+        while self.left < BURST && self.filled.elapsed() >= REFILL {
+            self.left += 1;
+            self.filled += REFILL;
+        }
+        if self.left == BURST {
+            self.filled = Instant::now();
+        }
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_between_letters_to_what_the_api_takes() {
+        assert_eq!(shortened("short"), "short");
+        let long = "ü".repeat(600);
+        let cut = shortened(&long);
+        assert!(cut.len() <= MESSAGE_LIMIT && cut.len() > MESSAGE_LIMIT - 4);
+        assert!(cut.ends_with("ü …"), "{cut}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_burst_events_are_rationed() {
+        let mut allowance = Allowance::new();
+        let taken = (0..BURST + 5).filter(|_| allowance.take()).count();
+        assert_eq!(taken, 10);
+        tokio::time::advance(REFILL * 2).await;
+        let taken = (0..5).filter(|_| allowance.take()).count();
+        assert_eq!(taken, 2);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_and_never_waits() {
+        let (reporter, mut reports) = Reporter::new();
+        for number in 0..QUEUE + 3 {
+            reporter.tell(Report::InvalidConfig(number.to_string()));
+        }
+        drop(reporter);
+        let mut waiting = 0;
+        while reports.recv().await.is_some() {
+            waiting += 1;
+        }
+        assert_eq!(waiting, QUEUE);
+    }
+}

@@ -1,0 +1,184 @@
+//! The settings that may change while the agent runs: where they are, which of them are for this
+//! node, and what becomes of those that cannot be used.
+//!
+//! One task hears of the Node's label, of the texts of configs and of a person's SIGHUP, decides
+//! what is to be in force, and hands it to the agent. A config that cannot be used changes
+//! nothing; the last one that could is remembered on the disk.
+
+mod decide;
+mod memory;
+mod shelf;
+mod task;
+mod watches;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mizzen_core::config::{Config, ConfigPlace, ConfigSource};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::cluster::{ClientFactory, Cluster, Reporter, connect, post};
+use crate::ground::Ground;
+use shelf::{Shelf, watch_disk};
+use task::Task;
+use watches::{follow_config_map, follow_label};
+
+/// Settings that wait for the agent.
+const SETTINGS_LIMIT: usize = 1;
+
+/// A config's text.
+#[derive(Debug, Clone, Copy)]
+pub struct ConfigText<'a> {
+    /// What to call it in words.
+    pub name: &'a str,
+    /// What it says.
+    pub text: &'a str,
+}
+
+/// Joins a config's text, if there is one, with flags and environment; says everything that is
+/// wrong, for people.
+pub type Interpreter = Arc<dyn Fn(Option<ConfigText<'_>>) -> Result<Config, String> + Send + Sync>;
+
+/// What is known of something that only others can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Known<T> {
+    /// Nothing was heard yet.
+    NotYet,
+    /// They do not answer.
+    Away,
+    /// They have said that they will not tell, or that there is nothing to tell.
+    Refused,
+    /// This.
+    Is(T),
+}
+
+/// Settings for the agent to take over.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) config: Box<Config>,
+    /// Where they are from, in words.
+    pub(crate) words: String,
+    /// Whether somebody asked for them to be read again.
+    pub(crate) asked: bool,
+}
+
+/// A started source.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// What can be used at once; without it the agent must wait.
+    pub(crate) first: Option<Settings>,
+    /// What is to be used from then on.
+    pub(crate) settings: mpsc::Receiver<Settings>,
+    /// Tells the source to read everything again.
+    pub(crate) reread: Arc<Notify>,
+}
+
+/// Starts what `base`, the settings of flags and environment, says about the source of others.
+pub(crate) fn start(
+    base: &Config,
+    interpret: Interpreter,
+    client: Option<ClientFactory>,
+    ground: &mut Ground,
+) -> Source {
+    let source = base.source.clone();
+    let (tell_label, label) = watch::channel(Known::Is(None));
+    let (tell_shelf, shelf) = watch::channel(Known::NotYet);
+    let mut reporter = None;
+    if source.needs_api() {
+        let client = client.unwrap_or_else(|| {
+            let source = source.clone();
+            Arc::new(move || connect(&source))
+        });
+        let cluster = Cluster::new(client);
+        reporter = start_api(&source, &cluster, tell_label, &tell_shelf, ground);
+    }
+    match &source.place {
+        ConfigPlace::File(path) => {
+            start_disk(Shelf::File(path.clone()), path.clone(), tell_shelf, ground);
+        }
+        ConfigPlace::Directory(path) => {
+            start_disk(
+                Shelf::Directory(path.clone()),
+                path.clone(),
+                tell_shelf,
+                ground,
+            );
+        }
+        ConfigPlace::Nowhere | ConfigPlace::ConfigMap(_) => {}
+    }
+    let (tell_memory, memory) = watch::channel(None);
+    if source.place.has_names() {
+        let dir = base.state_dir.clone();
+        ground.supervisor.keep("config on disk", move || {
+            memory::keep(dir.clone(), memory.clone())
+        });
+    }
+    let (send, settings) = mpsc::channel(SETTINGS_LIMIT);
+    let reread = Arc::new(Notify::new());
+    let mut task = Task {
+        source,
+        interpret,
+        label,
+        shelf,
+        reread: reread.clone(),
+        in_force: None,
+        complaint: None,
+        reporter,
+        memory: tell_memory,
+        settings: send,
+        told_of_api: None,
+    };
+    let first = task.first(base);
+    let run = task.run(ground.stop.clone());
+    ground.supervisor.essential("config source", run);
+    Source {
+        first,
+        settings,
+        reread,
+    }
+}
+
+/// Starts what needs the Kubernetes API.
+fn start_api(
+    source: &ConfigSource,
+    cluster: &Cluster,
+    tell_label: watch::Sender<Known<Option<String>>>,
+    tell_shelf: &watch::Sender<Known<Shelf>>,
+    ground: &mut Ground,
+) -> Option<Reporter> {
+    if let ConfigPlace::ConfigMap(name) = &source.place {
+        let follow = follow_config_map(cluster.clone(), name.clone(), tell_shelf.clone());
+        keep_until_stop("config map", follow, ground);
+    }
+    let node = source.node_name.clone()?;
+    tell_label.send_replace(Known::NotYet);
+    let key = source.node_label.clone();
+    let follow = follow_label(cluster.clone(), node.clone(), key, tell_label);
+    keep_until_stop("node label", follow, ground);
+    let (reporter, reports) = Reporter::new();
+    let post = post(cluster.clone(), node, ground.clock, reports);
+    keep_until_stop("events", post, ground);
+    Some(reporter)
+}
+
+/// Starts the watch on the disk, whose content is known from the start.
+fn start_disk(shelf: Shelf, path: PathBuf, tell: watch::Sender<Known<Shelf>>, ground: &mut Ground) {
+    tell.send_replace(Known::Is(shelf.clone()));
+    let watching = watch_disk(shelf, path, tell);
+    keep_until_stop("config files", watching, ground);
+}
+
+/// Runs a task that never ends until the stop.
+fn keep_until_stop(
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+    ground: &mut Ground,
+) {
+    let stop = ground.stop.clone();
+    ground.supervisor.essential(name, async move {
+        tokio::select! {
+            () = task => {}
+            () = stop.cancelled() => {}
+        }
+    });
+}

@@ -1,0 +1,263 @@
+//! Where the texts of configs are, and how changes on the disk are noticed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Known;
+use crate::dirwatch::{DirEvent, DirWatch, nearest_directory};
+
+/// The most that a config may have, in bytes: what a ConfigMap can hold.
+const TEXT_LIMIT: u64 = 1 << 20;
+/// How long changes that come together may take to do so.
+const SETTLE: Duration = Duration::from_millis(10);
+/// How long a new file may take to be written.
+const WRITE: Duration = Duration::from_millis(250);
+/// How long changes may put a look off.
+const SETTLE_LIMIT: Duration = Duration::from_millis(500);
+/// How often to look where the system has no watches left.
+const BLIND_LOOK: Duration = Duration::from_secs(1);
+
+/// The configs that there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shelf {
+    /// One, in this file.
+    File(PathBuf),
+    /// One in each file of this directory.
+    Directory(PathBuf),
+    /// These, from a ConfigMap.
+    Map(BTreeMap<String, String>),
+    /// None can be had, and why.
+    Missing(String),
+}
+
+impl Shelf {
+    /// The names of the configs.
+    ///
+    /// # Errors
+    /// Why they cannot be had, in words.
+    pub(super) fn names(&self) -> Result<BTreeSet<String>, String> {
+        match self {
+            Self::File(path) => Ok([path.display().to_string()].into()),
+            Self::Directory(path) => names(path),
+            Self::Map(texts) => Ok(texts.keys().cloned().collect()),
+            Self::Missing(why) => Err(why.clone()),
+        }
+    }
+
+    /// The text of a config that is there.
+    ///
+    /// # Errors
+    /// Why it cannot be had, in words.
+    pub(super) fn text(&self, name: &str) -> Result<String, String> {
+        match self {
+            Self::File(path) => read(path),
+            Self::Directory(path) => read(&path.join(name)),
+            Self::Map(texts) => texts
+                .get(name)
+                .cloned()
+                .ok_or_else(|| format!("the config {name:?} is not there")),
+            Self::Missing(why) => Err(why.clone()),
+        }
+    }
+}
+
+/// The files of a directory that are configs: not those with which the kubelet keeps a mounted
+/// ConfigMap in order (`..data`), nor other hidden ones.
+fn names(directory: &Path) -> Result<BTreeSet<String>, String> {
+    let failed = |error: std::io::Error| {
+        format!(
+            "the directory of configs {} cannot be read: {error}; is the ConfigMap mounted there?",
+            directory.display()
+        )
+    };
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        if !name.starts_with('.') && entry.path().is_file() {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let read = || {
+        let mut text = String::new();
+        let file = File::open(path)?;
+        file.take(TEXT_LIMIT + 1).read_to_string(&mut text)?;
+        Ok::<_, std::io::Error>(text)
+    };
+    let text = read()
+        .map_err(|error| format!("the config file {} cannot be read: {error}", path.display()))?;
+    if text.len() as u64 > TEXT_LIMIT {
+        return Err(format!(
+            "the config file {} is longer than {TEXT_LIMIT} bytes",
+            path.display()
+        ));
+    }
+    Ok(text)
+}
+
+/// Says whenever what `shelf` has on the disk may have changed, for ever.
+pub(super) async fn watch_disk(shelf: Shelf, path: PathBuf, tell: watch::Sender<Known<Shelf>>) {
+    let mut blind = false;
+    loop {
+        let places = places(&path);
+        let watch = DirWatch::on_contents(places.iter().map(PathBuf::as_path));
+        // What has changed before the watch began is read now.
+        tell.send_replace(Known::Is(shelf.clone()));
+        match watch {
+            Ok(watch) => {
+                blind = false;
+                settled(watch).await;
+            }
+            Err(error) => {
+                if !blind {
+                    blind = true;
+                    tracing::warn!(
+                        event = "config-watch",
+                        path = %path.display(),
+                        %error,
+                        "changes cannot be watched; looking every second instead"
+                    );
+                }
+                sleep(BLIND_LOOK).await;
+            }
+        }
+    }
+}
+
+/// Waits for a change, and for those that belong to it.
+async fn settled(mut watch: DirWatch) {
+    let Ok(first) = watch.next().await else {
+        return;
+    };
+    let latest = Instant::now() + SETTLE_LIMIT;
+    let mut last = first;
+    loop {
+        let patience = match last {
+            DirEvent::Appeared(_) => WRITE,
+            DirEvent::Written(_) | DirEvent::Vanished(_) | DirEvent::Overflow => SETTLE,
+            DirEvent::Ended => return sleep(SETTLE).await,
+        };
+        let until = latest.min(Instant::now() + patience);
+        match timeout_at(until, watch.next()).await {
+            Ok(Ok(event)) if Instant::now() < latest => last = event,
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+/// The directories in which something happens when the text at `path`, or one below it, changes:
+/// a mounted ConfigMap's files are symbolic links to a directory that is exchanged as a whole.
+fn places(path: &Path) -> BTreeSet<PathBuf> {
+    let parents = |path: &Path| path.parent().map(nearest_directory);
+    let target = |path: &Path| path.canonicalize().ok();
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            let targets = entries.flatten().filter_map(|entry| target(&entry.path()));
+            let parents = targets.filter_map(|target| parents(&target));
+            parents.chain([path.to_owned()]).collect()
+        }
+        Err(_) => target(path)
+            .iter()
+            .map(PathBuf::as_path)
+            .chain([path])
+            .filter_map(parents)
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A directory as the kubelet mounts a ConfigMap: files are links into `..data`, which is a
+    /// link to the directory of the present version.
+    fn mounted(dir: &Path, version: &str, texts: &[(&str, &str)]) {
+        let inner = format!("..{version}");
+        fs::create_dir(dir.join(&inner)).unwrap();
+        for (name, text) in texts {
+            fs::write(dir.join(&inner).join(name), text).unwrap();
+            if fs::symlink_metadata(dir.join(name)).is_err() {
+                symlink(format!("..data/{name}"), dir.join(name)).unwrap();
+            }
+        }
+        symlink(&inner, dir.join("..data_tmp")).unwrap();
+        fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
+    }
+
+    async fn changed(news: &mut watch::Receiver<Known<Shelf>>) {
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, news.changed())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_mounted_config_map_that_is_exchanged_is_read_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        mounted(dir.path(), "1", &[("a", "old"), ("b", "")]);
+        let shelf = Shelf::Directory(dir.path().to_owned());
+        assert_eq!(
+            shelf.names().unwrap(),
+            ["a".to_owned(), "b".to_owned()].into()
+        );
+        assert_eq!(shelf.text("a").unwrap(), "old");
+        let file = dir.path().join("a");
+        for (place, path, version) in [
+            (shelf, dir.path().to_owned(), "2"),
+            (Shelf::File(file.clone()), file, "3"),
+        ] {
+            let (tell, mut news) = watch::channel(Known::NotYet);
+            let mut tasks = tokio::task::JoinSet::new();
+            tasks.spawn(watch_disk(place.clone(), path, tell));
+            changed(&mut news).await;
+            mounted(dir.path(), version, &[("a", version)]);
+            changed(&mut news).await;
+            assert_eq!(place.text("a").unwrap(), version);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_comes_late_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("late/configs");
+        let shelf = Shelf::Directory(path.clone());
+        assert!(shelf.names().unwrap_err().contains("late/configs"));
+        let (tell, mut news) = watch::channel(Known::NotYet);
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(watch_disk(shelf.clone(), path.clone(), tell));
+        changed(&mut news).await;
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("a"), "text").unwrap();
+        while shelf.names() != Ok(["a".to_owned()].into()) {
+            changed(&mut news).await;
+        }
+        fs::write(path.join("a"), "other").unwrap();
+        while shelf.text("a").unwrap() != "other" {
+            changed(&mut news).await;
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("long");
+        fs::write(&path, vec![b'a'; usize::try_from(TEXT_LIMIT).unwrap() + 1]).unwrap();
+        let error = Shelf::File(path).text("").unwrap_err();
+        assert!(error.contains("longer than"), "{error}");
+    }
+}
