@@ -41,7 +41,21 @@ impl DeviceId {
 
     /// The id of one replica of a GPU.
     pub fn replica_of(gpu: &GpuUuid, replica: ReplicaId) -> Self {
-        Self(format!("{gpu}{REPLICA_SEPARATOR}{replica}").into())
+        Self(Self::text_of_replica(gpu, replica).into())
+    }
+
+    /// The text of the same id. Put together by hand: a device list may have thousands of them.
+    pub(crate) fn text_of_replica(gpu: &GpuUuid, ReplicaId(number): ReplicaId) -> String {
+        let log = number.checked_ilog10().unwrap_or(0);
+        let length = gpu.as_str().len() + REPLICA_SEPARATOR.len() + log as usize + 1;
+        let mut text = String::with_capacity(length);
+        text.push_str(gpu.as_str());
+        text.push_str(REPLICA_SEPARATOR);
+        for place in (0..=log).rev() {
+            let digit = number / 10_u32.pow(place) % 10;
+            text.extend(char::from_digit(digit, 10));
+        }
+        text
     }
 
     /// The id as the kubelet writes it.
@@ -162,6 +176,16 @@ mod tests {
             (UUID, Some(ReplicaId(12)))
         );
         assert_eq!(replica.to_string(), format!("{UUID}::12"));
+    }
+
+    #[test]
+    fn the_number_of_a_replica_is_written_as_it_is_read() {
+        let uuid: GpuUuid = UUID.parse().unwrap();
+        for number in [0, 1, 9, 10, 99, 100, 909, 1000, 12_345, u32::MAX] {
+            let id = DeviceId::replica_of(&uuid, ReplicaId(number));
+            assert_eq!(id.as_str(), format!("{UUID}::{number}"));
+            assert_eq!(id.replica(), Some(ReplicaId(number)));
+        }
     }
 
     #[test]

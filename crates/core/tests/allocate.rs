@@ -401,7 +401,7 @@ fn whole_gpus_are_offered_in_order_of_index_with_their_numa_nodes() {
         .list(|_| DeviceHealth::Healthy)
         .iter()
         .map(|listed| {
-            let ids: Vec<String> = listed.ids().map(Into::into).collect();
+            let ids: Vec<String> = listed.ids().collect();
             (ids, listed.numa_node)
         })
         .collect();

@@ -21,7 +21,7 @@ pub(super) fn device_list(listed: &[Listed]) -> ListAndWatchResponse {
             DeviceHealth::Unhealthy => UNHEALTHY,
         };
         devices.extend(of_gpu.ids().map(|id| ListedDevice {
-            id: id.into(),
+            id,
             health: health.to_owned(),
             topology: of_gpu.numa_node.map(|node| TopologyInfo {
                 nodes: vec![NumaNode { id: node.into() }],

@@ -104,11 +104,11 @@ impl Listed {
         self.replicas.map_or(1, |replicas| replicas as usize)
     }
 
-    /// The ids of the devices.
-    pub fn ids(&self) -> impl Iterator<Item = DeviceId> {
-        let whole = self.replicas.is_none().then(|| DeviceId::whole(&self.uuid));
+    /// The ids of the devices, as text.
+    pub fn ids(&self) -> impl Iterator<Item = String> {
+        let whole = self.replicas.is_none().then(|| self.uuid.to_string());
         let replicas = (0..self.replicas.unwrap_or(0)).map(ReplicaId);
-        let replicas = replicas.map(|replica| DeviceId::replica_of(&self.uuid, replica));
+        let replicas = replicas.map(|replica| DeviceId::text_of_replica(&self.uuid, replica));
         whole.into_iter().chain(replicas)
     }
 }
@@ -191,8 +191,8 @@ impl DevicePool {
             ids.extend(own.map(|id| (*id).to_owned()));
             let lowest = free.lowest(place, taken[place]);
             ids.extend(lowest.map(|part| match part {
-                Part::Replica(number) => DeviceId::replica_of(uuid, number).into(),
-                Part::Whole => DeviceId::whole(uuid).into(),
+                Part::Replica(number) => DeviceId::text_of_replica(uuid, number),
+                Part::Whole => uuid.to_string(),
             }));
         }
         ids

@@ -65,8 +65,7 @@ fn shared(entries: &str) -> String {
 
 fn ids(pool: &DevicePool) -> Vec<String> {
     let listed = pool.list(|_| DeviceHealth::Healthy);
-    let each = listed.iter().flat_map(Listed::ids);
-    each.map(Into::into).collect()
+    listed.iter().flat_map(Listed::ids).collect()
 }
 
 const TWO: [&str; 2] = ["H100"; 2];
