@@ -9,11 +9,12 @@ use mizzen_agent::Order;
 use mizzen_core::config::Config;
 use mizzen_core::driver::{DriverError, DriverEventKind, GpuCondition, RecoveryAction};
 use mizzen_core::xid::XidPolicy;
+use mizzen_testkit::WELL;
 use support::{GPU, Node};
 
 const NEEDS_RESET: GpuCondition = GpuCondition {
     recovery_action: Some(RecoveryAction::GpuReset),
-    double_bit_ecc: Some(0),
+    ..WELL
 };
 
 #[tokio::test]

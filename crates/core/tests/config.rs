@@ -12,7 +12,7 @@ use mizzen_core::config::{
     AllocationPolicy, Config, ConfigError, DeviceIdStrategy, DeviceListStrategies,
     DeviceListStrategy, Kind, MigStrategy, RawConfig, SETTINGS, Setting,
 };
-use mizzen_core::xid::{Xid, XidVerdict};
+use mizzen_core::xid::{Xid, XidAuthority};
 
 fn flags(pairs: &[(&str, &str)]) -> RawConfig {
     let mut raw = RawConfig::default();
@@ -139,10 +139,8 @@ fn every_setting_reaches_the_config() {
     assert_eq!(config.health.hold_down, Duration::from_mins(1));
     assert_eq!(config.health.check_interval, Duration::from_millis(500));
     assert_eq!(config.health.nvml_call_timeout, Duration::from_secs(2));
-    assert!(matches!(
-        config.xid_policy.classify(Xid(48)),
-        XidVerdict::Ignore(_)
-    ));
+    let verdict = config.xid_policy.classify(Xid(48), &[]);
+    assert_eq!(verdict.authority, XidAuthority::Disabled);
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn everything_about_faults_is_read() {
         "health:
   xids:
   - {xids: [13, 31-33], action: report}
-  - {xids: 94, action: unhealthy, count: 3, within: 10m}
+  - {xids: 94, action: unhealthy, count: 3, within: 10m, holdDown: 5m}
   - {xids: application, action: unhealthy}
   - {xids: [all], action: ignore}
   ecc: {doubleBit: report, singleBit: {action: unhealthy, count: 100, within: 1h}}
@@ -216,8 +216,13 @@ fn everything_about_faults_is_read() {
         action: FaultAction::Unhealthy,
         count,
         within: Some(Duration::from_mins(minutes)),
+        hold_down: None,
     };
-    assert_eq!(health.xids[1].rule, counted(3, 10));
+    let slow = FaultRule {
+        hold_down: Some(Duration::from_mins(5)),
+        ..counted(3, 10)
+    };
+    assert_eq!(health.xids[1].rule, slow);
     assert_eq!(health.double_bit_ecc, FaultRule::each(FaultAction::Report));
     assert_eq!(health.single_bit_ecc, counted(100, 60));
     assert_eq!(

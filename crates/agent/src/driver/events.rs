@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use mizzen_core::driver::{DriverError, GpuDriver};
+use mizzen_core::driver::{DriverError, GpuDriver, Questions};
 use mizzen_core::gpu::GpuUuid;
 use mizzen_core::state::Event;
 use tokio::sync::mpsc;
@@ -206,7 +206,7 @@ impl Waiter {
 
     fn watch_the_answering(&self) -> Result<bool, DriverError> {
         let all = self.orders.lock().all.clone();
-        let answers = self.driver.check_all(&all);
+        let answers = self.driver.check_all(&all, Questions::default());
         let (mut answering, mut silent) = (Vec::new(), Vec::new());
         for (gpu, answer) in all.into_iter().zip(answers) {
             match answer {

@@ -279,6 +279,11 @@ fn health() -> Shape {
                 "Within which time they must come",
                 Shape::Form(DURATION),
             ),
+            key(
+                "holdDown",
+                "How long the GPU must be well afterwards to be healthy again",
+                Shape::Form(DURATION),
+            ),
         ]
     };
     let rule = || {

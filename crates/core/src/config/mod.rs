@@ -19,7 +19,7 @@ mod tree;
 mod types;
 mod validate;
 
-pub use duration::{InvalidDuration, parse_duration};
+pub use duration::{InvalidDuration, format_duration, parse_duration};
 pub use error::{ConfigError, ConfigWarning, Location, Origin};
 pub use naming::{
     GpuFilter, GpuSelector, InvalidGpuSelector, NamePattern, NamingRule, ResourceNaming,

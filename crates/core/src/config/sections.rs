@@ -207,7 +207,7 @@ fn xid_rule(node: &Node, errors: &mut Vec<ConfigError>) -> Option<XidRule> {
     })
 }
 
-/// Reads one word for an action, or a mapping with `action`, `count` and `within`.
+/// Reads one word for an action, or a mapping with `action`, `count`, `within` and `holdDown`.
 fn fault_rule(node: &Node, errors: &mut Vec<ConfigError>) -> Option<FaultRule> {
     if let Some(word) = node.text() {
         return FaultAction::from_word(word).map(FaultRule::each);
@@ -221,12 +221,12 @@ fn fault_rule(node: &Node, errors: &mut Vec<ConfigError>) -> Option<FaultRule> {
                 .to_owned(),
         });
     }
+    let duration = |node: &Node| parse_duration(node.text()?).ok();
     Some(FaultRule {
         action: choice(node, "action")?,
         count,
-        within: within
-            .and_then(Node::text)
-            .and_then(|text| parse_duration(text).ok()),
+        within: within.and_then(duration),
+        hold_down: node.get("holdDown").and_then(duration),
     })
 }
 
