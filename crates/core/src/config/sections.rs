@@ -221,12 +221,20 @@ fn fault_rule(node: &Node, errors: &mut Vec<ConfigError>) -> Option<FaultRule> {
                 .to_owned(),
         });
     }
+    let action = choice(node, "action")?;
+    let hold_down = node.get("holdDown");
+    if let Some(hold_down) = hold_down.filter(|_| action != FaultAction::Unhealthy) {
+        errors.push(ConfigError::File {
+            location: Some(hold_down.location),
+            message: "holdDown needs the action unhealthy: only that is recovered from".to_owned(),
+        });
+    }
     let duration = |node: &Node| parse_duration(node.text()?).ok();
     Some(FaultRule {
-        action: choice(node, "action")?,
+        action,
         count,
         within: within.and_then(duration),
-        hold_down: node.get("holdDown").and_then(duration),
+        hold_down: hold_down.and_then(duration),
     })
 }
 

@@ -1,5 +1,7 @@
 //! What each piece of news does to the picture.
 
+mod rules;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
