@@ -237,6 +237,15 @@ fn everything_about_faults_is_read() {
 }
 
 #[test]
+fn a_hold_down_needs_something_to_recover_from() {
+    let errors = failures("health:\n  rowRemap: {pending: {action: report, holdDown: 1m}}\n");
+    let [error] = &errors[..] else {
+        panic!("{errors:?}");
+    };
+    assert!(error.contains("line 2") && error.contains("the action unhealthy"));
+}
+
+#[test]
 fn every_mistake_is_told_at_once_with_its_place_and_the_nearest_right_word() {
     let errors = failures(
         "version: v1
