@@ -1,4 +1,5 @@
 //! What happens when GPUs get sick, and when they are well again.
+#![allow(clippy::unwrap_used, reason = "a test's helper may fail it")]
 
 mod support;
 

@@ -237,6 +237,17 @@ fn everything_about_faults_is_read() {
 }
 
 #[test]
+fn the_documented_rules_of_health_are_read() {
+    let docs = include_str!("../../../docs/agent.md");
+    let (_, example) = docs.split_once("```yaml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let config = config(example);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.health_rules.xids.len(), 3);
+    assert_ne!(config.health_rules, HealthRules::default());
+}
+
+#[test]
 fn a_hold_down_needs_something_to_recover_from() {
     let errors = failures("health:\n  rowRemap: {pending: {action: report, holdDown: 1m}}\n");
     let [error] = &errors[..] else {

@@ -42,18 +42,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
 /// The duration as people write it, in whole milliseconds: `1m30s`.
 pub fn format_duration(duration: Duration) -> String {
     let mut rest = duration.as_millis();
-    let mut text = String::new();
-    for (unit, millis) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
-        if rest >= millis {
-            text += &format!("{}{unit}", rest / millis);
-            rest %= millis;
-        }
+    if rest == 0 {
+        return "0s".to_owned();
     }
-    if text.is_empty() {
-        "0s".to_owned()
-    } else {
-        text
-    }
+    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let part = |(unit, millis)| {
+        let number = rest / millis;
+        rest %= millis;
+        (number > 0).then(|| format!("{number}{unit}"))
+    };
+    units.into_iter().filter_map(part).collect()
 }
 
 #[cfg(test)]

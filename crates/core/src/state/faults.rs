@@ -52,14 +52,14 @@ impl NodeState {
                 self.memory_errors(gpu, &reason)
             }
             action => match gpu {
-                Some(uuid) => self.fault(uuid, reason, now),
+                Some(uuid) => self.fault(uuid, &reason, now),
                 None if action == FaultAction::Report => self.reported_of_nobody(&reason, now),
                 None => self.fault_of_nobody(&reason),
             },
         }
     }
 
-    fn fault(&mut self, uuid: &GpuUuid, reason: Reason, now: Moment) -> Vec<Effect> {
+    fn fault(&mut self, uuid: &GpuUuid, reason: &Reason, now: Moment) -> Vec<Effect> {
         let policy = HealthPolicy::of(&self.config);
         let Some(known) = self.roster.find_mut(uuid) else {
             return Vec::new();
@@ -69,7 +69,7 @@ impl NodeState {
             .health
             .signs()
             .iter()
-            .any(|sign| sign.reason == reason);
+            .any(|sign| sign.reason == *reason);
         let mut effects = self.changed(uuid, change.into_iter().collect(), now);
         if marked {
             effects.push(Effect::Check(vec![uuid.clone()]));
