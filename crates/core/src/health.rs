@@ -34,6 +34,9 @@ pub use policy::HealthPolicy;
 pub use reason::Reason;
 pub use tally::Tally;
 
+/// The least time between two questions for which reports of memory errors are the reason.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// What the kubelet is told of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeviceHealth {
@@ -94,6 +97,8 @@ pub struct GpuHealth {
     lasting: Vec<Reason>,
     double_bit_ecc: ErrorCount,
     single_bit_ecc: ErrorCount,
+    /// When a report of memory errors last led to a question, on the monotonic clock.
+    errors_asked: Option<Duration>,
     /// Faults so far of the rules that count them.
     windows: BTreeMap<RuleKey, Window>,
 }
@@ -181,13 +186,23 @@ impl GpuHealth {
     }
 
     /// Records that the driver reported memory errors, whose number its counter tells at the next
-    /// answer. Says whether that is still to be asked for.
-    pub fn memory_errors(&mut self, reason: &Reason) -> bool {
-        match reason {
+    /// answer. Says whether that is worth a question now: memory that fails all the time is asked
+    /// once a second, and then as often as every GPU is.
+    pub fn memory_errors(&mut self, reason: &Reason, now: Moment) -> bool {
+        let first = match reason {
             Reason::DoubleBitEcc => self.double_bit_ecc.report(),
             Reason::SingleBitEcc => self.single_bit_ecc.report(),
             _ => false,
+        };
+        let since = |then| now.monotonic.saturating_sub(then);
+        let ask = first
+            && self
+                .errors_asked
+                .is_none_or(|then| since(then) >= ASK_AGAIN);
+        if ask {
+            self.errors_asked = Some(now.monotonic);
         }
+        ask
     }
 
     /// Records a fault that may be this GPU's. What becomes of it is decided by its next answer.

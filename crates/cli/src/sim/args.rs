@@ -188,7 +188,7 @@ enum FaultCommand {
     /// A row of the memory is faulty (Ampere and later): the state alone, without Xid 63 or 64
     RowRemap {
         /// What becomes of it
-        state: RowRemap,
+        row: RowRemap,
         #[command(flatten)]
         hit: Hit,
     },
@@ -232,7 +232,7 @@ impl InjectArgs {
             FaultCommand::Hang(hit) => (Fault::Hang, hit),
             FaultCommand::Throttle { reason, hit } => (Fault::Throttle(reason), hit),
             FaultCommand::RecoveryAction { action, hit } => (Fault::RecoveryAction(action), hit),
-            FaultCommand::RowRemap { state, hit } => (Fault::RowRemap(state), hit),
+            FaultCommand::RowRemap { row, hit } => (Fault::RowRemap(row), hit),
             FaultCommand::Events { call, code, hit } => (Fault::Events(call, code), hit),
         }
     }

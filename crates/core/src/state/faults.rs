@@ -46,10 +46,10 @@ impl NodeState {
         let gpu = event.gpu.as_ref();
         match rule.action {
             FaultAction::Ignore => self.ignored(gpu, &reason, now),
-            _ if reason == Reason::SingleBitEcc => self.memory_errors(gpu, &reason),
+            _ if reason == Reason::SingleBitEcc => self.memory_errors(gpu, &reason, now),
             // An error that is one too many must not wait for its GPU's answer.
             _ if reason == Reason::DoubleBitEcc && rule.count > 1 => {
-                self.memory_errors(gpu, &reason)
+                self.memory_errors(gpu, &reason, now)
             }
             action => match gpu {
                 Some(uuid) => self.fault(uuid, &reason, now),
@@ -78,11 +78,16 @@ impl NodeState {
     }
 
     /// The counters of the GPUs say how many there were, and of which GPU if that is unknown.
-    fn memory_errors(&mut self, gpu: Option<&GpuUuid>, reason: &Reason) -> Vec<Effect> {
+    fn memory_errors(
+        &mut self,
+        gpu: Option<&GpuUuid>,
+        reason: &Reason,
+        now: Moment,
+    ) -> Vec<Effect> {
         let mut asked = Vec::new();
         for known in &mut self.roster.gpus {
             let uuid = &known.gpu.uuid;
-            if gpu.is_none_or(|gpu| gpu == uuid) && known.health.memory_errors(reason) {
+            if gpu.is_none_or(|gpu| gpu == uuid) && known.health.memory_errors(reason, now) {
                 asked.push(uuid.clone());
             }
         }

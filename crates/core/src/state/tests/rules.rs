@@ -191,6 +191,24 @@ fn corrected_errors_are_counted_once_by_event_and_counter() {
 }
 
 #[test]
+fn memory_that_fails_all_the_time_does_not_keep_its_gpu_busy_with_questions() {
+    let mut state = node_with("{ecc: {singleBit: {action: unhealthy, count: 100}}}");
+    let mut asked = 0;
+    for millis in 0..2500 {
+        let now = Moment {
+            monotonic: Duration::from_millis(millis),
+            wall: 0,
+        };
+        let event = reported(Some(uuid(0)), DriverEventKind::SingleBitEcc);
+        if !state.apply(event, now).is_empty() {
+            asked += 1;
+        }
+        state.apply(answer(WELL), now);
+    }
+    assert_eq!(asked, 3);
+}
+
+#[test]
 fn uncorrectable_errors_can_be_counted_too() {
     let mut state = node_with("{ecc: {doubleBit: {action: unhealthy, count: 2, within: 1h}}}");
     let errors = |count| {
