@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use mizzen_core::allocate::HostNodes;
 use mizzen_core::config::Config;
+use mizzen_core::driver::Questions;
 use mizzen_core::gpu::PciBusId;
 use mizzen_nvml::{HostRoot, LIBRARY_DIRECTORIES};
 
@@ -32,6 +33,11 @@ impl Machine {
             host: HostRoot::new(&config.host_root),
             config,
         }
+    }
+
+    /// What GPUs are asked besides what they are always asked.
+    pub(crate) fn questions(&self) -> Questions {
+        self.config.health_rules.questions()
     }
 
     /// Looks at nodes and driver now.

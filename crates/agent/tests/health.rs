@@ -1,4 +1,5 @@
 //! What happens when GPUs get sick, and when they are well again.
+#![allow(clippy::unwrap_used, reason = "a test's helper may fail it")]
 
 mod support;
 
@@ -6,14 +7,15 @@ use std::fs;
 use std::time::Duration;
 
 use mizzen_agent::Order;
-use mizzen_core::config::Config;
-use mizzen_core::driver::{DriverError, DriverEventKind, GpuCondition, RecoveryAction};
+use mizzen_core::config::{Config, HealthRules, file};
+use mizzen_core::driver::{DriverError, DriverEventKind, GpuCondition, RecoveryAction, RowRemap};
 use mizzen_core::xid::XidPolicy;
+use mizzen_testkit::WELL;
 use support::{GPU, Node};
 
 const NEEDS_RESET: GpuCondition = GpuCondition {
     recovery_action: Some(RecoveryAction::GpuReset),
-    double_bit_ecc: Some(0),
+    ..WELL
 };
 
 #[tokio::test]
@@ -80,6 +82,120 @@ async fn disabled_health_checks_leave_every_gpu_healthy() {
     let snapshot = node.kubelet.snapshot();
     assert_eq!(Node::healthy(&snapshot, &Node::uuid(0)), Some(true));
     assert_eq!(Node::healthy(&snapshot, &Node::uuid(1)), Some(false));
+}
+
+/// A node whose agent has these rules of health.
+async fn with_rules(count: u32, health: &str) -> Node {
+    let mut node = Node::new(count).await;
+    node.config.health_rules = rules(health);
+    node.start_agent();
+    node.allocatable(count.into()).await;
+    node
+}
+
+fn rules(health: &str) -> HealthRules {
+    let raw = file::parse(&format!("health: {health}"));
+    raw.validate().unwrap().health_rules
+}
+
+#[tokio::test]
+async fn a_reported_xid_changes_nothing_and_counted_ones_mark_their_gpu() {
+    let node = with_rules(
+        8,
+        "{xids: [{xids: 48, action: report},
+                 {xids: 94, action: unhealthy, count: 3, within: 10m}]}",
+    )
+    .await;
+    let mut plugin = node.plugin().await;
+    let mut lists = plugin.lists().await;
+    assert_eq!(lists.next().await, Some((8, 0)));
+    for _ in 0..5 {
+        node.driver.xid(Some(&Node::uuid(0)), 48);
+    }
+    for gpu in [1, 1, 2, 2] {
+        node.driver.xid(Some(&Node::uuid(gpu)), 94);
+    }
+    // Events come in order, so the next list is the one of the first that counts.
+    node.driver.xid(Some(&Node::uuid(1)), 94);
+    assert_eq!(lists.next().await, Some((7, 1)));
+    let snapshot = node.allocatable(7).await;
+    assert_eq!(Node::healthy(&snapshot, &Node::uuid(1)), Some(false));
+    node.allocatable(8).await;
+    // Recovery begins the count anew: this is the first of three.
+    node.driver.xid(Some(&Node::uuid(1)), 94);
+    node.driver.xid(Some(&Node::uuid(2)), 94);
+    let snapshot = node.allocatable(7).await;
+    assert_eq!(Node::healthy(&snapshot, &Node::uuid(1)), Some(true));
+    assert_eq!(Node::healthy(&snapshot, &Node::uuid(2)), Some(false));
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_remapped_marks_its_gpu_until_it_is_mended() {
+    let node = with_rules(8, "{rowRemap: {failure: unhealthy, pending: report}}").await;
+    let rows = |pending, failure| GpuCondition {
+        row_remap: Some(RowRemap { pending, failure }),
+        ..WELL
+    };
+    let waiting = Node::uuid(4);
+    node.driver.set_condition(&waiting, Ok(rows(true, false)));
+    let failed = Node::uuid(5);
+    node.driver.set_condition(&failed, Ok(rows(true, true)));
+    let snapshot = node.allocatable(7).await;
+    assert_eq!(Node::healthy(&snapshot, &failed), Some(false));
+    assert_eq!(Node::healthy(&snapshot, &waiting), Some(true));
+    node.driver.heal(&failed);
+    node.allocatable(8).await;
+}
+
+#[tokio::test]
+async fn corrected_errors_are_asked_for_once_a_rule_counts_them() {
+    let node = Node::running(8).await;
+    let worn = Node::uuid(6);
+    let corrected = |count| GpuCondition {
+        single_bit_ecc: Some(count),
+        ..WELL
+    };
+    node.driver.set_condition(&worn, Ok(corrected(1000)));
+    let health_rules = rules("{ecc: {singleBit: {action: unhealthy, count: 100}}}");
+    let config = Config {
+        health_rules,
+        ..node.config.clone()
+    };
+    node.order(Order::Reload(Box::new(config))).await;
+    // The thousand were before anybody asked; each answer from here on finds a few more.
+    let mut count = 1000;
+    let snapshot = support::within(async {
+        loop {
+            count += 10;
+            node.driver.set_condition(&worn, Ok(corrected(count)));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let snapshot = node.kubelet.snapshot();
+            if snapshot.amounts(GPU).1 < 8 {
+                break snapshot;
+            }
+        }
+    })
+    .await;
+    assert_eq!(Node::healthy(&snapshot, &worn), Some(false));
+    assert!(count >= 1100, "{count}");
+    node.allocatable(8).await;
+}
+
+#[tokio::test]
+async fn a_gpu_is_freed_by_rules_that_no_longer_count_its_fault() {
+    let mut node = Node::new(8).await;
+    node.config.health.hold_down = Duration::from_hours(1);
+    node.start_agent();
+    node.allocatable(8).await;
+    node.driver.xid(Some(&Node::uuid(3)), 48);
+    node.allocatable(7).await;
+    let health_rules = rules("{xids: [{xids: 48, action: report}]}");
+    let config = Config {
+        health_rules,
+        ..node.config.clone()
+    };
+    node.order(Order::Reload(Box::new(config))).await;
+    node.allocatable(8).await;
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ async fn every_replica_of_a_sick_gpu_is_marked_and_comes_back_with_it() {
     let sick = Node::uuid(3);
     let needs_reset = GpuCondition {
         recovery_action: Some(RecoveryAction::GpuReset),
-        double_bit_ecc: Some(0),
+        ..GpuCondition::default()
     };
     let mut plugin = node.plugin().await;
     let mut lists = plugin.lists().await;

@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     Throttle(ThrottleReason),
     /// The driver asks for something to be done to the GPU.
     RecoveryAction(RecoveryAction),
+    /// A row of the memory is faulty.
+    RowRemap(RowRemap),
     /// Calls about events answer with this NVML return code.
     Events(EventCall, u32),
 }
@@ -67,6 +69,15 @@ pub(crate) enum RecoveryAction {
     RecoverImexDomain,
 }
 
+/// What becomes of a faulty row of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RowRemap {
+    /// It is replaced by a spare one at the next reset
+    Pending,
+    /// No spare one was left
+    Failure,
+}
+
 /// Calls about events that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EventCall {
@@ -87,6 +98,7 @@ impl fmt::Display for Fault {
             Self::Hang => f.write_str("hang"),
             Self::Throttle(reason) => write!(f, "throttle {}", name(reason)),
             Self::RecoveryAction(action) => write!(f, "recovery action {}", name(action)),
+            Self::RowRemap(state) => write!(f, "row remap {}", name(state)),
             Self::Events(call, code) => write!(f, "NVML error {code} to {} events", name(call)),
         }
     }
@@ -116,6 +128,7 @@ impl From<Fault> for control::Fault {
             Fault::Hang => Self::Hang,
             Fault::Throttle(reason) => Self::Throttle(reason.into()),
             Fault::RecoveryAction(action) => Self::RecoveryAction(action.into()),
+            Fault::RowRemap(state) => Self::RowRemap(state.into()),
             Fault::Events(call, code) => Self::Events {
                 call: call.into(),
                 code,
@@ -158,6 +171,15 @@ impl From<RecoveryAction> for control::RecoveryAction {
     }
 }
 
+impl From<RowRemap> for control::RowRemap {
+    fn from(state: RowRemap) -> Self {
+        match state {
+            RowRemap::Pending => Self::Pending,
+            RowRemap::Failure => Self::Failure,
+        }
+    }
+}
+
 impl From<EventCall> for control::EventCall {
     fn from(call: EventCall) -> Self {
         match call {
@@ -176,6 +198,10 @@ pub(crate) fn in_words(gpu: &control::GpuStatus) -> Vec<String> {
         gpu.hung.then(|| "hangs".to_owned()),
         gpu.last_xid.map(|number| format!("Xid {number}")),
         (errors > 0).then(|| format!("{errors} double-bit ECC")),
+        gpu.repairs.pending.then(|| "memory to repair".to_owned()),
+        gpu.repairs
+            .failed
+            .then(|| "memory repair failed".to_owned()),
         action.then(|| format!("wants {}", action_name(gpu.recovery_action))),
         (gpu.throttle_reasons != 0).then(|| "throttled".to_owned()),
         gpu.register_error

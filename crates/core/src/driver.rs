@@ -30,12 +30,17 @@ pub trait GpuDriver: Send + Sync {
     fn snapshot(&self) -> Result<Inventory, DriverError>;
 
     /// How the GPU is now. Answers `Ok` only if the GPU itself answered.
-    fn check(&self, gpu: &GpuUuid) -> Result<GpuCondition, DriverError>;
+    fn check(&self, gpu: &GpuUuid, questions: Questions) -> Result<GpuCondition, DriverError>;
 
     /// How each of these GPUs is now, in their order; one that does not answer costs the others
     /// nothing. An implementation that can ask them in one go saves wake-ups of an idle node.
-    fn check_all(&self, gpus: &[GpuUuid]) -> Vec<Result<GpuCondition, DriverError>> {
-        gpus.iter().map(|gpu| self.check(gpu)).collect()
+    fn check_all(
+        &self,
+        gpus: &[GpuUuid],
+        questions: Questions,
+    ) -> Vec<Result<GpuCondition, DriverError>> {
+        let check = |gpu| self.check(gpu, questions);
+        gpus.iter().map(check).collect()
     }
 
     /// Starts watching for events of `gpus`, replacing what was watched before, and says which
@@ -47,6 +52,16 @@ pub trait GpuDriver: Send + Sync {
     fn next_event(&self, timeout: Duration) -> Result<Option<DriverEvent>, DriverError>;
 }
 
+/// What a GPU is asked besides what it is always asked: each question is a call of the driver,
+/// and most nodes have no use for the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Questions {
+    /// For [`GpuCondition::single_bit_ecc`].
+    pub single_bit_ecc: bool,
+    /// For [`GpuCondition::row_remap`].
+    pub row_remap: bool,
+}
+
 /// What a GPU answers when asked how it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct GpuCondition {
@@ -55,6 +70,21 @@ pub struct GpuCondition {
     pub recovery_action: Option<RecoveryAction>,
     /// Double-bit (uncorrectable) ECC errors since the driver was loaded; `None` without ECC.
     pub double_bit_ecc: Option<u64>,
+    /// Single-bit (corrected) ECC errors since the driver was loaded; `None` without ECC, or if
+    /// not asked for.
+    pub single_bit_ecc: Option<u64>,
+    /// How the remapping of faulty memory rows stands; `None` on GPUs before Ampere, which have
+    /// none, or if not asked for.
+    pub row_remap: Option<RowRemap>,
+}
+
+/// How the remapping of faulty memory rows stands (`nvmlDeviceGetRemappedRows`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RowRemap {
+    /// A remapping waits for a reset of the GPU.
+    pub pending: bool,
+    /// A remapping has failed: there was no spare row left.
+    pub failure: bool,
 }
 
 /// What the driver asks to be done to a GPU (`nvmlDeviceGpuRecoveryAction_t`).

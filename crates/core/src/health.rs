@@ -1,8 +1,10 @@
 //! The health of one GPU: what made it sick, and when it counts as well again.
 //!
-//! A GPU becomes unhealthy with the first [`Reason`] and healthy again when all of these hold:
+//! What happens to a GPU is a [`Reason`]; the [`HealthPolicy`] says what a reason counts for:
+//! nothing, a line in the log, or, at once or when there were enough of them in a window of time,
+//! that the GPU is unhealthy. It is healthy again when all of these hold:
 //! - the driver answers for it;
-//! - the driver's recovery action is *none*;
+//! - the driver asks for no recovery action that counts, and no other state that counts lasts;
 //! - a hold-down has passed since the last sign of sickness. Every sign starts it anew.
 //!
 //! Drivers before R560 or so tell no recovery action. With those, an answer alone disproves that
@@ -10,13 +12,30 @@
 //! uncorrectable memory error, so such a GPU recovers only once it was seen to be reset: its
 //! count of memory errors fell, the driver went away and came back, or the node was rebooted.
 
-use std::fmt;
+mod errors;
+mod policy;
+mod reason;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::FaultAction;
 use crate::driver::{DriverError, GpuCondition, RecoveryAction};
-use crate::xid::Xid;
+use errors::ErrorCount;
+use policy::RuleKey;
+use tally::Window;
+
+pub use policy::HealthPolicy;
+pub use reason::Reason;
+pub use tally::Tally;
+
+/// The least time between two questions for which reports of memory errors are the reason.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the kubelet is told of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,142 +55,6 @@ pub struct Moment {
     pub wall: u64,
 }
 
-/// Why a GPU is not fit for work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reason {
-    /// The driver reported an Xid that the policy does not ignore.
-    Xid(Xid),
-    /// The driver reported an uncorrectable memory error.
-    DoubleBitEcc,
-    /// It has fallen off the bus.
-    Lost,
-    /// It does not answer in time.
-    Hung,
-    /// The driver asks for something to be done to it.
-    RecoveryAction(RecoveryAction),
-    /// It answers with an error, which is given.
-    Broken(String),
-    /// It is on the bus, but the driver does not list it any more.
-    Missing,
-}
-
-impl Reason {
-    /// What an error to a question about one GPU says of that GPU; `None` for an error that says
-    /// nothing of it.
-    pub fn from_error(error: &DriverError) -> Option<Self> {
-        match error {
-            DriverError::GpuLost => Some(Self::Lost),
-            DriverError::Hung { .. } => Some(Self::Hung),
-            DriverError::UnknownGpu(_) => Some(Self::Missing),
-            DriverError::NoPermission | DriverError::Nvml { .. } => {
-                Some(Self::Broken(error.to_string()))
-            }
-            // The whole driver's affair, and what an old GPU cannot be asked.
-            DriverError::LibraryNotFound { .. }
-            | DriverError::LibraryUnusable { .. }
-            | DriverError::NotRunning(_)
-            | DriverError::NotSupported => None,
-        }
-    }
-
-    /// Whether an answer of the GPU is proof enough that this no longer holds.
-    fn is_disproved_by_an_answer(&self) -> bool {
-        !matches!(self, Self::Xid(_) | Self::DoubleBitEcc)
-    }
-
-    /// Whether `other` is this reason again.
-    fn is_like(&self, other: &Self) -> bool {
-        match (self, other) {
-            // In other words; and Xid 79 says that the GPU is lost.
-            (Self::Broken(_), Self::Broken(_)) | (Self::Xid(Xid(79)), Self::Lost) => true,
-            _ => self == other,
-        }
-    }
-
-    /// What happened, for a log line.
-    pub fn headline(&self) -> String {
-        match self {
-            Self::Xid(xid) => match xid.info() {
-                Some(info) => format!("{xid}: {}", info.title),
-                None => xid.to_string(),
-            },
-            Self::DoubleBitEcc => "uncorrectable (double-bit) memory error".to_owned(),
-            Self::Lost => "lost: it has fallen off the bus".to_owned(),
-            Self::Hung => "hung: the driver does not answer for it".to_owned(),
-            Self::RecoveryAction(action) => format!("the driver asks for {}", action_name(*action)),
-            Self::Broken(error) => error.clone(),
-            Self::Missing => "the driver no longer lists it".to_owned(),
-        }
-    }
-
-    /// What it means; NVIDIA's catalogue where it is an Xid.
-    pub fn meaning(&self) -> &'static str {
-        match self {
-            Self::Xid(xid) => match xid.info() {
-                Some(info) => info.meaning,
-                None => "not in the catalogue of this version",
-            },
-            Self::DoubleBitEcc => "data in the GPU's memory was lost",
-            Self::Lost => "the driver can no longer reach the GPU over PCIe",
-            Self::Hung => "a call to the driver about this GPU has not returned",
-            Self::RecoveryAction(_) => "the GPU is not fit for work until that is done",
-            Self::Broken(_) => "the GPU is there, but the driver cannot use it",
-            Self::Missing => "the GPU is on the bus, but the driver does not use it",
-        }
-    }
-
-    /// What to do about it.
-    pub fn advice(&self) -> &'static str {
-        match self {
-            Self::Xid(xid) => match xid.info() {
-                Some(info) => info.action.advice(),
-                None => "see the kernel log (dmesg) and NVIDIA's list of Xid errors",
-            },
-            Self::DoubleBitEcc => "drain the GPU and reset it (nvidia-smi --gpu-reset)",
-            Self::Lost | Self::Hung => {
-                "drain the node and reboot it; if it comes back, check seating, power and cooling"
-            }
-            Self::RecoveryAction(action) => action_advice(*action),
-            Self::Broken(_) | Self::Missing => {
-                "see the kernel log (dmesg) for NVRM lines about its bus id; reboot the node"
-            }
-        }
-    }
-}
-
-/// Writes the headline.
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.headline())
-    }
-}
-
-fn action_name(action: RecoveryAction) -> String {
-    match action {
-        RecoveryAction::None => "nothing".to_owned(),
-        RecoveryAction::GpuReset => "a reset of the GPU".to_owned(),
-        RecoveryAction::NodeReboot => "a reboot of the node".to_owned(),
-        RecoveryAction::DrainP2p => "peer-to-peer work to be drained".to_owned(),
-        RecoveryAction::DrainAndReset => "the GPU to be drained and reset".to_owned(),
-        RecoveryAction::RecoverImexDomain => "the IMEX domain to be recovered".to_owned(),
-        RecoveryAction::Unknown(number) => format!("recovery action {number}"),
-    }
-}
-
-fn action_advice(action: RecoveryAction) -> &'static str {
-    match action {
-        RecoveryAction::None => "nothing needs to be done",
-        RecoveryAction::GpuReset | RecoveryAction::DrainAndReset => {
-            "drain the GPU and reset it (nvidia-smi --gpu-reset)"
-        }
-        RecoveryAction::NodeReboot => "drain the node and reboot it",
-        RecoveryAction::DrainP2p => "end the jobs that use the GPU together with others",
-        RecoveryAction::RecoverImexDomain => "recover the IMEX domain (nvidia-imex-ctl)",
-        RecoveryAction::Unknown(_) => "see GPU Recovery Action in nvidia-smi -q",
-    }
-}
-
 /// A reason, and since when it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -185,8 +68,14 @@ pub struct Sign {
 /// A step in a GPU's health, worth a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// There is one more reason why it is unhealthy.
-    Worse(Reason),
+    /// Something happened that leaves it as it is: the policy has it reported, or there were not
+    /// enough of it yet.
+    Reported(Reason, Option<Tally>),
+    /// There is one more reason why it is unhealthy; where the policy counts, the last one that
+    /// it took.
+    Worse(Reason, Option<Tally>),
+    /// By new rules these no longer make it unhealthy.
+    Excused(Vec<Sign>),
     /// It is healthy again; these were the reasons why it was not.
     Recovered(Vec<Sign>),
 }
@@ -204,8 +93,14 @@ pub struct GpuHealth {
     was_reset: bool,
     /// A fault of which the driver could not say whose it is, until this GPU has been asked.
     suspected: Option<Reason>,
-    /// Uncorrectable memory errors at the last answer.
-    double_bit_ecc: Option<u64>,
+    /// States that were there at the last answer, whatever they count for.
+    lasting: Vec<Reason>,
+    double_bit_ecc: ErrorCount,
+    single_bit_ecc: ErrorCount,
+    /// When a report of memory errors last led to a question, on the monotonic clock.
+    errors_asked: Option<Duration>,
+    /// Faults so far of the rules that count them.
+    windows: BTreeMap<RuleKey, Window>,
 }
 
 impl GpuHealth {
@@ -240,21 +135,74 @@ impl GpuHealth {
         self.signs.iter().map(|sign| &sign.reason).find(unusable)
     }
 
+    fn has(&self, reason: &Reason) -> bool {
+        self.signs.iter().any(|sign| sign.reason.is_like(reason))
+    }
+
     /// Records a sign of sickness; tells it if it is a new one.
     pub fn fault(&mut self, reason: Reason, now: Moment) -> Option<Change> {
+        self.mark(reason, None, now)
+    }
+
+    fn mark(&mut self, reason: Reason, tally: Option<Tally>, now: Moment) -> Option<Change> {
         self.last_sign = now.monotonic;
         self.answers = false;
         if !reason.is_disproved_by_an_answer() {
             self.was_reset = false;
         }
-        if self.signs.iter().any(|sign| sign.reason.is_like(&reason)) {
+        if self.has(&reason) {
             return None;
         }
         self.signs.push(Sign {
             reason: reason.clone(),
             since: now.wall,
         });
-        Some(Change::Worse(reason))
+        Some(Change::Worse(reason, tally))
+    }
+
+    /// Records something that happened to the GPU, so many times, for what it counts.
+    pub fn happened(
+        &mut self,
+        reason: Reason,
+        times: u64,
+        now: Moment,
+        policy: HealthPolicy<'_>,
+    ) -> Option<Change> {
+        let rule = policy.rule(&reason);
+        if rule.action == FaultAction::Ignore || times == 0 {
+            return None;
+        }
+        let counted = policy.key(&reason).filter(|_| rule.count > 1);
+        let tally = counted.map(|key| {
+            let window = self.windows.entry(key).or_default();
+            window.add(times, now.monotonic, rule)
+        });
+        let enough = tally.is_none_or(|tally| tally.is_enough());
+        match rule.action {
+            FaultAction::Unhealthy if enough => self.mark(reason, tally, now),
+            FaultAction::Report if !enough => None,
+            _ => Some(Change::Reported(reason, tally)),
+        }
+    }
+
+    /// Records that the driver reported memory errors, whose number its counter tells at the next
+    /// answer. Says whether that is worth a question now: memory that fails all the time is asked
+    /// once a second, and then as often as every GPU is.
+    pub fn memory_errors(&mut self, reason: &Reason, now: Moment) -> bool {
+        let first = match reason {
+            Reason::DoubleBitEcc => self.double_bit_ecc.report(),
+            Reason::SingleBitEcc => self.single_bit_ecc.report(),
+            _ => false,
+        };
+        let since = |then| now.monotonic.saturating_sub(then);
+        let ask = first
+            && self
+                .errors_asked
+                .is_none_or(|then| since(then) >= ASK_AGAIN);
+        if ask {
+            self.errors_asked = Some(now.monotonic);
+        }
+        ask
     }
 
     /// Records a fault that may be this GPU's. What becomes of it is decided by its next answer.
@@ -263,10 +211,17 @@ impl GpuHealth {
     }
 
     /// Records that the driver answered with an error when asked about this GPU.
-    pub fn failed(&mut self, error: &DriverError, now: Moment) -> Option<Change> {
+    pub fn failed(
+        &mut self,
+        error: &DriverError,
+        now: Moment,
+        policy: HealthPolicy<'_>,
+    ) -> Option<Change> {
         let suspected = self.suspected.take();
-        // One that cannot be asked cannot show that it is well either.
-        let mut reason = Reason::from_error(error).or(suspected)?;
+        let Some(mut reason) = Reason::from_error(error) else {
+            // One that cannot be asked cannot show that it is well either.
+            return self.happened(suspected?, 1, now, policy);
+        };
         if let (Reason::Missing, Some(known)) = (&reason, self.unusable()) {
             // A session that could not describe it cannot find it either: the same again.
             reason = known.clone();
@@ -279,27 +234,19 @@ impl GpuHealth {
         &mut self,
         condition: GpuCondition,
         now: Moment,
-        hold_down: Duration,
+        policy: HealthPolicy<'_>,
     ) -> Vec<Change> {
         let mut changes = Vec::new();
-        if self.take_ecc_count(condition.double_bit_ecc) {
-            changes.extend(self.fault(Reason::DoubleBitEcc, now));
-        }
+        changes.extend(self.excuse(policy));
+        changes.extend(self.take_error_counts(condition, now, policy));
         if let Some(reason) = self.suspected.take()
             && condition.recovery_action.is_none()
         {
-            changes.extend(self.fault(reason, now));
+            changes.extend(self.happened(reason, 1, now, policy));
         }
-        match condition.recovery_action {
-            Some(RecoveryAction::None) | None => {
-                self.answers = true;
-                changes.extend(self.recover(condition, now, hold_down));
-            }
-            Some(action) => {
-                let outdated = |sign: &Sign| matches!(&sign.reason, Reason::RecoveryAction(old) if *old != action);
-                self.signs.retain(|sign| !outdated(sign));
-                changes.extend(self.fault(Reason::RecoveryAction(action), now));
-            }
+        if !self.take_states(condition, now, policy, &mut changes) {
+            self.answers = true;
+            changes.extend(self.recover(condition, now, policy));
         }
         changes
     }
@@ -307,35 +254,90 @@ impl GpuHealth {
     /// Records that the GPU was certainly reset: whatever the driver reported before is over.
     pub fn reset_seen(&mut self) {
         self.was_reset = true;
-        self.double_bit_ecc = None;
+        self.double_bit_ecc = ErrorCount::default();
+        self.single_bit_ecc = ErrorCount::default();
+        self.windows.clear();
+    }
+
+    /// Records that there are new rules: what was counted by the old ones counts no more, and
+    /// what lasts is judged anew at the next answer.
+    pub fn rules_changed(&mut self) {
+        self.windows.clear();
+        self.lasting.clear();
+        self.single_bit_ecc = ErrorCount::default();
     }
 
     /// How much of the hold-down is left; `None` if the GPU is healthy or does not answer.
-    pub fn hold_down_left(&self, now: Duration, hold_down: Duration) -> Option<Duration> {
-        (!self.is_healthy() && self.answers)
-            .then(|| (self.last_sign + hold_down).saturating_sub(now))
+    pub fn hold_down_left(&self, now: Duration, policy: HealthPolicy<'_>) -> Option<Duration> {
+        let ends = self.last_sign + policy.hold_down(&self.signs);
+        (!self.is_healthy() && self.answers).then(|| ends.saturating_sub(now))
     }
 
-    /// Takes note of the count of uncorrectable errors and says whether it has grown. The count
-    /// begins at zero with the driver, so one that fell means a reset; the first one seen is
-    /// where we begin, since the recovery action tells of what was before.
-    fn take_ecc_count(&mut self, count: Option<u64>) -> bool {
-        let Some(count) = count else { return false };
-        match self.double_bit_ecc.replace(count) {
-            Some(before) if count < before => {
-                self.was_reset = true;
-                false
-            }
-            Some(before) => count > before,
-            None => false,
+    /// Drops the signs that the rules, which may have changed since, no longer count. There is
+    /// nothing to hold down for.
+    fn excuse(&mut self, policy: HealthPolicy<'_>) -> Option<Change> {
+        let counts = |sign: &Sign| policy.rule(&sign.reason).action == FaultAction::Unhealthy;
+        let excused: Vec<Sign> = self.signs.extract_if(.., |sign| !counts(sign)).collect();
+        (!excused.is_empty()).then_some(Change::Excused(excused))
+    }
+
+    /// Takes note of the counts of memory errors and of how much they have grown. They begin at
+    /// zero with the driver, so one that fell means a reset; the first one seen is where we begin,
+    /// since the recovery action tells of what was before.
+    fn take_error_counts(
+        &mut self,
+        condition: GpuCondition,
+        now: Moment,
+        policy: HealthPolicy<'_>,
+    ) -> Vec<Change> {
+        let double = self.double_bit_ecc.answer(condition.double_bit_ecc);
+        let single = self.single_bit_ecc.answer(condition.single_bit_ecc);
+        if double.fell || single.fell {
+            self.was_reset = true;
+            self.windows.clear();
         }
+        let grown = [
+            (Reason::DoubleBitEcc, double.new),
+            (Reason::SingleBitEcc, single.new),
+        ];
+        let happened = |(reason, times)| self.happened(reason, times, now, policy);
+        grown.into_iter().filter_map(happened).collect()
+    }
+
+    /// Takes note of the states that last as long as the driver tells them: each happens when it
+    /// begins, and one that made the GPU unhealthy keeps it so. Says whether one does.
+    fn take_states(
+        &mut self,
+        condition: GpuCondition,
+        now: Moment,
+        policy: HealthPolicy<'_>,
+        changes: &mut Vec<Change>,
+    ) -> bool {
+        let states = states(condition);
+        let action = |reason: &Reason| matches!(reason, Reason::RecoveryAction(_));
+        let another = states
+            .iter()
+            .find(|state| action(state) && policy.rule(state).action == FaultAction::Unhealthy);
+        if let Some(another) = another {
+            self.signs
+                .retain(|sign| !action(&sign.reason) || sign.reason == *another);
+        }
+        let before = std::mem::replace(&mut self.lasting, states.clone());
+        for state in &states {
+            if self.has(state) {
+                self.mark(state.clone(), None, now);
+            } else if !before.contains(state) {
+                changes.extend(self.happened(state.clone(), 1, now, policy));
+            }
+        }
+        states.iter().any(|state| self.has(state))
     }
 
     fn recover(
         &mut self,
         condition: GpuCondition,
         now: Moment,
-        hold_down: Duration,
+        policy: HealthPolicy<'_>,
     ) -> Option<Change> {
         let proven = condition.recovery_action.is_some()
             || self.was_reset
@@ -343,11 +345,26 @@ impl GpuHealth {
                 .signs
                 .iter()
                 .all(|sign| sign.reason.is_disproved_by_an_answer());
+        let hold_down = policy.hold_down(&self.signs);
         let quiet = now.monotonic.saturating_sub(self.last_sign) >= hold_down;
-        (!self.signs.is_empty() && proven && quiet)
-            .then(|| Change::Recovered(std::mem::take(&mut self.signs)))
+        if self.signs.is_empty() || !proven || !quiet {
+            return None;
+        }
+        self.windows.clear();
+        Some(Change::Recovered(std::mem::take(&mut self.signs)))
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// What the driver tells of a GPU that lasts until something is done.
+fn states(condition: GpuCondition) -> Vec<Reason> {
+    let rows = condition.row_remap.unwrap_or_default();
+    let action = condition
+        .recovery_action
+        .filter(|action| *action != RecoveryAction::None);
+    let states = [
+        rows.failure.then_some(Reason::RowRemapFailure),
+        rows.pending.then_some(Reason::RowRemapPending),
+        action.map(Reason::RecoveryAction),
+    ];
+    states.into_iter().flatten().collect()
+}

@@ -13,7 +13,7 @@ use mizzen_core::config::{
     DeviceListStrategies, DeviceListStrategy, FallbackStrategy, Kind, MigStrategy, RawConfig,
     SETTINGS, Setting,
 };
-use mizzen_core::xid::{Xid, XidVerdict};
+use mizzen_core::xid::{Xid, XidAuthority};
 
 fn flags(pairs: &[(&str, &str)]) -> RawConfig {
     let mut raw = RawConfig::default();
@@ -146,10 +146,8 @@ fn every_setting_reaches_the_config() {
     assert_eq!(config.health.hold_down, Duration::from_mins(1));
     assert_eq!(config.health.check_interval, Duration::from_millis(500));
     assert_eq!(config.health.nvml_call_timeout, Duration::from_secs(2));
-    assert!(matches!(
-        config.xid_policy.classify(Xid(48)),
-        XidVerdict::Ignore(_)
-    ));
+    let verdict = config.xid_policy.classify(Xid(48), &[]);
+    assert_eq!(verdict.authority, XidAuthority::Disabled);
     let source = ConfigSource {
         place: ConfigPlace::ConfigMap("gpus/configs".parse().unwrap()),
         node_name: Some("node-7".to_owned()),

@@ -192,7 +192,7 @@ fn everything_about_faults_is_read() {
         "health:
   xids:
   - {xids: [13, 31-33], action: report}
-  - {xids: 94, action: unhealthy, count: 3, within: 10m}
+  - {xids: 94, action: unhealthy, count: 3, within: 10m, holdDown: 5m}
   - {xids: application, action: unhealthy}
   - {xids: [all], action: ignore}
   ecc: {doubleBit: report, singleBit: {action: unhealthy, count: 100, within: 1h}}
@@ -216,8 +216,13 @@ fn everything_about_faults_is_read() {
         action: FaultAction::Unhealthy,
         count,
         within: Some(Duration::from_mins(minutes)),
+        hold_down: None,
     };
-    assert_eq!(health.xids[1].rule, counted(3, 10));
+    let slow = FaultRule {
+        hold_down: Some(Duration::from_mins(5)),
+        ..counted(3, 10)
+    };
+    assert_eq!(health.xids[1].rule, slow);
     assert_eq!(health.double_bit_ecc, FaultRule::each(FaultAction::Report));
     assert_eq!(health.single_bit_ecc, counted(100, 60));
     assert_eq!(
@@ -229,6 +234,26 @@ fn everything_about_faults_is_read() {
         FaultAction::Ignore
     );
     assert_eq!(Config::default().health_rules, HealthRules::default());
+}
+
+#[test]
+fn the_documented_rules_of_health_are_read() {
+    let docs = include_str!("../../../docs/agent.md");
+    let (_, example) = docs.split_once("```yaml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let config = config(example);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.health_rules.xids.len(), 3);
+    assert_ne!(config.health_rules, HealthRules::default());
+}
+
+#[test]
+fn a_hold_down_needs_something_to_recover_from() {
+    let errors = failures("health:\n  rowRemap: {pending: {action: report, holdDown: 1m}}\n");
+    let [error] = &errors[..] else {
+        panic!("{errors:?}");
+    };
+    assert!(error.contains("line 2") && error.contains("the action unhealthy"));
 }
 
 #[test]

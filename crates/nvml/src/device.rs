@@ -4,7 +4,7 @@
 use std::ffi::{CStr, c_char, c_uint};
 use std::mem::{self, MaybeUninit};
 
-use mizzen_core::driver::{DriverError, RecoveryAction};
+use mizzen_core::driver::{DriverError, RecoveryAction, RowRemap};
 use mizzen_core::gpu::{GpuUuid, PciBusId};
 use mizzen_core::inventory::DriverVersions;
 use mizzen_core::topology::PcieRelation;
@@ -27,6 +27,16 @@ pub(crate) struct Device(pub(crate) nvmlDevice_t);
 unsafe impl Send for Device {}
 // SAFETY: as above; the handle itself never changes.
 unsafe impl Sync for Device {}
+
+/// A kind of memory error (`nvmlMemoryErrorType_t`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum EccKind {
+    /// `NVML_MEMORY_ERROR_TYPE_CORRECTED`
+    Corrected = 0,
+    /// `NVML_MEMORY_ERROR_TYPE_UNCORRECTED`
+    Uncorrected = 1,
+}
 
 /// What is at the other end of an NVLink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,18 +246,44 @@ impl Library {
         offered(self.checked("nvmlDeviceGetTemperature", code)).map(|_| ())
     }
 
-    /// Uncorrectable memory errors since the driver was loaded; `None` without ECC.
-    pub(crate) fn double_bit_errors(&self, device: Device) -> Result<Option<u64>, DriverError> {
-        const UNCORRECTED: c_uint = 1;
+    /// Memory errors since the driver was loaded; `None` without ECC.
+    pub(crate) fn ecc_errors(
+        &self,
+        device: Device,
+        kind: EccKind,
+    ) -> Result<Option<u64>, DriverError> {
         const VOLATILE: c_uint = 0;
         let mut count = 0;
         let code = call!(
             self,
-            total_ecc_errors(device.0, UNCORRECTED, VOLATILE, &raw mut count)
+            total_ecc_errors(device.0, kind as c_uint, VOLATILE, &raw mut count)
         );
         offered(
             self.checked("nvmlDeviceGetTotalEccErrors", code)
                 .map(|()| count),
+        )
+    }
+
+    /// How the remapping of memory rows stands; `None` on GPUs before Ampere, which have none.
+    pub(crate) fn row_remap(&self, device: Device) -> Result<Option<RowRemap>, DriverError> {
+        let (mut corrected, mut uncorrected, mut pending, mut failure) = (0, 0, 0, 0);
+        let code = call!(
+            self,
+            remapped_rows(
+                device.0,
+                &raw mut corrected,
+                &raw mut uncorrected,
+                &raw mut pending,
+                &raw mut failure
+            )
+        );
+        let rows = RowRemap {
+            pending: pending != 0,
+            failure: failure != 0,
+        };
+        offered(
+            self.checked("nvmlDeviceGetRemappedRows", code)
+                .map(|()| rows),
         )
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mizzen_core::driver::{DriverError, DriverEvent, GpuCondition, GpuDriver};
+use mizzen_core::driver::{DriverError, DriverEvent, GpuCondition, GpuDriver, Questions};
 use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
 use mizzen_core::inventory::{BrokenGpu, DriverVersions, Inventory};
 use mizzen_core::topology::LinkMatrix;
@@ -312,15 +312,19 @@ impl GpuDriver for NvmlDriver {
         })
     }
 
-    fn check(&self, gpu: &GpuUuid) -> Result<GpuCondition, DriverError> {
+    fn check(&self, gpu: &GpuUuid, questions: Questions) -> Result<GpuCondition, DriverError> {
         let (index, known) = self.find(gpu)?;
         let session = self.session()?.clone();
-        let ask = move || session.condition(known.device);
+        let ask = move || session.condition(known.device, questions);
         self.watched
             .call(Subject::Gpu(index), self.deadlines.call, ask)?
     }
 
-    fn check_all(&self, gpus: &[GpuUuid]) -> Vec<Result<GpuCondition, DriverError>> {
+    fn check_all(
+        &self,
+        gpus: &[GpuUuid],
+        questions: Questions,
+    ) -> Vec<Result<GpuCondition, DriverError>> {
         let found: Vec<_> = gpus.iter().map(|gpu| self.find(gpu)).collect();
         let session = match self.session() {
             Ok(session) => session.clone(),
@@ -331,7 +335,7 @@ impl GpuDriver for NvmlDriver {
             .iter()
             .map(|(index, _)| Subject::Gpu(*index))
             .collect();
-        let ask = move |position: usize| session.condition(asked[position].1.device);
+        let ask = move |position: usize| session.condition(asked[position].1.device, questions);
         let answers = self.watched.walk(&subjects, self.deadlines.call, ask);
         let mut answers = flattened(answers).into_iter();
         let unanswered = || {

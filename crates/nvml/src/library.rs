@@ -98,6 +98,8 @@ functions! {
     temperature: fn(nvmlDevice_t, c_uint, *mut c_uint) = "nvmlDeviceGetTemperature\0";
     total_ecc_errors: fn(nvmlDevice_t, c_uint, c_uint, *mut c_ulonglong)
         = "nvmlDeviceGetTotalEccErrors\0";
+    remapped_rows: fn(nvmlDevice_t, *mut c_uint, *mut c_uint, *mut c_uint, *mut c_uint)
+        = "nvmlDeviceGetRemappedRows\0";
     supported_events: fn(nvmlDevice_t, *mut c_ulonglong) = "nvmlDeviceGetSupportedEventTypes\0";
     register_events: fn(nvmlDevice_t, c_ulonglong, nvmlEventSet_t) = "nvmlDeviceRegisterEvents\0";
     event_set_create: fn(*mut nvmlEventSet_t) = "nvmlEventSetCreate\0";

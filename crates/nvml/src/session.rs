@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mizzen_core::driver::{DriverError, GpuCondition};
+use mizzen_core::driver::{DriverError, GpuCondition, Questions};
 use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
 
-use crate::device::Device;
+use crate::device::{Device, EccKind};
 use crate::host::HostRoot;
 use crate::library::Library;
 
@@ -139,11 +139,26 @@ impl Session {
 
     /// How the GPU is now. Something in here always goes to the GPU itself: the getters of
     /// constants are answered from the library's memory long after a GPU is gone.
-    pub(crate) fn condition(&self, device: Device) -> Result<GpuCondition, DriverError> {
-        self.library.touch(device)?;
+    pub(crate) fn condition(
+        &self,
+        device: Device,
+        questions: Questions,
+    ) -> Result<GpuCondition, DriverError> {
+        let library = &self.library;
+        library.touch(device)?;
         Ok(GpuCondition {
-            recovery_action: self.library.recovery_action(device)?,
-            double_bit_ecc: self.library.double_bit_errors(device)?,
+            recovery_action: library.recovery_action(device)?,
+            double_bit_ecc: library.ecc_errors(device, EccKind::Uncorrected)?,
+            single_bit_ecc: if questions.single_bit_ecc {
+                library.ecc_errors(device, EccKind::Corrected)?
+            } else {
+                None
+            },
+            row_remap: if questions.row_remap {
+                library.row_remap(device)?
+            } else {
+                None
+            },
         })
     }
 }

@@ -9,7 +9,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mizzen_core::driver::{DriverError, GpuDriver};
+use mizzen_core::driver::{DriverError, GpuDriver, Questions};
 use mizzen_core::gpu::PciBusId;
 use mizzen_core::inventory::Inventory;
 use mizzen_core::topology::PcieRelation;
@@ -206,7 +206,7 @@ fn a_session_beside_one_that_waits_for_events_sees_what_was_added() {
                 let session = loader.session().unwrap();
                 let gpus = session.snapshot().unwrap().gpus;
                 assert_eq!(gpus.len(), 3);
-                assert!(session.check(&gpus[2].uuid).is_ok());
+                assert!(session.check(&gpus[2].uuid, Questions::default()).is_ok());
                 assert!(!waiting.is_finished(), "the other one goes on waiting");
             }
             let gpu = Gpus::from(GpuRef::Index(0));

@@ -8,7 +8,7 @@ mod support;
 
 use std::fs;
 
-use mizzen_core::driver::GpuDriver;
+use mizzen_core::driver::{GpuDriver, Questions};
 use mizzen_nvml_sim::control::Fault;
 
 use support::node::{Node, on_node};
@@ -41,7 +41,12 @@ fn a_thousand_sessions_leave_no_thread_descriptor_or_memory_behind() {
             let gpus: Vec<_> = gpus.into_iter().map(|gpu| gpu.uuid).collect();
             assert_eq!(gpus.len(), 8);
             assert_eq!(driver.watch_events(&gpus), Ok(Vec::new()));
-            assert!(driver.check_all(&gpus).iter().all(Result::is_ok));
+            assert!(
+                driver
+                    .check_all(&gpus, Questions::default())
+                    .iter()
+                    .all(Result::is_ok)
+            );
         };
         // Whatever is made once is made by now.
         for _ in 0..RELOADS / 10 {

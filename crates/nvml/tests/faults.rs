@@ -8,11 +8,14 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use mizzen_core::driver::{DriverError, DriverEvent, DriverEventKind, GpuDriver, RecoveryAction};
+use mizzen_core::driver::{
+    DriverError, DriverEvent, DriverEventKind, GpuCondition, GpuDriver, Questions, RecoveryAction,
+    RowRemap,
+};
 use mizzen_core::gpu::GpuUuid;
 use mizzen_nvml::NvmlDriver;
 use mizzen_nvml_sim::control::RecoveryAction as Asked;
-use mizzen_nvml_sim::control::{EccKind, EventCall, Fault};
+use mizzen_nvml_sim::control::{EccKind, EventCall, Fault, RowRemap as Faulty};
 
 use support::node::{Node, on_node};
 
@@ -50,10 +53,10 @@ fn event(gpu: &GpuUuid, kind: DriverEventKind) -> DriverEvent {
 fn a_healthy_gpu_needs_nothing() {
     on_node(FOUR_H100, |_| {
         let (driver, gpus) = session();
-        let condition = driver.check(&gpus[0]).unwrap();
+        let condition = driver.check(&gpus[0], Questions::default()).unwrap();
         assert_eq!(condition.recovery_action, Some(RecoveryAction::None));
         assert_eq!(condition.double_bit_ecc, Some(0));
-        let all = driver.check_all(&gpus);
+        let all = driver.check_all(&gpus, Questions::default());
         assert_eq!(all, vec![Ok(condition); 4]);
     });
 }
@@ -64,7 +67,10 @@ fn a_gpu_the_session_does_not_have_is_unknown() {
         let (driver, _) = session();
         let unknown: GpuUuid = "GPU-00000000-0000-0000-0000-000000000000".parse().unwrap();
         let expected = DriverError::UnknownGpu(unknown.clone());
-        assert_eq!(driver.check(&unknown), Err(expected.clone()));
+        assert_eq!(
+            driver.check(&unknown, Questions::default()),
+            Err(expected.clone())
+        );
         let refused = driver.watch_events(std::slice::from_ref(&unknown)).unwrap();
         assert_eq!(refused, [(unknown, expected)]);
     });
@@ -75,7 +81,7 @@ fn a_check_needs_no_snapshot_before_it() {
     on_node(FOUR_H100, |_| {
         let (_, gpus) = session();
         let driver = Node::loader().build().session().unwrap();
-        assert!(driver.check(&gpus[2]).is_ok());
+        assert!(driver.check(&gpus[2], Questions::default()).is_ok());
     });
 }
 
@@ -84,7 +90,7 @@ fn a_lost_gpu_fails_its_check_alone_and_passes_it_when_healed() {
     on_node(FOUR_H100, |node| {
         let (driver, gpus) = session();
         node.inject(1, &Fault::Lost);
-        let all = driver.check_all(&gpus);
+        let all = driver.check_all(&gpus, Questions::default());
         assert_eq!(all[1], Err(DriverError::GpuLost));
         assert!([0, 2, 3].iter().all(|&gpu: &usize| all[gpu].is_ok()));
         // What it told before it was lost is still known of it.
@@ -93,7 +99,7 @@ fn a_lost_gpu_fails_its_check_alone_and_passes_it_when_healed() {
         assert_eq!(broken[0].uuid.as_ref(), Some(&gpus[1]));
         assert!(broken[0].pci.is_some());
         node.heal();
-        assert!(driver.check(&gpus[1]).is_ok());
+        assert!(driver.check(&gpus[1], Questions::default()).is_ok());
         assert!(driver.snapshot().unwrap().broken.is_empty());
     });
 }
@@ -111,7 +117,7 @@ fn what_the_driver_asks_for_and_ecc_errors_are_told() {
         ];
         for (asked, expected) in cases {
             node.inject(0, &Fault::RecoveryAction(asked));
-            let condition = driver.check(&gpus[0]).unwrap();
+            let condition = driver.check(&gpus[0], Questions::default()).unwrap();
             assert_eq!(condition.recovery_action, Some(expected));
         }
         node.heal();
@@ -120,9 +126,48 @@ fn what_the_driver_asks_for_and_ecc_errors_are_told() {
             count: 3,
         };
         node.inject(0, &double);
-        let condition = driver.check(&gpus[0]).unwrap();
+        let condition = driver.check(&gpus[0], Questions::default()).unwrap();
         assert_eq!(condition.double_bit_ecc, Some(3));
     });
+}
+
+#[test]
+fn corrected_errors_and_remapped_rows_are_told_to_those_who_ask() {
+    on_node(
+        "gpus: [{model: a100-80gb, count: 2}, {model: t4, pci: '0000:fe:00.0'}]",
+        |node| {
+            let (driver, gpus) = session();
+            let everything = Questions {
+                single_bit_ecc: true,
+                row_remap: true,
+            };
+            let told = || -> Vec<_> {
+                let answers = driver.check_all(&gpus, everything).into_iter();
+                let told = |answer: Result<GpuCondition, _>| {
+                    let condition = answer.unwrap();
+                    (condition.single_bit_ecc, condition.row_remap)
+                };
+                answers.map(told).collect()
+            };
+            let rows = |pending, failure| Some(RowRemap { pending, failure });
+            let well = (Some(0), rows(false, false));
+            let t4 = (Some(0), None);
+            assert_eq!(told(), [well, well, t4], "none before Ampere");
+            let single = Fault::Ecc {
+                kind: EccKind::Single,
+                count: 12,
+            };
+            node.inject(0, &single);
+            node.inject(0, &Fault::RowRemap(Faulty::Pending));
+            node.inject(1, &Fault::RowRemap(Faulty::Failure));
+            let sick = [(Some(12), rows(true, false)), (Some(0), rows(false, true))];
+            assert_eq!(told(), [sick[0], sick[1], t4]);
+            let unasked = driver.check(&gpus[0], Questions::default()).unwrap();
+            assert_eq!((unasked.single_bit_ecc, unasked.row_remap), (None, None));
+            node.heal();
+            assert_eq!(told(), [well, well, t4]);
+        },
+    );
 }
 
 #[test]
@@ -135,26 +180,31 @@ fn a_hung_gpu_costs_its_deadline_and_the_others_answer() {
         node.inject(2, &Fault::Hang);
 
         let before = Instant::now();
-        assert_eq!(driver.check(&gpus[2].uuid), hung);
+        assert_eq!(driver.check(&gpus[2].uuid, Questions::default()), hung);
         assert!(before.elapsed() < DEADLINE * 4, "{:?}", before.elapsed());
         assert_eq!(loader.stuck_calls(), 1);
 
         // From now on it costs nothing at all, and no more threads.
         let before = Instant::now();
         for _ in 0..100 {
-            assert_eq!(driver.check(&gpus[2].uuid), hung);
+            assert_eq!(driver.check(&gpus[2].uuid, Questions::default()), hung);
         }
         assert!(before.elapsed() < DEADLINE, "{:?}", before.elapsed());
         assert_eq!(loader.stuck_calls(), 1);
         for other in [0, 1, 3] {
-            assert!(driver.check(&gpus[other].uuid).is_ok(), "GPU {other}");
+            assert!(
+                driver
+                    .check(&gpus[other].uuid, Questions::default())
+                    .is_ok(),
+                "GPU {other}"
+            );
         }
         let inventory = driver.snapshot().unwrap();
         assert_eq!(inventory.gpus.len(), 3);
         assert_eq!(inventory.broken[0].uuid.as_ref(), Some(&gpus[2].uuid));
 
         node.heal();
-        until(|| driver.check(&gpus[2].uuid).is_ok());
+        until(|| driver.check(&gpus[2].uuid, Questions::default()).is_ok());
         assert_eq!(loader.stuck_calls(), 0);
     });
 }
@@ -213,7 +263,10 @@ fn an_xid_arrives_with_its_gpu_even_when_the_gpu_is_lost_with_it() {
                 seen.push(next);
             }
         }
-        assert_eq!(driver.check(&gpus[1]), Err(DriverError::GpuLost));
+        assert_eq!(
+            driver.check(&gpus[1], Questions::default()),
+            Err(DriverError::GpuLost)
+        );
     });
 }
 

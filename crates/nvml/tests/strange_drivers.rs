@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use mizzen_core::driver::{DriverError, DriverEvent, DriverEventKind, DriverLoader};
+use mizzen_core::driver::{DriverError, DriverEvent, DriverEventKind, DriverLoader, Questions};
 use mizzen_core::topology::Link;
 use mizzen_nvml::NvmlLoader;
 
@@ -32,7 +32,7 @@ fn an_old_driver_is_used_as_far_as_it_goes() {
     assert_eq!(gpus[1].compute_capability, (3, 5));
     assert_eq!(inventory.links.get(0, 1), Link::UNKNOWN);
 
-    let condition = driver.check(&gpus[0].uuid).unwrap();
+    let condition = driver.check(&gpus[0].uuid, Questions::default()).unwrap();
     assert_eq!(condition.recovery_action, None);
     assert_eq!(condition.double_bit_ecc, None);
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mizzen_core::driver::{
-    DriverError, DriverEvent, DriverEventKind, DriverLoader, GpuCondition, GpuDriver,
-    RecoveryAction,
+    DriverError, DriverEvent, DriverEventKind, DriverLoader, GpuCondition, GpuDriver, Questions,
+    RecoveryAction, RowRemap,
 };
 use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
 use mizzen_core::inventory::{BrokenGpu, DriverVersions, Inventory};
@@ -72,9 +72,14 @@ struct Script {
 const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
 /// A GPU that is well, as a driver that knows recovery actions tells it.
-const WELL: GpuCondition = GpuCondition {
+pub const WELL: GpuCondition = GpuCondition {
     recovery_action: Some(RecoveryAction::None),
     double_bit_ecc: Some(0),
+    single_bit_ecc: Some(0),
+    row_remap: Some(RowRemap {
+        pending: false,
+        failure: false,
+    }),
 };
 
 impl FakeDriver {
@@ -273,7 +278,7 @@ impl GpuDriver for FakeSession {
         })
     }
 
-    fn check(&self, gpu: &GpuUuid) -> Result<GpuCondition, DriverError> {
+    fn check(&self, gpu: &GpuUuid, questions: Questions) -> Result<GpuCondition, DriverError> {
         let script = self.driver.lock();
         if let Some(error) = &script.absent {
             return Err(error.clone());
@@ -284,7 +289,15 @@ impl GpuDriver for FakeSession {
         if let Some(error) = script.broken.get(&known.index) {
             return Err(error.clone());
         }
-        script.conditions.get(gpu).cloned().unwrap_or(Ok(WELL))
+        let condition = script.conditions.get(gpu).cloned().unwrap_or(Ok(WELL))?;
+        // What is not asked for is not told.
+        let single_bit_ecc = condition.single_bit_ecc;
+        let row_remap = condition.row_remap;
+        Ok(GpuCondition {
+            single_bit_ecc: single_bit_ecc.filter(|_| questions.single_bit_ecc),
+            row_remap: row_remap.filter(|_| questions.row_remap),
+            ..condition
+        })
     }
 
     fn watch_events(&self, gpus: &[GpuUuid]) -> Result<Vec<(GpuUuid, DriverError)>, DriverError> {

@@ -5,5 +5,5 @@
 mod driver;
 mod host;
 
-pub use driver::{FakeDriver, gpus};
+pub use driver::{FakeDriver, WELL, gpus};
 pub use host::HostTree;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mizzen_core::driver::{DriverError, DriverEvent, GpuDriver};
+use mizzen_core::driver::{DriverError, DriverEvent, GpuDriver, Questions};
 use mizzen_core::gpu::GpuUuid;
 use mizzen_core::state::Event;
 use tokio::sync::mpsc;
@@ -338,7 +338,7 @@ impl Waiter {
 
     fn watch_the_answering(&self) -> Result<bool, DriverError> {
         let all = self.orders.lock().all.clone();
-        let answers = self.driver.check_all(&all);
+        let answers = self.driver.check_all(&all, Questions::default());
         let (mut answering, mut silent) = (Vec::new(), Vec::new());
         for (gpu, answer) in all.into_iter().zip(answers) {
             match answer {

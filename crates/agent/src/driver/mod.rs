@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mizzen_core::driver::{DriverError, DriverLoader, GpuDriver};
+use mizzen_core::driver::{DriverError, DriverLoader, GpuDriver, Questions};
 use mizzen_core::gpu::{GpuUuid, PciBusId};
 use mizzen_core::inventory::Inventory;
 use mizzen_core::state::{Discovery, Event};
@@ -192,7 +192,7 @@ impl Worker {
         let gpus: Vec<GpuUuid> = inventory.gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
         let mut events = vec![self.discovered(inventory.clone())];
         // Asked before the first list goes out: one that waits for its reset is not offered.
-        events.extend(checked(&*driver, &gpus));
+        events.extend(checked(&*driver, &gpus, self.machine.questions()));
         self.tell(events);
         // Without GPUs there is nothing to watch, but something to wait for.
         if !inventory.gpus.is_empty() || !inventory.broken.is_empty() {
@@ -252,7 +252,7 @@ impl Worker {
         let Some(session) = &mut self.session else {
             return self.send(News::Round(Vec::new()));
         };
-        let mut events = checked(&*session.driver, gpus);
+        let mut events = checked(&*session.driver, gpus, self.machine.questions());
         let errors = || {
             events.iter().filter_map(|event| match event {
                 Event::Checked(_, Err(error)) => Some(error),
@@ -326,8 +326,8 @@ impl Drop for Worker {
 }
 
 /// Asks these GPUs how they are.
-fn checked(driver: &dyn GpuDriver, gpus: &[GpuUuid]) -> Vec<Event> {
-    let both = gpus.iter().zip(driver.check_all(gpus));
+fn checked(driver: &dyn GpuDriver, gpus: &[GpuUuid], questions: Questions) -> Vec<Event> {
+    let both = gpus.iter().zip(driver.check_all(gpus, questions));
     both.map(|(gpu, answer)| Event::Checked(gpu.clone(), answer))
         .collect()
 }

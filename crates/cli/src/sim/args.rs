@@ -9,7 +9,7 @@ use mizzen_nvml_sim::control::{LoadChange, ProcessLoad};
 use mizzen_nvml_sim::scenario::Model;
 
 use crate::duration;
-use crate::fault::{EccKind, EventCall, Fault, RecoveryAction, ThrottleReason};
+use crate::fault::{EccKind, EventCall, Fault, RecoveryAction, RowRemap, ThrottleReason};
 use crate::target::Target;
 
 use super::course::Course;
@@ -185,6 +185,13 @@ enum FaultCommand {
         #[command(flatten)]
         hit: Hit,
     },
+    /// A row of the memory is faulty (Ampere and later): the state alone, without Xid 63 or 64
+    RowRemap {
+        /// What becomes of it
+        row: RowRemap,
+        #[command(flatten)]
+        hit: Hit,
+    },
     /// Registering or waiting for the GPU's events fails
     Events {
         /// Which call fails
@@ -225,6 +232,7 @@ impl InjectArgs {
             FaultCommand::Hang(hit) => (Fault::Hang, hit),
             FaultCommand::Throttle { reason, hit } => (Fault::Throttle(reason), hit),
             FaultCommand::RecoveryAction { action, hit } => (Fault::RecoveryAction(action), hit),
+            FaultCommand::RowRemap { row, hit } => (Fault::RowRemap(row), hit),
             FaultCommand::Events { call, code, hit } => (Fault::Events(call, code), hit),
         }
     }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::duration;
-use crate::fault::{EccKind, Fault, RecoveryAction, ThrottleReason};
+use crate::fault::{EccKind, Fault, RecoveryAction, RowRemap, ThrottleReason};
 use crate::target::Target;
 use mizzen_nvml_sim::control::Gpus;
 
@@ -24,6 +24,8 @@ pub(crate) const GRAMMAR: &str = "  xid N on gpu G                   an Xid erro
   throttle REASON on gpu G         clocks held down: thermal, power, hw-slowdown, power-brake
   recovery-action A on gpu G       what the driver asks for: none, gpu-reset, node-reboot,
                                    drain-p2p, drain-and-reset
+  row-remap pending|failure on gpu G
+                                   a faulty row of memory waits for a reset, or has no spare
   load PERCENT on gpu G            make the GPU work: utilisation, power and temperature rise
   heal gpu G                       undo every fault, as a reset of the GPU does
   add MODEL                        plug one more GPU in, such as h100-80gb
@@ -127,6 +129,10 @@ fn action(words: &mut Words<'_>) -> Result<Action, Mistake> {
             let action = words.one_of::<RecoveryAction>()?;
             Action::Inject(Fault::RecoveryAction(action), on_gpus(words)?)
         }
+        "row-remap" => {
+            let state = words.one_of::<RowRemap>()?;
+            Action::Inject(Fault::RowRemap(state), on_gpus(words)?)
+        }
         "load" => Action::Load(
             words.parsed("per cent, 0 to 100", percent)?,
             on_gpus(words)?,
@@ -200,6 +206,10 @@ mod tests {
             (
                 "recovery-action gpu-reset on gpu 2",
                 "recovery action gpu-reset on GPU 2",
+            ),
+            (
+                "at 1s: row-remap failure on gpu 2",
+                "row remap failure on GPU 2",
             ),
             ("load 80% on gpu 2", "load 80 % on GPU 2"),
             ("heal gpu 2", "heal GPU 2"),

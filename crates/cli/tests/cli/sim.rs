@@ -49,6 +49,8 @@ fn every_fault_can_be_injected_and_is_described() {
             &["recovery-action", "drain-and-reset"],
             "wants drain-and-reset",
         ),
+        (&["row-remap", "pending"], "memory to repair"),
+        (&["row-remap", "failure"], "memory repair failed"),
         (&["events", "wait", "999"], "waiting for events fails (999)"),
     ] {
         sim(

@@ -166,6 +166,14 @@ const DURATION: Form = Form {
     },
 };
 
+const HOLD_DOWN: Form = Form {
+    check: |text| match parse_duration(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{text:?} is not a time: {error}")),
+    },
+    ..DURATION
+};
+
 const XIDS_EXPECTED: &str = "an Xid (79), a range (60-65), all or application";
 
 const XIDS: Form = Form {
@@ -278,6 +286,11 @@ fn health() -> Shape {
                 "within",
                 "Within which time they must come",
                 Shape::Form(DURATION),
+            ),
+            key(
+                "holdDown",
+                "How long the GPU must be well afterwards to be healthy again",
+                Shape::Form(HOLD_DOWN),
             ),
         ]
     };

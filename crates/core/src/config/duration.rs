@@ -39,6 +39,21 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     }
 }
 
+/// The duration as people write it, in whole milliseconds: `1m30s`.
+pub fn format_duration(duration: Duration) -> String {
+    let mut rest = duration.as_millis();
+    if rest == 0 {
+        return "0s".to_owned();
+    }
+    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let part = |(unit, millis)| {
+        let number = rest / millis;
+        rest %= millis;
+        (number > 0).then(|| format!("{number}{unit}"))
+    };
+    units.into_iter().filter_map(part).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +74,16 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn durations_are_written_as_they_are_read() {
+        for text in ["0s", "30s", "500ms", "1m30s", "2h", "1h1ms", "1h2m3s4ms"] {
+            let duration = parse_duration(text).unwrap();
+            assert_eq!(format_duration(duration), text);
+        }
+        let days = Duration::from_hours(49);
+        assert_eq!(format_duration(days), "49h");
     }
 
     #[test]

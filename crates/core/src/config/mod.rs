@@ -21,7 +21,7 @@ mod tree;
 mod types;
 mod validate;
 
-pub use duration::{InvalidDuration, parse_duration};
+pub use duration::{InvalidDuration, format_duration, parse_duration};
 pub use error::{ConfigError, ConfigWarning, Location, Origin, nearest};
 pub use naming::{
     GpuFilter, GpuSelector, InvalidGpuSelector, NamePattern, NamingRule, ResourceNaming,

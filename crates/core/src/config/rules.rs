@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::types::Choice;
-use crate::driver::RecoveryAction;
-use crate::xid::Xid;
+use crate::driver::{Questions, RecoveryAction};
+use crate::xid::{APPLICATION_XIDS, Xid};
 
 /// What is done about a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,9 @@ pub struct FaultRule {
     pub count: u32,
     /// Within which time they must come; `None` = however far apart.
     pub within: Option<Duration>,
+    /// How long a GPU that is unhealthy for it must be well to be healthy again; `None` = as
+    /// long as after everything else.
+    pub hold_down: Option<Duration>,
 }
 
 impl FaultRule {
@@ -44,6 +47,7 @@ impl FaultRule {
             action,
             count: 1,
             within: None,
+            hold_down: None,
         }
     }
 }
@@ -57,6 +61,17 @@ pub enum XidSet {
     Application,
     /// From the first to the last, both included.
     Range(Xid, Xid),
+}
+
+impl XidSet {
+    /// Whether `xid` is one of them.
+    pub fn contains(&self, xid: Xid) -> bool {
+        match self {
+            Self::All => true,
+            Self::Application => APPLICATION_XIDS.contains(&xid),
+            Self::Range(first, last) => (*first..=*last).contains(&xid),
+        }
+    }
 }
 
 /// A rule for Xids.
@@ -96,6 +111,23 @@ impl Default for HealthRules {
             row_remap_failure: FaultRule::each(FaultAction::Ignore),
             row_remap_pending: FaultRule::each(FaultAction::Ignore),
             recovery_actions: BTreeMap::new(),
+        }
+    }
+}
+
+impl HealthRules {
+    /// What is done when the driver asks for this.
+    pub fn recovery_action(&self, action: RecoveryAction) -> FaultAction {
+        let named = self.recovery_actions.get(&action).copied();
+        named.unwrap_or(FaultAction::Unhealthy)
+    }
+
+    /// What GPUs must be asked so that these rules can be followed.
+    pub fn questions(&self) -> Questions {
+        let counts = |rule: FaultRule| rule.action != FaultAction::Ignore;
+        Questions {
+            single_bit_ecc: counts(self.single_bit_ecc),
+            row_remap: counts(self.row_remap_failure) || counts(self.row_remap_pending),
         }
     }
 }

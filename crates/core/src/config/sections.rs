@@ -207,7 +207,7 @@ fn xid_rule(node: &Node, errors: &mut Vec<ConfigError>) -> Option<XidRule> {
     })
 }
 
-/// Reads one word for an action, or a mapping with `action`, `count` and `within`.
+/// Reads one word for an action, or a mapping with `action`, `count`, `within` and `holdDown`.
 fn fault_rule(node: &Node, errors: &mut Vec<ConfigError>) -> Option<FaultRule> {
     if let Some(word) = node.text() {
         return FaultAction::from_word(word).map(FaultRule::each);
@@ -221,12 +221,20 @@ fn fault_rule(node: &Node, errors: &mut Vec<ConfigError>) -> Option<FaultRule> {
                 .to_owned(),
         });
     }
+    let action = choice(node, "action")?;
+    let hold_down = node.get("holdDown");
+    if let Some(hold_down) = hold_down.filter(|_| action != FaultAction::Unhealthy) {
+        errors.push(ConfigError::File {
+            location: Some(hold_down.location),
+            message: "holdDown needs the action unhealthy: only that is recovered from".to_owned(),
+        });
+    }
+    let duration = |node: &Node| parse_duration(node.text()?).ok();
     Some(FaultRule {
-        action: choice(node, "action")?,
+        action,
         count,
-        within: within
-            .and_then(Node::text)
-            .and_then(|text| parse_duration(text).ok()),
+        within: within.and_then(duration),
+        hold_down: hold_down.and_then(duration),
     })
 }
 

@@ -1,8 +1,17 @@
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Config;
+use crate::xid::Xid;
 
-const HOLD_DOWN: Duration = Duration::from_secs(30);
+/// The defaults: a hold-down of 30 s.
+static DEFAULTS: LazyLock<Config> = LazyLock::new(Config::default);
+
+fn policy() -> HealthPolicy<'static> {
+    HealthPolicy::of(&DEFAULTS)
+}
 
 fn at(seconds: u64) -> Moment {
     Moment {
@@ -15,6 +24,7 @@ fn well() -> GpuCondition {
     GpuCondition {
         recovery_action: Some(RecoveryAction::None),
         double_bit_ecc: Some(0),
+        ..GpuCondition::default()
     }
 }
 
@@ -22,6 +32,7 @@ fn old_driver() -> GpuCondition {
     GpuCondition {
         recovery_action: None,
         double_bit_ecc: Some(0),
+        ..GpuCondition::default()
     }
 }
 
@@ -36,14 +47,14 @@ fn a_sick_gpu_recovers_when_it_answers_needs_nothing_and_the_hold_down_has_passe
     let mut health = GpuHealth::default();
     assert_eq!(
         health.fault(Reason::Xid(Xid(79)), at(10)),
-        Some(Change::Worse(Reason::Xid(Xid(79))))
+        Some(Change::Worse(Reason::Xid(Xid(79)), None))
     );
     assert!(!health.is_healthy());
     assert!(
-        health.answered(well(), at(39), HOLD_DOWN).is_empty(),
+        health.answered(well(), at(39), policy()).is_empty(),
         "one second too early"
     );
-    let changes = health.answered(well(), at(40), HOLD_DOWN);
+    let changes = health.answered(well(), at(40), policy());
     assert!(recovered(&changes));
     assert!(health.is_healthy());
 }
@@ -53,12 +64,12 @@ fn each_sign_starts_the_hold_down_anew() {
     let mut health = GpuHealth::default();
     health.fault(Reason::Lost, at(0));
     assert_eq!(
-        health.failed(&DriverError::GpuLost, at(20)),
+        health.failed(&DriverError::GpuLost, at(20), policy()),
         None,
         "nothing new"
     );
-    assert!(health.answered(well(), at(30), HOLD_DOWN).is_empty());
-    assert!(recovered(&health.answered(well(), at(50), HOLD_DOWN)));
+    assert!(health.answered(well(), at(30), policy()).is_empty());
+    assert!(recovered(&health.answered(well(), at(50), policy())));
 }
 
 #[test]
@@ -68,11 +79,11 @@ fn a_gpu_that_needs_something_stays_unhealthy_until_that_is_done() {
         recovery_action: Some(RecoveryAction::GpuReset),
         ..GpuCondition::default()
     };
-    let worse = Change::Worse(Reason::RecoveryAction(RecoveryAction::GpuReset));
-    assert_eq!(health.answered(reset, at(0), HOLD_DOWN), [worse]);
-    assert!(health.answered(reset, at(100), HOLD_DOWN).is_empty());
-    assert!(health.answered(well(), at(129), HOLD_DOWN).is_empty());
-    assert!(recovered(&health.answered(well(), at(130), HOLD_DOWN)));
+    let worse = Change::Worse(Reason::RecoveryAction(RecoveryAction::GpuReset), None);
+    assert_eq!(health.answered(reset, at(0), policy()), [worse]);
+    assert!(health.answered(reset, at(100), policy()).is_empty());
+    assert!(health.answered(well(), at(129), policy()).is_empty());
+    assert!(recovered(&health.answered(well(), at(130), policy())));
 }
 
 #[test]
@@ -84,8 +95,8 @@ fn another_recovery_action_replaces_the_one_before() {
             ..GpuCondition::default()
         };
         assert_eq!(
-            health.answered(condition, at(0), HOLD_DOWN),
-            [Change::Worse(Reason::RecoveryAction(action))]
+            health.answered(condition, at(0), policy()),
+            [Change::Worse(Reason::RecoveryAction(action), None)]
         );
         assert_eq!(health.signs().len(), 1);
     }
@@ -101,7 +112,7 @@ fn with_an_old_driver_an_answer_disproves_lost_hung_and_broken_but_not_an_xid() 
     ] {
         let mut health = GpuHealth::default();
         health.fault(reason, at(0));
-        assert!(recovered(&health.answered(old_driver(), at(30), HOLD_DOWN)));
+        assert!(recovered(&health.answered(old_driver(), at(30), policy())));
     }
     for reason in [Reason::Xid(Xid(79)), Reason::DoubleBitEcc] {
         let mut health = GpuHealth::default();
@@ -109,13 +120,13 @@ fn with_an_old_driver_an_answer_disproves_lost_hung_and_broken_but_not_an_xid() 
         assert!(!recovered(&health.answered(
             old_driver(),
             at(1000),
-            HOLD_DOWN
+            policy()
         )));
         health.reset_seen();
         assert!(recovered(&health.answered(
             old_driver(),
             at(1001),
-            HOLD_DOWN
+            policy()
         )));
     }
 }
@@ -125,18 +136,19 @@ fn more_uncorrectable_errors_are_a_fault_and_fewer_are_a_reset() {
     let count = |errors| GpuCondition {
         recovery_action: None,
         double_bit_ecc: Some(errors),
+        ..GpuCondition::default()
     };
     let mut health = GpuHealth::default();
     assert!(
-        health.answered(count(3), at(0), HOLD_DOWN).is_empty(),
+        health.answered(count(3), at(0), policy()).is_empty(),
         "where we begin"
     );
     assert_eq!(
-        health.answered(count(4), at(1), HOLD_DOWN),
-        [Change::Worse(Reason::DoubleBitEcc)]
+        health.answered(count(4), at(1), policy()),
+        [Change::Worse(Reason::DoubleBitEcc, None)]
     );
-    assert!(health.answered(count(4), at(100), HOLD_DOWN).is_empty());
-    assert!(recovered(&health.answered(count(0), at(101), HOLD_DOWN)));
+    assert!(health.answered(count(4), at(100), policy()).is_empty());
+    assert!(recovered(&health.answered(count(0), at(101), policy())));
 }
 
 #[test]
@@ -144,29 +156,29 @@ fn a_memory_error_of_nobody_marks_gpus_of_drivers_that_cannot_tell() {
     let old_driver = GpuCondition::default();
     let mut health = GpuHealth::default();
     health.suspect(Reason::DoubleBitEcc);
-    let changes = health.answered(old_driver, at(1), HOLD_DOWN);
-    assert_eq!(changes, [Change::Worse(Reason::DoubleBitEcc)]);
+    let changes = health.answered(old_driver, at(1), policy());
+    assert_eq!(changes, [Change::Worse(Reason::DoubleBitEcc, None)]);
 }
 
 #[test]
 fn an_xid_of_nobody_marks_only_gpus_that_cannot_show_that_they_are_well() {
     let mut cleared = GpuHealth::default();
     cleared.suspect(Reason::Xid(Xid(119)));
-    assert!(cleared.answered(well(), at(0), HOLD_DOWN).is_empty());
+    assert!(cleared.answered(well(), at(0), policy()).is_empty());
     assert!(cleared.is_healthy());
 
     let mut unproven = GpuHealth::default();
     unproven.suspect(Reason::Xid(Xid(119)));
     assert_eq!(
-        unproven.answered(old_driver(), at(0), HOLD_DOWN),
-        [Change::Worse(Reason::Xid(Xid(119)))]
+        unproven.answered(old_driver(), at(0), policy()),
+        [Change::Worse(Reason::Xid(Xid(119)), None)]
     );
 
     let mut dead = GpuHealth::default();
     dead.suspect(Reason::Xid(Xid(79)));
     assert_eq!(
-        dead.failed(&DriverError::GpuLost, at(0)),
-        Some(Change::Worse(Reason::Lost))
+        dead.failed(&DriverError::GpuLost, at(0), policy()),
+        Some(Change::Worse(Reason::Lost, None))
     );
 }
 
@@ -174,7 +186,7 @@ fn an_xid_of_nobody_marks_only_gpus_that_cannot_show_that_they_are_well() {
 fn that_a_gpu_with_xid_79_is_lost_is_no_news() {
     let mut health = GpuHealth::default();
     health.fault(Reason::Xid(Xid(79)), at(0));
-    assert_eq!(health.failed(&DriverError::GpuLost, at(1)), None);
+    assert_eq!(health.failed(&DriverError::GpuLost, at(1), policy()), None);
     assert_eq!(health.signs().len(), 1);
     health.fault(Reason::Xid(Xid(48)), at(2));
     assert_eq!(health.signs().len(), 2);
@@ -185,8 +197,8 @@ fn a_suspected_gpu_that_cannot_be_asked_is_marked() {
     let mut health = GpuHealth::default();
     health.suspect(Reason::Xid(Xid(119)));
     assert_eq!(
-        health.failed(&DriverError::NotSupported, at(0)),
-        Some(Change::Worse(Reason::Xid(Xid(119))))
+        health.failed(&DriverError::NotSupported, at(0), policy()),
+        Some(Change::Worse(Reason::Xid(Xid(119)), None))
     );
 }
 
@@ -197,7 +209,7 @@ fn errors_that_say_nothing_of_the_gpu_leave_it_as_it_is() {
         DriverError::NotSupported,
         DriverError::NotRunning("unloaded".into()),
     ] {
-        assert_eq!(health.failed(&error, at(0)), None);
+        assert_eq!(health.failed(&error, at(0), policy()), None);
     }
     assert!(health.is_healthy());
 }
@@ -205,15 +217,15 @@ fn errors_that_say_nothing_of_the_gpu_leave_it_as_it_is() {
 #[test]
 fn the_next_look_is_due_when_the_hold_down_ends() {
     let mut health = GpuHealth::default();
-    assert_eq!(health.hold_down_left(Duration::ZERO, HOLD_DOWN), None);
+    assert_eq!(health.hold_down_left(Duration::ZERO, policy()), None);
     health.fault(Reason::Lost, at(10));
     assert_eq!(
-        health.hold_down_left(Duration::from_secs(11), HOLD_DOWN),
+        health.hold_down_left(Duration::from_secs(11), policy()),
         None,
         "no answer"
     );
-    health.answered(well(), at(12), HOLD_DOWN);
-    let left = health.hold_down_left(Duration::from_secs(12), HOLD_DOWN);
+    health.answered(well(), at(12), policy());
+    let left = health.hold_down_left(Duration::from_secs(12), policy());
     assert_eq!(left, Some(Duration::from_secs(28)));
 }
 
@@ -233,11 +245,11 @@ proptest! {
                     last_sign = Some(clock);
                 }
                 1 => {
-                    health.failed(&DriverError::GpuLost, at(clock));
+                    health.failed(&DriverError::GpuLost, at(clock), policy());
                     last_sign = Some(clock);
                 }
                 _ => {
-                    health.answered(well(), at(clock), HOLD_DOWN);
+                    health.answered(well(), at(clock), policy());
                     if last_sign.is_some_and(|sign| clock - sign >= 30) {
                         last_sign = None;
                     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::gpu::{Gpu, GpuUuid, PciBusId};
-use crate::health::{Change, Reason, Sign};
+use crate::health::{Change, HealthPolicy, Reason, Sign, Tally};
 
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,26 +89,57 @@ impl Line {
     }
 
     /// The line for a step in a GPU's health.
-    pub(super) fn health(gpu: &Gpu, change: &Change, wall: u64) -> Self {
+    pub(super) fn health(gpu: &Gpu, change: &Change, wall: u64, policy: HealthPolicy<'_>) -> Self {
         match change {
-            Change::Worse(reason) => Self::unhealthy(gpu, reason),
+            Change::Reported(reason, tally) => Self::reported(gpu, reason, *tally, policy),
+            Change::Worse(reason, tally) => Self::unhealthy(gpu, reason, *tally),
+            Change::Excused(signs) => Self::excused(gpu, signs),
             Change::Recovered(signs) => Self::recovered(gpu, signs, wall),
         }
     }
 
-    fn unhealthy(gpu: &Gpu, reason: &Reason) -> Self {
+    fn reported(
+        gpu: &Gpu,
+        reason: &Reason,
+        tally: Option<Tally>,
+        policy: HealthPolicy<'_>,
+    ) -> Self {
+        let text = match tally {
+            Some(tally) if !tally.is_enough() => {
+                format!("{reason}; reported, not counted as unhealthy yet: {tally}")
+            }
+            _ => format!(
+                "{reason}; reported only: {}{}",
+                policy.authority(reason),
+                in_brackets(tally)
+            ),
+        };
+        Self::new(Severity::Warning, "gpu-fault-reported", text)
+            .about(gpu)
+            .meaning(reason.meaning())
+            .advice(reason.advice())
+    }
+
+    fn unhealthy(gpu: &Gpu, reason: &Reason, tally: Option<Tally>) -> Self {
         Self::new(
             Severity::Error,
             "gpu-unhealthy",
-            format!("unhealthy: {reason}"),
+            format!("unhealthy: {reason}{}", in_brackets(tally)),
         )
         .about(gpu)
         .meaning(reason.meaning())
         .advice(reason.advice())
     }
 
+    fn excused(gpu: &Gpu, signs: &[Sign]) -> Self {
+        let text = format!("no longer unhealthy for this: {}", headlines(signs));
+        Self::new(Severity::Info, "gpu-excused", text)
+            .about(gpu)
+            .meaning("the health rules have changed, and the new ones do not count it")
+            .advice("nothing needs to be done")
+    }
+
     fn recovered(gpu: &Gpu, signs: &[Sign], wall: u64) -> Self {
-        let reasons: Vec<String> = signs.iter().map(|sign| sign.reason.headline()).collect();
         let since = signs.iter().map(|sign| sign.since).min().unwrap_or(wall);
         Self::new(
             Severity::Info,
@@ -116,13 +147,23 @@ impl Line {
             format!(
                 "healthy again after {} s ({})",
                 wall.saturating_sub(since),
-                reasons.join("; ")
+                headlines(signs)
             ),
         )
         .about(gpu)
         .meaning("it answers, needs no recovery, and the hold-down has passed")
         .advice("nothing needs to be done")
     }
+}
+
+/// ` (3 of 3 within 10m)`, or nothing.
+fn in_brackets(tally: Option<Tally>) -> String {
+    tally.map_or_else(String::new, |tally| format!(" ({tally})"))
+}
+
+fn headlines(signs: &[Sign]) -> String {
+    let headlines: Vec<String> = signs.iter().map(|sign| sign.reason.headline()).collect();
+    headlines.join("; ")
 }
 
 /// Writes the line as a person reads it.

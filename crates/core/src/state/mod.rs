@@ -1,6 +1,7 @@
 //! The one picture of the node: what is known of its driver and GPUs, and what each piece of
 //! news changes about it.
 
+mod faults;
 mod line;
 mod record;
 mod roster;
@@ -17,18 +18,14 @@ pub use record::{GpuRecord, HealthRecord, RECORD_VERSION, UnknownRecordVersion};
 
 use crate::allocate::HostNodes;
 use crate::config::Config;
-use crate::driver::{DriverError, DriverEvent, DriverEventKind, GpuCondition};
+use crate::driver::{DriverError, DriverEvent, GpuCondition};
 use crate::gpu::{Gpu, GpuUuid, PciBusId};
-use crate::health::{Change, DeviceHealth, GpuHealth, Moment, Reason};
+use crate::health::{Change, DeviceHealth, GpuHealth, HealthPolicy, Moment};
 use crate::inventory::{DriverVersions, Inventory};
 use crate::pool::{DevicePool, Offer, offer};
 use crate::resource::ResourceName;
-use crate::xid::{IgnoreReason, Xid, XidVerdict};
+use faults::Mentions;
 use roster::{Difference, Roster};
-
-/// How long the same ignored Xid of the same GPU is not mentioned again: a program that faults
-/// in a loop must not fill the log.
-const IGNORED_AGAIN: Duration = Duration::from_mins(1);
 
 /// The least time between two questions to a GPU that is sick.
 const SICK_INTERVAL: Duration = Duration::from_secs(1);
@@ -131,8 +128,7 @@ pub struct NodeState {
     roster: Roster,
     host_nodes: Arc<HostNodes>,
     offer: Arc<Offer>,
-    /// When an ignored Xid was last mentioned.
-    mentioned: BTreeMap<(GpuUuid, Xid), Duration>,
+    mentions: Mentions,
 }
 
 impl NodeState {
@@ -145,7 +141,7 @@ impl NodeState {
             roster: Roster::restored(remembered, now),
             host_nodes: Arc::default(),
             offer: Arc::default(),
-            mentioned: BTreeMap::new(),
+            mentions: Mentions::default(),
         }
     }
 
@@ -205,6 +201,11 @@ impl NodeState {
         self.config.xid_policy.any_enabled()
     }
 
+    /// What each fault counts for.
+    fn policy(&self) -> HealthPolicy<'_> {
+        HealthPolicy::of(&self.config)
+    }
+
     /// What to write down, for the boot `boot_id` of the machine.
     pub fn record(&self, boot_id: &str) -> HealthRecord {
         let record = |known: &KnownGpu| GpuRecord {
@@ -234,7 +235,7 @@ impl NodeState {
             let interval = tuning
                 .check_interval
                 .min(tuning.hold_down.max(SICK_INTERVAL));
-            match known.health.hold_down_left(now, tuning.hold_down) {
+            match known.health.hold_down_left(now, self.policy()) {
                 // Over, and yet unhealthy: only time and a reset can tell.
                 Some(left) if !left.is_zero() => left.min(interval),
                 _ => interval,
@@ -322,7 +323,8 @@ impl NodeState {
     fn health_lines(&self, changes: &[(GpuUuid, Change)], now: Moment) -> Vec<Effect> {
         let line = |(uuid, change): &(GpuUuid, Change)| {
             let known = self.roster.find(uuid)?;
-            Some(log(Line::health(&known.gpu, change, now.wall)))
+            let line = Line::health(&known.gpu, change, now.wall, self.policy());
+            Some(log(line))
         };
         changes.iter().filter_map(line).collect()
     }
@@ -391,13 +393,7 @@ impl NodeState {
         let line = Line::new(Severity::Warning, "events-failing", text)
             .meaning("every GPU is asked at intervals instead, and the wait is tried again")
             .advice("see the kernel log (dmesg); restart the driver if this lasts");
-        let all = self
-            .roster
-            .gpus
-            .iter()
-            .map(|known| known.gpu.uuid.clone())
-            .collect();
-        vec![Effect::Check(all), log(line), Effect::Publish]
+        vec![Effect::Check(self.every_gpu()), log(line), Effect::Publish]
     }
 
     fn wait_works(&mut self) -> Vec<Effect> {
@@ -410,147 +406,6 @@ impl NodeState {
             "the driver reports events again",
         );
         vec![log(line), Effect::Publish]
-    }
-
-    fn driver_event(&mut self, event: &DriverEvent, now: Moment) -> Vec<Effect> {
-        if !self.is_health_watched() {
-            return Vec::new();
-        }
-        let reason = match event.kind {
-            // The memory has corrected it: that is what it is built to do.
-            DriverEventKind::SingleBitEcc => return Vec::new(),
-            DriverEventKind::DoubleBitEcc => Reason::DoubleBitEcc,
-            DriverEventKind::Xid(number) => {
-                let xid = Xid(number);
-                match self.config.xid_policy.classify(xid) {
-                    XidVerdict::Ignore(why) => {
-                        return self.ignored(event.gpu.as_ref(), xid, why, now);
-                    }
-                    XidVerdict::Unhealthy => Reason::Xid(xid),
-                }
-            }
-        };
-        match &event.gpu {
-            Some(uuid) => self.fault(uuid, reason, now),
-            None => self.fault_of_nobody(&reason),
-        }
-    }
-
-    fn fault(&mut self, uuid: &GpuUuid, reason: Reason, now: Moment) -> Vec<Effect> {
-        let Some(known) = self.roster.find_mut(uuid) else {
-            return Vec::new();
-        };
-        let change = known.health.fault(reason, now);
-        let gpu = &known.gpu;
-        let mut effects = match change {
-            Some(change) => vec![
-                // The kubelet is to know before anything is written anywhere.
-                Effect::Publish,
-                log(Line::health(gpu, &change, now.wall)),
-                Effect::Persist,
-            ],
-            None => Vec::new(),
-        };
-        effects.push(Effect::Check(vec![uuid.clone()]));
-        effects
-    }
-
-    /// The driver could not say which GPU it was. Marking all of them, as the reference does,
-    /// takes a whole node away for one GPU's fault; so all are asked at once, and those stay
-    /// healthy that show that they are. Drivers too old to tell leave no choice but to mark.
-    fn fault_of_nobody(&mut self, reason: &Reason) -> Vec<Effect> {
-        let line = Line::new(
-            Severity::Warning,
-            "fault-of-unknown-gpu",
-            format!("a GPU reported a fault, the driver does not say which: {reason}"),
-        )
-        .meaning(reason.meaning())
-        .advice("every GPU is asked now; those that cannot show that they are well are marked");
-        for known in &mut self.roster.gpus {
-            known.health.suspect(reason.clone());
-        }
-        let all = self
-            .roster
-            .gpus
-            .iter()
-            .map(|known| known.gpu.uuid.clone())
-            .collect();
-        vec![log(line), Effect::Check(all)]
-    }
-
-    fn ignored(
-        &mut self,
-        gpu: Option<&GpuUuid>,
-        xid: Xid,
-        why: IgnoreReason,
-        now: Moment,
-    ) -> Vec<Effect> {
-        let Some(known) = gpu.and_then(|uuid| self.roster.find(uuid)) else {
-            return Vec::new();
-        };
-        let last = self
-            .mentioned
-            .insert((known.gpu.uuid.clone(), xid), now.monotonic);
-        if last.is_some_and(|last| now.monotonic.saturating_sub(last) < IGNORED_AGAIN) {
-            return Vec::new();
-        }
-        let why = match why {
-            IgnoreReason::Application => "it is the application's fault, not the GPU's",
-            IgnoreReason::Disabled => "DP_DISABLE_HEALTHCHECKS says so",
-        };
-        let reason = Reason::Xid(xid);
-        let text = format!("{reason}; ignored: {why}");
-        let line = Line::new(Severity::Info, "xid-ignored", text)
-            .about(&known.gpu)
-            .meaning(reason.meaning())
-            .advice(reason.advice());
-        vec![log(line)]
-    }
-
-    fn checked(
-        &mut self,
-        uuid: &GpuUuid,
-        answer: Result<GpuCondition, DriverError>,
-        now: Moment,
-    ) -> Vec<Effect> {
-        let hold_down = self.config.health.hold_down;
-        if !self.is_health_watched() {
-            return Vec::new();
-        }
-        let Some(known) = self.roster.find_mut(uuid) else {
-            return Vec::new();
-        };
-        let changes = match answer {
-            Ok(condition) => known.health.answered(condition, now, hold_down),
-            Err(error) => known.health.failed(&error, now).into_iter().collect(),
-        };
-        if changes.is_empty() {
-            return Vec::new();
-        }
-        let recovered = changes
-            .iter()
-            .any(|change| matches!(change, Change::Recovered(_)));
-        let gpu = &known.gpu;
-        let mut effects = vec![Effect::Publish];
-        effects.extend(
-            changes
-                .iter()
-                .map(|change| log(Line::health(gpu, change, now.wall))),
-        );
-        effects.push(Effect::Persist);
-        // Whatever was done to it may have ended its watch.
-        effects.extend(recovered.then_some(Effect::Watch));
-        effects
-    }
-
-    fn configured(&mut self, config: Arc<Config>) -> Vec<Effect> {
-        if self.config == config {
-            return Vec::new();
-        }
-        self.config = config;
-        let mut effects = self.renew_offer();
-        effects.push(Effect::Publish);
-        effects
     }
 
     /// Works out anew what is offered; what does not suit the node is said once.

@@ -1,12 +1,14 @@
 //! What each piece of news does to the picture.
 
+mod rules;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
 use crate::config::{Config, HealthTuning};
-use crate::driver::RecoveryAction;
+use crate::driver::{DriverEventKind, RecoveryAction};
 use crate::inventory::BrokenGpu;
 use crate::topology::{Link, LinkMatrix, PcieRelation};
 use crate::xid::XidPolicy;
@@ -99,6 +101,7 @@ fn well(index: u32) -> Event {
     let condition = GpuCondition {
         recovery_action: Some(RecoveryAction::None),
         double_bit_ecc: Some(0),
+        ..GpuCondition::default()
     };
     Event::Checked(uuid(index), Ok(condition))
 }
@@ -243,6 +246,7 @@ fn a_fault_of_nobody_asks_everybody_and_marks_nobody_yet() {
     let unknown = GpuCondition {
         recovery_action: None,
         double_bit_ecc: None,
+        ..GpuCondition::default()
     };
     state.apply(Event::Checked(uuid(2), Ok(unknown)), at(1));
     assert_eq!(health(&state), [true, false, false, true]);
@@ -299,6 +303,7 @@ fn a_driver_that_was_loaded_anew_has_reset_its_gpus() {
     let old_driver = GpuCondition {
         recovery_action: None,
         double_bit_ecc: None,
+        ..GpuCondition::default()
     };
     let answer = |state: &mut NodeState, seconds| {
         state.apply(Event::Checked(uuid(0), Ok(old_driver)), at(seconds));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use catalog::CATALOG;
 pub use info::{XidAction, XidCause, XidInfo};
-pub use policy::{APPLICATION_XIDS, IgnoreReason, MalformedXid, XidList, XidPolicy, XidVerdict};
+pub use policy::{APPLICATION_XIDS, MalformedXid, XidAuthority, XidList, XidPolicy, XidVerdict};
 
 /// The number of an error that NVIDIA's driver reports of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -45,8 +45,9 @@ pub enum Fault {
         /// With what, `nvmlReturn_t`.
         code: u32,
     },
-    /// No spare row of memory was left for a remapping.
-    RemapFailure,
+    /// A faulty row of memory, as `nvmlDeviceGetRemappedRows` tells it. The state alone: what the
+    /// driver asks for comes with Xid 63 and 64.
+    RowRemap(RowRemap),
 }
 
 impl Fault {
@@ -69,6 +70,16 @@ pub enum EccKind {
     Single,
     /// Not correctable: data is lost.
     Double,
+}
+
+/// What becomes of a faulty row of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RowRemap {
+    /// It is replaced by a spare one at the next reset.
+    Pending,
+    /// No spare one was left.
+    Failure,
 }
 
 /// Calls about events that can be made to fail.
@@ -147,7 +158,7 @@ impl Simulator {
     /// by itself; other faults last until they are healed.
     ///
     /// # Errors
-    /// A GPU does not exist, or the state cannot be written.
+    /// A GPU does not exist, or cannot have the fault, or the state cannot be written.
     pub fn inject(
         &self,
         gpus: &Gpus,
@@ -157,6 +168,14 @@ impl Simulator {
         let writer = self.store.write()?;
         let facts = writer.facts();
         let chosen = gpus.choose(&facts.gpus)?;
+        if matches!(fault, Fault::RowRemap(_))
+            && let Some((index, entry)) = chosen.iter().find(|(_, entry)| !remaps_rows(entry))
+        {
+            return Err(ControlError::NoRowRemapping {
+                index: *index,
+                name: entry.gpu.name.clone(),
+            });
+        }
         let until = clock::deadline(lasting);
         for (_, entry) in &chosen {
             strike(&writer, entry, fault, until);
@@ -188,6 +207,10 @@ impl Simulator {
             .map(|(index, entry)| affected(*index, entry))
             .collect())
     }
+}
+
+fn remaps_rows(entry: &SlotGpu) -> bool {
+    entry.gpu.model.remaps_rows()
 }
 
 fn publish(writer: &Writer<'_>, entry: &SlotGpu, kind: EventKind, data: u64) {
@@ -236,10 +259,10 @@ fn strike(writer: &Writer<'_>, entry: &SlotGpu, fault: &Fault, until: u64) {
                 EventCall::Register => writer.fail_events(slot, wait, code),
             }
         }
-        Fault::RemapFailure => {
-            writer.fail_remapping(slot);
-            ask_for(writer, entry, RecoveryAction::GpuReset);
+        Fault::RowRemap(RowRemap::Pending) => {
+            writer.retire_memory(slot, true, true);
         }
+        Fault::RowRemap(RowRemap::Failure) => writer.fail_remapping(slot),
     }
 }
 
@@ -265,7 +288,7 @@ fn ecc(writer: &Writer<'_>, entry: &SlotGpu, kind: EccKind, count: u64) {
 /// What a GPU suffers with an Xid, by NVIDIA's catalogue; before the event is told, so that
 /// whoever hears it finds it so.
 fn suffer_before(writer: &Writer<'_>, entry: &SlotGpu, xid: u64) {
-    let remaps = entry.gpu.model.remaps_rows();
+    let remaps = remaps_rows(entry);
     match xid {
         // Double-bit error.
         48 => {

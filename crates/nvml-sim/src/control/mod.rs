@@ -14,7 +14,7 @@ use crate::state::{SlotGpu, StateError, Store};
 
 pub use change::{LoadChange, ProcessLoad};
 pub(crate) use change::{is_persistent, rounded, used_mib};
-pub use fault::{EccKind, EventCall, Fault, RecoveryAction, ThrottleReason};
+pub use fault::{EccKind, EventCall, Fault, RecoveryAction, RowRemap, ThrottleReason};
 pub use select::{GpuRef, Gpus, InvalidGpuRef};
 pub use status::{Affected, EccCounts, GpuStatus, MemoryRepairs, ProcessStatus, Status};
 
@@ -43,6 +43,14 @@ pub enum ControlError {
     TooManyProcesses {
         /// Its index.
         index: u32,
+    },
+    /// GPUs before Ampere remap no rows of their memory.
+    #[error("GPU {index} is a {name}, which remaps no rows of its memory: Ampere and later do")]
+    NoRowRemapping {
+        /// Its index.
+        index: usize,
+        /// Its product name.
+        name: String,
     },
 }
 

@@ -106,6 +106,8 @@ impl GpuStatus {
             && self.recovery_action == RecoveryAction::None
             && self.last_xid.is_none()
             && self.ecc.volatile_uncorrected == 0
+            && !self.repairs.pending
+            && !self.repairs.failed
     }
 }
 

@@ -74,6 +74,40 @@ fn counters_for_ever_survive_healing() {
 }
 
 #[test]
+fn a_faulty_row_is_told_until_it_is_healed_and_asks_for_nothing() {
+    let (_directory, simulator) = simulator("2xa100-40gb");
+    let inject = |index, state| {
+        let fault = Fault::RowRemap(state);
+        simulator.inject(&gpu(index), &fault, None).unwrap();
+    };
+    let told = || {
+        let status = simulator.status().unwrap();
+        let told = |gpu: &GpuStatus| (gpu.repairs.pending, gpu.repairs.failed, gpu.is_healthy());
+        status.gpus.iter().map(told).collect::<Vec<_>>()
+    };
+    inject(0, RowRemap::Pending);
+    inject(1, RowRemap::Failure);
+    assert_eq!(told(), [(true, false, false), (false, true, false)]);
+    let status = simulator.status().unwrap();
+    assert_eq!(status.gpus[1].recovery_action, RecoveryAction::None);
+    simulator.heal(&Gpus::All).unwrap();
+    assert_eq!(told(), [(false, false, true); 2]);
+}
+
+#[test]
+fn a_gpu_that_remaps_no_rows_is_named() {
+    let (_directory, simulator) = simulator("1xa100-40gb,1xt4");
+    let fault = Fault::RowRemap(RowRemap::Failure);
+    let status = simulator.status().unwrap();
+    let t4 = status.gpus.iter().find(|gpu| gpu.model == "t4").unwrap();
+    let error = simulator.inject(&Gpus::All, &fault, None).unwrap_err();
+    let expected = format!("GPU {} is a Tesla T4, which", t4.index);
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    let status = simulator.status().unwrap();
+    assert!(status.gpus.iter().all(GpuStatus::is_healthy), "all or none");
+}
+
+#[test]
 fn a_load_shows_in_utilisation_memory_power_and_processes() {
     let (_directory, simulator) = simulator("2xh100-80gb");
     let change = LoadChange {

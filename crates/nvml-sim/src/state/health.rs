@@ -189,6 +189,7 @@ impl Writer<'_> {
         slot.ecc.volatile_corrected.store(0, Relaxed);
         slot.ecc.volatile_uncorrected.store(0, Relaxed);
         slot.pages.pending.store(0, Relaxed);
+        slot.pages.failed.store(0, Relaxed);
         slot.wait_error.store(0, Release);
         slot.register_error.store(0, Release);
         slot.lost.store(0, Release);

@@ -104,6 +104,7 @@ functions! {
     nvmlDeviceGetPowerUsage(device: nvmlDevice_t, milliwatts: *mut c_uint);
     nvmlDeviceGetEccMode(device: nvmlDevice_t, current: *mut c_uint, pending: *mut c_uint);
     nvmlDeviceGetTotalEccErrors(device: nvmlDevice_t, kind: c_uint, counter: c_uint, count: *mut c_ulonglong);
+    nvmlDeviceGetRemappedRows(device: nvmlDevice_t, corrected: *mut c_uint, uncorrected: *mut c_uint, pending: *mut c_uint, failure: *mut c_uint);
     nvmlDeviceGetFieldValues(device: nvmlDevice_t, count: c_int, values: *mut nvmlFieldValue_t);
     nvmlDeviceGetComputeRunningProcesses_v3(device: nvmlDevice_t, count: *mut c_uint, infos: *mut nvmlProcessInfo_t);
     nvmlDeviceGetTopologyCommonAncestor(a: nvmlDevice_t, b: nvmlDevice_t, level: *mut c_uint);

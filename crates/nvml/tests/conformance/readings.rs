@@ -23,6 +23,7 @@ checks! {
     "utilisation is a percentage" => utilisation,
     "temperature and power are those of a machine at work" => sensors,
     "ECC can be asked, and a kind that does not exist is refused" => ecc,
+    "remapped rows are told from Ampere on, and pending and failed are yes or no" => remapped_rows,
     "each field value has an answer of its own" => field_values,
     "the recovery action is one that nvml.h names" => recovery_action,
     "processes can be counted first and listed then" => processes,
@@ -155,6 +156,44 @@ fn ecc(nvml: &Nvml) -> Verdict {
     Ok(())
 }
 
+fn remapped_rows(nvml: &Nvml) -> Verdict {
+    const AMPERE: i32 = 8;
+    let mut told = false;
+    for device in nvml.devices()? {
+        let (mut major, mut minor) = (0, 0);
+        let code = nvml.nvmlDeviceGetCudaComputeCapability(device, &raw mut major, &raw mut minor);
+        succeed("nvmlDeviceGetCudaComputeCapability", code)?;
+        let mut rows = [0, 1, 2, 3].map(|_| Guarded::new(u32::MAX));
+        let [corrected, uncorrected, pending, failure] = &mut rows;
+        let code = nvml.nvmlDeviceGetRemappedRows(
+            device,
+            corrected.pointer(),
+            uncorrected.pointer(),
+            pending.pointer(),
+            failure.pointer(),
+        );
+        ensure!(rows.iter().all(Guarded::intact), "a stray write");
+        let absent = [Code::NOT_SUPPORTED, Code::FUNCTION_NOT_FOUND];
+        if major < AMPERE {
+            expect("remapped rows of a GPU before Ampere", code, &absent)?;
+        }
+        if absent.contains(&code) {
+            continue;
+        }
+        succeed("nvmlDeviceGetRemappedRows", code)?;
+        let [corrected, uncorrected, pending, failure] = rows.map(|count| count.value);
+        ensure!(
+            corrected < u32::MAX && uncorrected < u32::MAX && pending <= 1 && failure <= 1,
+            "{corrected} {uncorrected} {pending} {failure}"
+        );
+        told = true;
+    }
+    if told {
+        return Ok(());
+    }
+    offered("nvmlDeviceGetRemappedRows", Code::NOT_SUPPORTED)
+}
+
 fn field_values(nvml: &Nvml) -> Verdict {
     let device = nvml.devices()?[0];
     let mut values = Guarded::<[nvmlFieldValue_t; 3]>::zeroed();
@@ -272,6 +311,10 @@ fn null(nvml: &Nvml) -> Verdict {
         (
             "ECC errors",
             nvml.nvmlDeviceGetTotalEccErrors(device, 1, 0, ptr::null_mut()),
+        ),
+        (
+            "remapped rows",
+            nvml.nvmlDeviceGetRemappedRows(device, null(), null(), null(), null()),
         ),
     ];
     for (what, code) in answers {
