@@ -2,6 +2,7 @@
 
 use crate::duration;
 use crate::terminal::{BAD, BOLD, BUSY, DIM, GOOD, Line, PLAIN, Table, WARN};
+use crate::words::models;
 
 use super::picture::{Agent, Gpu, Health, Picture};
 use super::timeline::{Entry, Tone, in_order};
@@ -108,7 +109,7 @@ pub(crate) fn ending(picture: &Picture) -> Vec<Line> {
 
 fn heading(picture: &Picture) -> Vec<Line> {
     let node = &picture.node;
-    let mut facts = vec![gpu_names(&picture.gpus)];
+    let mut facts = vec![models(picture.gpus.iter().map(|gpu| gpu.name.as_str()))];
     if !node.driver_version.is_empty() {
         facts.push(format!(
             "driver {}, CUDA {}",
@@ -126,26 +127,6 @@ fn heading(picture: &Picture) -> Vec<Line> {
         Line::of(BOLD, node.name.clone()).and(DIM, format!(", a simulated node  {elapsed}")),
         Line::from(format!("  {}", facts.join(" · "))),
     ]
-}
-
-/// `8 × NVIDIA H100 80GB HBM3`, a part for each model.
-fn gpu_names(gpus: &[Gpu]) -> String {
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    for gpu in gpus {
-        match counts.iter_mut().find(|(name, _)| *name == gpu.name) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((&gpu.name, 1)),
-        }
-    }
-    let parts: Vec<_> = counts
-        .iter()
-        .map(|(name, count)| format!("{count} × {name}"))
-        .collect();
-    if parts.is_empty() {
-        "no GPU".to_owned()
-    } else {
-        parts.join(" + ")
-    }
 }
 
 fn gpu_table(gpus: &[Gpu]) -> Vec<Line> {
