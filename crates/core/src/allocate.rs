@@ -68,6 +68,33 @@ pub enum AllocationError {
         /// The id.
         id: DeviceId,
     },
+    /// Several replicas for one container, where the config allows it one.
+    #[error(
+        "request for {resource} too large: maximum request size for shared resources is 1; found \
+         {asked}: more replicas give a container no larger share of a GPU \
+         (failRequestsGreaterThanOne)"
+    )]
+    TooManyReplicas {
+        /// The resource that was asked.
+        resource: ResourceName,
+        /// How many devices were asked for.
+        asked: usize,
+    },
+    /// Replicas that do not lie as the config wants those of one container to lie.
+    #[error(
+        "request for {resource} cannot be met: its {asked} replicas would be on {gpus} GPU(s), and \
+         replicaPlacement wants them {wanted}; ask for fewer, or wait until enough are free"
+    )]
+    Misplaced {
+        /// The resource that was asked.
+        resource: ResourceName,
+        /// How many devices were asked for.
+        asked: usize,
+        /// How many GPUs they are on.
+        gpus: usize,
+        /// Where they should be.
+        wanted: &'static str,
+    },
     /// An IMEX channel that must be given does not exist.
     #[error(
         "IMEX channel {channel} is required but {} does not exist on the node: create it \

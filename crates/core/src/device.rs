@@ -51,12 +51,12 @@ impl DeviceId {
 
     /// The UUID of the GPU the device is, or is a replica of.
     pub fn uuid(&self) -> &str {
-        split(&self.0).0
+        split_id(&self.0).0
     }
 
     /// Which replica of its GPU it is; `None` for a whole GPU.
     pub fn replica(&self) -> Option<ReplicaId> {
-        split(&self.0)
+        split_id(&self.0)
             .1
             .and_then(|number| number.parse().ok())
             .map(ReplicaId)
@@ -64,10 +64,20 @@ impl DeviceId {
 }
 
 /// The UUID and, where there is a separator, what follows it.
-fn split(text: &str) -> (&str, Option<&str>) {
-    match text.split_once(REPLICA_SEPARATOR) {
+pub(crate) fn split_id(text: &str) -> (&str, Option<&str>) {
+    // From the end, since the numbers are short; a text with two separators has none that fit.
+    match text.rsplit_once(REPLICA_SEPARATOR) {
         Some((uuid, replica)) => (uuid, Some(replica)),
         None => (text, None),
+    }
+}
+
+impl ReplicaId {
+    /// Reads the number as it is written in an id: "+1" and "01" would read as numbers too, but
+    /// not be written back as they were.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let canonical = text == "0" || !text.starts_with(['0', '+']);
+        text.parse().ok().filter(|_| canonical).map(Self)
     }
 }
 
@@ -86,13 +96,11 @@ impl FromStr for DeviceId {
     type Err = InvalidDeviceId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (uuid, replica) = split(text);
+        let (uuid, replica) = split_id(text);
         uuid.parse::<GpuUuid>()?;
-        // "+1" and "01" would read as numbers too, but not be written back as they were.
-        match replica.map(|number| (number, number.parse::<u32>())) {
-            None => Ok(Self(text.into())),
-            Some((number, Ok(parsed))) if parsed.to_string() == number => Ok(Self(text.into())),
-            Some(_) => Err(InvalidDeviceId::Replica(text.to_owned())),
+        match replica.map(ReplicaId::parse) {
+            None | Some(Some(_)) => Ok(Self(text.into())),
+            Some(None) => Err(InvalidDeviceId::Replica(text.to_owned())),
         }
     }
 }

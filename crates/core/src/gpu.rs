@@ -1,5 +1,6 @@
 //! What identifies and describes one GPU.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -61,6 +62,13 @@ fn is_uuid(text: &str) -> bool {
             group.len() == length && group.bytes().all(|byte| byte.is_ascii_hexdigit())
         })
     }) && groups.next().is_none()
+}
+
+/// Compares as its text, so that maps keyed by it can be asked with a `&str`.
+impl Borrow<str> for GpuUuid {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 impl TryFrom<String> for GpuUuid {

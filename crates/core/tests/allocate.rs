@@ -15,6 +15,7 @@ use mizzen_core::config::{
     Config, DeviceIdStrategy, DeviceListStrategies, DeviceListStrategy, ImexConfig,
 };
 use mizzen_core::gpu::Gpu;
+use mizzen_core::health::DeviceHealth;
 use mizzen_core::pool::{DevicePool, PreferRequest, pools};
 use mizzen_core::resource::ResourceName;
 use mizzen_core::topology::{Link, LinkMatrix, PcieRelation};
@@ -397,16 +398,18 @@ fn whole_gpus_are_offered_in_order_of_index_with_their_numa_nodes() {
     let pool = pool(&Config::default());
     assert_eq!(pool.resource(), &ResourceName::gpu());
     let devices: Vec<_> = pool
-        .devices()
+        .list(|_| DeviceHealth::Healthy)
         .iter()
-        .map(|device| (device.id.to_string(), device.gpu, device.numa_node))
+        .map(|listed| {
+            let ids: Vec<String> = listed.ids().map(Into::into).collect();
+            (ids, listed.numa_node)
+        })
         .collect();
-    let expected: Vec<_> = (0..4)
-        .map(|at| (uuid(at), at as usize, Some(at / 2)))
-        .collect();
+    let expected: Vec<_> = (0..4).map(|at| (vec![uuid(at)], Some(at / 2))).collect();
     assert_eq!(devices, expected);
-    assert_eq!(pool.device(&uuid(3)).unwrap().gpu, 3);
-    assert_eq!(pool.device("GPU-"), None);
+    assert_eq!(pool.gpu_of(&uuid(3)), Some(3));
+    assert_eq!(pool.gpu_of("GPU-"), None);
+    assert_eq!(pool.gpu_of(&format!("{}::0", uuid(3))), None);
 }
 
 fn prefer(available: &[u32], must_include: &[String], size: usize) -> Vec<String> {

@@ -6,29 +6,29 @@ use std::path::PathBuf;
 
 use mizzen_core::allocate::{Allocation, AnnotationId};
 use mizzen_core::health::DeviceHealth;
-use mizzen_core::pool::{Device, DevicePool};
-use mizzen_core::state::NodeState;
+use mizzen_core::pool::Listed;
 use mizzen_kubelet_api::deviceplugin::{
     CdiDevice, ContainerAllocateResponse, Device as ListedDevice, DeviceSpec, HEALTHY,
     ListAndWatchResponse, Mount, NumaNode, TopologyInfo, UNHEALTHY,
 };
 
-/// All devices of `pool`, as healthy as the state says.
-pub(super) fn device_list(state: &NodeState, pool: &DevicePool) -> ListAndWatchResponse {
-    let listed = |device: &Device| ListedDevice {
-        id: device.id.to_string(),
-        health: match state.health(device.gpu) {
+/// The message that tells the kubelet of these devices.
+pub(super) fn device_list(listed: &[Listed]) -> ListAndWatchResponse {
+    let mut devices = Vec::with_capacity(listed.iter().map(Listed::devices).sum());
+    for of_gpu in listed {
+        let health = match of_gpu.health {
             DeviceHealth::Healthy => HEALTHY,
             DeviceHealth::Unhealthy => UNHEALTHY,
-        }
-        .to_owned(),
-        topology: device.numa_node.map(|node| TopologyInfo {
-            nodes: vec![NumaNode { id: node.into() }],
-        }),
-    };
-    ListAndWatchResponse {
-        devices: pool.devices().iter().map(listed).collect(),
+        };
+        devices.extend(of_gpu.ids().map(|id| ListedDevice {
+            id: id.into(),
+            health: health.to_owned(),
+            topology: of_gpu.numa_node.map(|node| TopologyInfo {
+                nodes: vec![NumaNode { id: node.into() }],
+            }),
+        }));
     }
+    ListAndWatchResponse { devices }
 }
 
 /// What a container is given.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{Stream, unfold};
 use mizzen_core::allocate::AllocationRequest;
-use mizzen_core::pool::PreferRequest;
+use mizzen_core::pool::{Listed, PreferRequest};
 use mizzen_core::resource::ResourceName;
 use mizzen_core::state::NodeState;
 use mizzen_kubelet_api::deviceplugin::{
@@ -141,7 +141,8 @@ struct Lists {
     state: watch::Receiver<Arc<NodeState>>,
     stream: OpenStream,
     stop: CancellationToken,
-    sent: Option<ListAndWatchResponse>,
+    /// What the last list said: thousands of replicas in a few lines.
+    sent: Option<Vec<Listed>>,
     retired: bool,
 }
 
@@ -154,12 +155,13 @@ impl Lists {
                 let state = self.state.borrow_and_update();
                 let pool = state.pools().get(&self.resource);
                 self.retired = pool.is_none();
-                pool.map(|pool| device_list(&state, pool))
+                pool.map(|pool| pool.list(|gpu| state.health(gpu)))
                     .unwrap_or_default()
             };
             if self.sent.as_ref() != Some(&list) {
-                self.sent = Some(list.clone());
-                return Some(list);
+                let message = device_list(&list);
+                self.sent = Some(list);
+                return Some(message);
             }
             tokio::select! {
                 changed = self.state.changed() => changed.ok()?,

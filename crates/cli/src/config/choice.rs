@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
-use mizzen_core::config::{AllocationPolicy, Config};
+use mizzen_core::config::Config;
 use mizzen_core::prefer::{Explainer, Explanation};
 use mizzen_core::resource::ResourceName;
 
@@ -66,22 +66,23 @@ pub(super) fn run(args: &ChoiceArgs) -> Result<ExitCode> {
             return Ok(UNUSABLE.into());
         }
     };
-    match answer(args, &config) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) => Ok(misunderstood(&error)),
-    }
-}
-
-fn answer(args: &ChoiceArgs, config: &Config) -> Result<()> {
-    let node = Node::find(&args.node, config)?;
-    let offer = Offer::new(&node.inventory, config);
-    let resource = wanted_resource(&offer, args.resource.as_ref())?;
-    let taken = taken::ids(&args.taken, resource, &node)?;
-    let choice = Choice::new(&node, resource, config, &taken, args);
+    let node = match Node::find(&args.node, &config) {
+        Ok(node) => node,
+        Err(error) => return Ok(misunderstood(&error)),
+    };
+    let offer = Offer::new(&node.inventory, &config);
+    let question = wanted_resource(&offer, args.resource.as_ref())
+        .and_then(|resource| Ok((resource, taken::ids(&args.taken, resource, &node)?)));
+    let (resource, taken) = match question {
+        Ok(question) => question,
+        Err(error) => return Ok(misunderstood(&error)),
+    };
+    let choice = Choice::new(&node, resource, &config, &taken, args);
     match args.output {
-        AnswerForm::Table => Ok(Terminal::stdout().print(render::lines(&choice))?),
-        AnswerForm::Json => print_json(&document::Document::new(&choice)),
+        AnswerForm::Table => Terminal::stdout().print(render::lines(&choice))?,
+        AnswerForm::Json => print_json(&document::Document::new(&choice))?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The resource that was named, or the only one, or `nvidia.com/gpu`.
@@ -153,7 +154,7 @@ impl<'a> Choice<'a> {
     }
 }
 
-/// What the rules of the connected choice say; nothing where the choice was another policy's.
+/// What the rules say, where the policy goes by them and each GPU gives one device at most.
 fn rules(
     node: &Node,
     resource: &Resource,
@@ -161,15 +162,14 @@ fn rules(
     want: usize,
     others: usize,
 ) -> Option<Explanation> {
-    let is_aligned = resource.shared.is_none() && resource.policy == AllocationPolicy::Aligned;
-    let chosen: Vec<usize> = gpus
-        .iter()
-        .filter(|stand| stand.gets > 0)
-        .map(|stand| stand.gpu)
-        .collect();
-    let free = gpus.iter().filter(|stand| stand.taken == 0);
-    let free: Vec<usize> = free.map(|stand| stand.gpu).collect();
-    let explainer = Explainer::new(node.gpus(), &node.inventory.links);
-    let told = explainer.explain(&free, &[], want, others);
-    (is_aligned && !chosen.is_empty() && told.chosen.gpus == chosen).then_some(told)
+    let explainer = Explainer::of_policy(resource.policy(), node.gpus(), &node.inventory.links)?;
+    let positions = |wanted: fn(&Stand) -> bool| {
+        let stands = gpus.iter().filter(|stand| wanted(stand));
+        stands.map(|stand| stand.gpu).collect::<Vec<_>>()
+    };
+    let open = positions(|stand| stand.taken < stand.devices);
+    let told = explainer.explain(&open, &[], want, others);
+    let is_this_choice = told.chosen.gpus == positions(|stand| stand.gets > 0)
+        && gpus.iter().all(|stand| stand.gets <= 1);
+    (is_this_choice && !told.chosen.gpus.is_empty()).then_some(told)
 }

@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mizzen_core::allocate::{AllocationRequest, AnnotationId, HostNodes};
-use mizzen_core::config::{AllocationPolicy, Choice, Config, ReplicaPlacement, SharedResource};
+use mizzen_core::config::{AllocationPolicy, Choice, Config, ReplicaPlacement};
 use mizzen_core::gpu::Gpu;
+use mizzen_core::health::DeviceHealth;
 use mizzen_core::inventory::Inventory;
-use mizzen_core::pool::{DevicePool, PreferRequest, pools};
+use mizzen_core::pool::{self, DevicePool, PreferRequest};
 use mizzen_core::resource::ResourceName;
 
 /// All resources of a node.
@@ -17,6 +18,8 @@ pub(super) struct Offer {
     pub(super) resources: Vec<Resource>,
     /// GPUs that are in no resource, by position, with the reason.
     pub(super) left_out: BTreeMap<usize, String>,
+    /// What of the config does not suit the node.
+    pub(super) remarks: Vec<String>,
 }
 
 /// One resource.
@@ -27,8 +30,6 @@ pub(super) struct Resource {
     pub(super) gpus: BTreeMap<usize, Backing>,
     /// How its devices are shared; `None` where each is a whole GPU.
     pub(super) shared: Option<Shared>,
-    /// Which of its devices go first.
-    pub(super) policy: AllocationPolicy,
 }
 
 /// What one GPU gives to a resource.
@@ -36,6 +37,8 @@ pub(super) struct Resource {
 pub(super) struct Backing {
     /// The ids of its devices, in their order.
     pub(super) ids: Vec<String>,
+    /// Whether they are replicas.
+    pub(super) is_shared: bool,
 }
 
 /// How the devices of a resource are shared.
@@ -48,59 +51,44 @@ pub(super) struct Shared {
 impl Offer {
     /// What the agent would offer.
     pub(super) fn new(inventory: &Inventory, config: &Config) -> Self {
-        let pools = pools(&inventory.gpus, &inventory.links, config);
-        let resources: Vec<_> = pools
-            .into_values()
-            .map(|pool| Resource::new(pool, config))
-            .collect();
-        let offered: BTreeSet<usize> = resources
-            .iter()
-            .flat_map(|resource| resource.gpus.keys().copied())
-            .collect();
-        let gpus = inventory.gpus.iter().enumerate();
-        let left_out = gpus
-            .filter(|(position, _)| !offered.contains(position))
-            .map(|(position, gpu)| (position, why_left_out(gpu, config)));
+        let offer = pool::offer(&inventory.gpus, &inventory.links, config);
+        let left_out = offer.left_out.into_iter();
         Self {
-            left_out: left_out.collect(),
-            resources,
+            resources: offer.pools.into_values().map(Resource::new).collect(),
+            left_out: left_out
+                .map(|position| {
+                    let gpu = &inventory.gpus[position];
+                    (position, why_left_out(gpu, config))
+                })
+                .collect(),
+            remarks: offer.remarks.iter().map(ToString::to_string).collect(),
         }
     }
 
     /// The resource of this name.
     pub(super) fn resource(&self, name: &ResourceName) -> Option<&Resource> {
-        self.resources
-            .iter()
-            .find(|resource| resource.name() == name)
+        let mut resources = self.resources.iter();
+        resources.find(|resource| resource.name() == name)
     }
 }
 
 impl Resource {
-    fn new(pool: DevicePool, config: &Config) -> Self {
-        let mut gpus: BTreeMap<usize, Backing> = BTreeMap::new();
-        let mut is_shared = false;
-        for device in pool.devices() {
-            is_shared |= device.id.replica().is_some();
-            let backing = gpus
-                .entry(device.gpu)
-                .or_insert(Backing { ids: Vec::new() });
-            backing.ids.push(device.id.to_string());
-        }
-        let entry = is_shared
-            .then(|| entry_of(pool.resource(), config))
-            .flatten();
+    fn new(pool: DevicePool) -> Self {
+        let listed = pool.list(|_| DeviceHealth::Healthy);
+        let positions = pool.shares().iter().map(|share| share.gpu);
+        let backings = listed.iter().map(|listed| Backing {
+            ids: listed.ids().map(|id| id.to_string()).collect(),
+            is_shared: listed.replicas.is_some(),
+        });
+        let gpus: BTreeMap<usize, Backing> = positions.zip(backings).collect();
+        let is_shared = gpus.values().any(|backing| backing.is_shared);
+        let terms = pool.terms();
         Self {
-            gpus,
-            shared: entry.map(|entry| Shared {
-                placement: entry.placement,
-                one_per_container: entry.fail_requests_greater_than_one,
+            shared: is_shared.then_some(Shared {
+                placement: terms.placement,
+                one_per_container: terms.fail_requests_greater_than_one,
             }),
-            policy: match entry {
-                Some(entry) => entry
-                    .policy
-                    .unwrap_or(config.shared_devices_allocation_policy),
-                None => config.gpu_allocation_policy,
-            },
+            gpus,
             pool,
         }
     }
@@ -112,7 +100,12 @@ impl Resource {
 
     /// How many devices it has.
     pub(super) fn count(&self) -> usize {
-        self.pool.devices().len()
+        self.pool.device_count()
+    }
+
+    /// Which of its devices go first.
+    pub(super) fn policy(&self) -> AllocationPolicy {
+        self.pool.terms().policy
     }
 
     /// The devices that a container gets that asks for `size`, as the kubelet is told when these
@@ -132,29 +125,19 @@ impl Resource {
             control: BTreeSet::new(),
             imex_channels: config.imex.channel_ids.iter().copied().collect(),
         };
+        let annotation = AnnotationId::from_random([0; 16]);
         let request = AllocationRequest::parse(ids.iter().map(String::as_str));
-        let allocation = request.and_then(|request| {
-            self.pool
-                .allocate(&request, &nodes, AnnotationId::from_random([0; 16]))
-        });
+        let allocation =
+            request.and_then(|request| self.pool.allocate(&request, &nodes, annotation));
         allocation.err().map(|error| error.to_string())
     }
 }
 
-/// The first entry of the config by which devices are offered under this name.
-fn entry_of<'a>(name: &ResourceName, config: &'a Config) -> Option<&'a SharedResource> {
-    let mut entries = config.sharing.time_slicing.iter();
-    entries.find(|entry| entry.shared_name == *name)
-}
-
 fn why_left_out(gpu: &Gpu, config: &Config) -> String {
-    let filter = &config.gpus;
-    if let Some(selector) = filter.exclude.iter().find(|selector| selector.picks(gpu)) {
-        format!("gpus.exclude names it: {selector}")
-    } else if filter.admits(gpu) {
-        "no resource takes it".to_owned()
-    } else {
-        "gpus.include does not name it".to_owned()
+    let mut excluded = config.gpus.exclude.iter();
+    match excluded.find(|selector| selector.picks(gpu)) {
+        Some(selector) => format!("gpus.exclude names it ({selector})"),
+        None => "gpus.include does not name it".to_owned(),
     }
 }
 

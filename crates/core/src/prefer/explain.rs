@@ -4,11 +4,15 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::{AlignedChooser, pcie_steps};
+use crate::config::AllocationPolicy;
 use crate::gpu::Gpu;
 use crate::topology::LinkMatrix;
 
 /// The most sets that are looked at one by one: all sets of up to twenty GPUs.
 const MOST_SETS: u64 = 200_000;
+
+/// The most of the next best sets that are told.
+const MOST_OTHERS: usize = 1_000;
 
 /// A rule of [`AlignedChooser`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,16 +29,23 @@ pub enum Rule {
     Positions,
 }
 
-impl Rule {
-    /// All rules, the one that counts most first.
-    pub const ORDER: [Self; 5] = [
-        Self::Links,
-        Self::Remainder,
-        Self::Numa,
-        Self::Pcie,
-        Self::Positions,
-    ];
-}
+/// The rules of [`AlignedChooser`], the one that counts most first.
+const ALIGNED: [Rule; 5] = [
+    Rule::Links,
+    Rule::Remainder,
+    Rule::Numa,
+    Rule::Pcie,
+    Rule::Positions,
+];
+
+/// The same for [`AlignedChooser::numa_first`].
+const NUMA_FIRST: [Rule; 5] = [
+    Rule::Numa,
+    Rule::Links,
+    Rule::Remainder,
+    Rule::Pcie,
+    Rule::Positions,
+];
 
 /// What the rules say of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,18 +82,6 @@ impl Scored {
             Rule::Positions => other.gpus.cmp(&self.gpus),
         }
     }
-
-    /// The first rule by which two sets differ; `None` if they are the same set.
-    fn first_difference(&self, other: &Self) -> Option<Rule> {
-        let mut rules = Rule::ORDER.into_iter();
-        rules.find(|rule| self.by_rule(*rule, other).is_ne())
-    }
-
-    /// How two sets compare by all rules in their order.
-    fn by_all_rules(&self, other: &Self) -> Ordering {
-        let rule = self.first_difference(other);
-        rule.map_or(Ordering::Equal, |rule| self.by_rule(rule, other))
-    }
 }
 
 /// Why a choice is as it is.
@@ -108,27 +107,65 @@ pub struct Explanation {
 #[derive(Debug, Clone)]
 pub struct Explainer {
     chooser: AlignedChooser,
+    rules: [Rule; 5],
     nodes: Vec<Option<u32>>,
     links: LinkMatrix,
 }
 
 impl Explainer {
-    /// Explains the choices among `gpus`, whose links are `links` by position.
-    pub fn new(gpus: &[Gpu], links: &LinkMatrix) -> Self {
+    /// Explains the choices that a policy makes among `gpus`, whose links are `links` by
+    /// position; `None` for a policy that does not go by how GPUs are connected.
+    pub fn of_policy(policy: AllocationPolicy, gpus: &[Gpu], links: &LinkMatrix) -> Option<Self> {
         let nodes: Vec<_> = gpus.iter().map(|gpu| gpu.numa_node).collect();
-        Self::from_nodes(&nodes, links)
+        match policy {
+            AllocationPolicy::Aligned => Some(Self::from_nodes(&nodes, links)),
+            AllocationPolicy::Numa => Some(Self::numa_first(&nodes, links)),
+            AllocationPolicy::Distributed
+            | AllocationPolicy::Packed
+            | AllocationPolicy::NumaDistributed
+            | AllocationPolicy::NumaPacked => None,
+        }
     }
 
-    /// The same for GPUs on these NUMA nodes.
+    /// Explains the choices of [`AlignedChooser::from_nodes`].
     pub fn from_nodes(nodes: &[Option<u32>], links: &LinkMatrix) -> Self {
         Self {
             chooser: AlignedChooser::from_nodes(nodes, links),
+            rules: ALIGNED,
             nodes: nodes.to_vec(),
             links: links.clone(),
         }
     }
 
-    /// What [`AlignedChooser::choose`] answers to the same question, up to `how_many` of the next
+    /// Explains the choices of [`AlignedChooser::numa_first`].
+    pub fn numa_first(nodes: &[Option<u32>], links: &LinkMatrix) -> Self {
+        Self {
+            chooser: AlignedChooser::numa_first(nodes, links),
+            rules: NUMA_FIRST,
+            ..Self::from_nodes(nodes, links)
+        }
+    }
+
+    /// The rules, the one that counts most first.
+    pub fn rules(&self) -> [Rule; 5] {
+        self.rules
+    }
+
+    /// The first rule by which two sets differ; `None` if they are the same set.
+    fn first_difference(&self, a: &Scored, b: &Scored) -> Option<Rule> {
+        self.rules
+            .into_iter()
+            .find(|rule| a.by_rule(*rule, b).is_ne())
+    }
+
+    /// Whether the first set goes before the second.
+    fn is_better(&self, a: &Scored, b: &Scored) -> bool {
+        let rule = self.first_difference(a, b);
+        rule.is_some_and(|rule| a.by_rule(rule, b).is_gt())
+    }
+
+    /// What [`AlignedChooser::choose`] answers to the same question, up to `how_many` (at most a
+    /// thousand) of the next
     /// best sets, and the rule that decided between them.
     pub fn explain(
         &self,
@@ -146,12 +183,13 @@ impl Explainer {
         let wanted = chosen.len() - fixed.len();
         let sets = binomial(candidates.len(), wanted);
         let complete = sets <= MOST_SETS;
-        let mut best = Best::new(how_many.clamp(1, 1000));
+        let mut best = Best::new(how_many.clamp(1, MOST_OTHERS));
         let mut look = |added: &[usize]| {
             let mut gpus: Vec<usize> = fixed.iter().chain(added).copied().collect();
             gpus.sort_unstable();
             if gpus != chosen {
-                best.consider(self.scored(gpus, &pool));
+                let set = self.scored(gpus, &pool);
+                best.consider(set, |a, b| self.is_better(a, b));
             }
         };
         if complete {
@@ -168,7 +206,7 @@ impl Explainer {
         let mut runners_up = best.sets;
         let decided_by = runners_up
             .first()
-            .and_then(|next| chosen.first_difference(next));
+            .and_then(|next| self.first_difference(&chosen, next));
         runners_up.truncate(how_many);
         Explanation {
             chosen,
@@ -216,10 +254,8 @@ impl Best {
         }
     }
 
-    fn consider(&mut self, set: Scored) {
-        let at = self
-            .sets
-            .partition_point(|better| better.by_all_rules(&set).is_gt());
+    fn consider(&mut self, set: Scored, is_better: impl Fn(&Scored, &Scored) -> bool) {
+        let at = self.sets.partition_point(|other| is_better(other, &set));
         self.sets.insert(at, set);
         self.sets.truncate(self.most);
     }

@@ -2,6 +2,7 @@
 
 mod explain;
 mod search;
+pub(crate) mod shared;
 mod symmetry;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,8 @@ use symmetry::Symmetry;
 ///
 /// Positions are those of the GPUs the chooser was made for, which are in order of their index;
 /// so the last rule is that of the lowest index. There is always exactly one such set.
+///
+/// One made by [`numa_first`](Self::numa_first) puts the third rule before the others.
 ///
 /// Everything that depends on the node alone is worked out once, in [`new`](Self::new).
 #[derive(Debug, Clone)]
@@ -54,8 +57,17 @@ impl AlignedChooser {
 
     /// A chooser for GPUs on these NUMA nodes, whose links are `links` by position.
     pub fn from_nodes(nodes: &[Option<u32>], links: &LinkMatrix) -> Self {
+        Self::weighing(nodes, links, &Units::new(nodes.len(), links))
+    }
+
+    /// The same, for which nearness in NUMA goes before links.
+    pub fn numa_first(nodes: &[Option<u32>], links: &LinkMatrix) -> Self {
+        let units = Units::new(nodes.len(), links).numa_first();
+        Self::weighing(nodes, links, &units)
+    }
+
+    fn weighing(nodes: &[Option<u32>], links: &LinkMatrix, units: &Units) -> Self {
         let size = nodes.len();
-        let units = Units::new(size, links);
         let mut scores = vec![0; size * size];
         let mut pairs = vec![0; size * size];
         for a in 0..size {
@@ -138,6 +150,8 @@ struct Units {
     score: Weight,
     remainder: Weight,
     numa: Weight,
+    /// More than all steps of all rules together.
+    above: Weight,
 }
 
 impl Units {
@@ -148,10 +162,19 @@ impl Units {
         let pairs = (positions().map(|_| 1).sum::<Weight>()).pow(2);
         let numa = pcie_steps(PcieRelation::Unknown) * pairs + 1;
         let remainder = numa * (pairs + 1);
+        let score = remainder * (highest * pairs + 1);
         Self {
-            score: remainder * (highest * pairs + 1),
+            score,
             remainder,
             numa,
+            above: score * (highest * pairs + 1),
+        }
+    }
+
+    fn numa_first(self) -> Self {
+        Self {
+            numa: self.above,
+            ..self
         }
     }
 }

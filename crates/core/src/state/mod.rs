@@ -21,7 +21,7 @@ use crate::driver::{DriverError, DriverEvent, DriverEventKind, GpuCondition};
 use crate::gpu::{Gpu, GpuUuid, PciBusId};
 use crate::health::{Change, DeviceHealth, GpuHealth, Moment, Reason};
 use crate::inventory::{DriverVersions, Inventory};
-use crate::pool::{DevicePool, pools};
+use crate::pool::{DevicePool, Offer, offer};
 use crate::resource::ResourceName;
 use crate::xid::{IgnoreReason, Xid, XidVerdict};
 use roster::{Difference, Roster};
@@ -130,7 +130,7 @@ pub struct NodeState {
     wait_error: Option<DriverError>,
     roster: Roster,
     host_nodes: Arc<HostNodes>,
-    pools: Arc<BTreeMap<ResourceName, DevicePool>>,
+    offer: Arc<Offer>,
     /// When an ignored Xid was last mentioned.
     mentioned: BTreeMap<(GpuUuid, Xid), Duration>,
 }
@@ -144,7 +144,7 @@ impl NodeState {
             wait_error: None,
             roster: Roster::restored(remembered, now),
             host_nodes: Arc::default(),
-            pools: Arc::default(),
+            offer: Arc::default(),
             mentioned: BTreeMap::new(),
         }
     }
@@ -162,7 +162,13 @@ impl NodeState {
 
     /// The resources to offer, none before the first look at the driver.
     pub fn pools(&self) -> &BTreeMap<ResourceName, DevicePool> {
-        &self.pools
+        &self.offer.pools
+    }
+
+    /// The GPUs that the settings leave out, by position, and what of the settings does not suit
+    /// this node.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
     }
 
     /// The device nodes besides the GPUs' own.
@@ -288,7 +294,7 @@ impl NodeState {
         }
         effects.extend(self.health_lines(&difference.health, now));
         if difference.any || driver_changed {
-            self.renew_pools();
+            effects.extend(self.renew_offer());
             effects.extend([Effect::Persist, Effect::Publish]);
         } else {
             effects.push(Effect::Publish);
@@ -331,11 +337,12 @@ impl NodeState {
         for known in &mut self.roster.gpus {
             known.watch = Watch::Pending;
         }
-        self.renew_pools();
-        let DriverStatus::Absent(error) = &self.driver else {
-            return Vec::new();
-        };
-        vec![log(words::no_driver(error)), Effect::Publish]
+        let mut effects = self.renew_offer();
+        if let DriverStatus::Absent(error) = &self.driver {
+            effects.push(log(words::no_driver(error)));
+        }
+        effects.push(Effect::Publish);
+        effects
     }
 
     fn take_host_nodes(&mut self, nodes: HostNodes) -> Vec<Effect> {
@@ -541,18 +548,28 @@ impl NodeState {
             return Vec::new();
         }
         self.config = config;
-        self.renew_pools();
-        vec![Effect::Publish]
+        let mut effects = self.renew_offer();
+        effects.push(Effect::Publish);
+        effects
     }
 
-    fn renew_pools(&mut self) {
+    /// Works out anew what is offered; what does not suit the node is said once.
+    fn renew_offer(&mut self) -> Vec<Effect> {
         let gpus: Vec<Gpu> = self
             .roster
             .gpus
             .iter()
             .map(|known| known.gpu.clone())
             .collect();
-        self.pools = Arc::new(pools(&gpus, &self.roster.links, &self.config));
+        let offer = offer(&gpus, &self.roster.links, &self.config);
+        let known = &self.offer.remarks;
+        let news = offer
+            .remarks
+            .iter()
+            .filter(|remark| !known.contains(remark));
+        let effects = news.map(|remark| log(words::unsuitable(remark))).collect();
+        self.offer = Arc::new(offer);
+        effects
     }
 }
 

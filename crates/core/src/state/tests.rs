@@ -151,7 +151,7 @@ fn the_first_look_offers_every_gpu_and_is_one_line() {
     let effects = state.apply(discovered(inventory(0..4)), at(0));
     assert_eq!(events(&effects), ["driver-running"]);
     assert!(effects.contains(&Effect::Publish) && effects.contains(&Effect::Persist));
-    assert_eq!(state.pools()[&ResourceName::gpu()].devices().len(), 4);
+    assert_eq!(state.pools()[&ResourceName::gpu()].device_count(), 4);
     assert_eq!(health(&state), [true; 4]);
 }
 
@@ -284,7 +284,7 @@ fn without_a_driver_every_gpu_is_unhealthy_and_the_line_says_what_to_do_once() {
             .contains("modprobe")
     );
     assert_eq!(health(&state), [false; 4]);
-    assert_eq!(state.pools()[&ResourceName::gpu()].devices().len(), 4);
+    assert_eq!(state.pools()[&ResourceName::gpu()].device_count(), 4);
     assert!(state.apply(absent, at(2)).is_empty());
     assert_eq!(state.next_check(Duration::ZERO), None);
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{DriverStatus, Line, Severity};
 use crate::driver::DriverError;
 use crate::gpu::Gpu;
+use crate::pool::Remark;
 
 /// The driver answers, and lists this many GPUs.
 pub(super) fn driver(status: &DriverStatus, gpus: usize) -> Line {
@@ -44,6 +45,13 @@ pub(super) fn no_driver(error: &DriverError) -> Line {
     )
     .meaning("no GPU can be given out until it is there; the agent goes on looking")
     .advice(driver_advice(error))
+}
+
+/// Something in the settings does not suit this node.
+pub(super) fn unsuitable(remark: &Remark) -> Line {
+    Line::new(Severity::Warning, "config-unsuitable", remark.to_string())
+        .meaning("the rest of the settings holds; this part does nothing here")
+        .advice("if this node should differ from others, give it a config of its own")
 }
 
 /// A GPU cannot be watched for events.

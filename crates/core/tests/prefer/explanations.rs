@@ -4,7 +4,7 @@ use mizzen_core::prefer::{AlignedChooser, Explainer, Explanation, Rule};
 use proptest::prelude::*;
 
 use crate::machines::Machine;
-use crate::oracle;
+use crate::oracle::{self, Order};
 use crate::properties::cases;
 
 fn explain(machine: &Machine, available: &[usize], size: usize) -> Explanation {
@@ -19,23 +19,27 @@ fn all(machine: &Machine) -> Vec<usize> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Taking the choice away from the oracle again and again gives the same order.
     #[test]
-    fn the_choice_is_the_choosers_and_the_others_are_the_oracles_next(case in cases()) {
-        let explainer = Explainer::from_nodes(&case.nodes, &case.links);
-        let told = explainer.explain(&case.available, &case.must_include, case.size, usize::MAX >> 8);
-        let chooser = AlignedChooser::from_nodes(&case.nodes, &case.links);
-        prop_assert_eq!(
-            &told.chosen.gpus,
-            &chooser.choose(&case.available, &case.must_include, case.size)
-        );
-        let mut order = vec![told.chosen.gpus.clone()];
-        order.extend(told.runners_up.iter().map(|set| set.gpus.clone()));
-        let ranked = oracle::ranked(
-            &case.nodes, &case.links, &case.available, &case.must_include, case.size,
-        );
+    fn the_choice_is_the_choosers_and_the_others_are_the_oracles_next(
+        case in cases(),
+        numa_first in any::<bool>(),
+    ) {
+        let (nodes, links) = (&case.nodes, &case.links);
+        let (explainer, chooser, order) = if numa_first {
+            let chooser = AlignedChooser::numa_first(nodes, links);
+            (Explainer::numa_first(nodes, links), chooser, Order::NumaFirst)
+        } else {
+            let chooser = AlignedChooser::from_nodes(nodes, links);
+            (Explainer::from_nodes(nodes, links), chooser, Order::Aligned)
+        };
+        let (available, musts, size) = (&case.available, &case.must_include, case.size);
+        let told = explainer.explain(available, musts, size, usize::MAX);
+        prop_assert_eq!(&told.chosen.gpus, &chooser.choose(available, musts, size));
+        let mut sets = vec![told.chosen.gpus.clone()];
+        sets.extend(told.runners_up.iter().map(|set| set.gpus.clone()));
+        let ranked = oracle::ranked(nodes, links, available, musts, size, order);
         prop_assert_eq!(told.sets, ranked.len() as u64);
-        prop_assert_eq!(order, ranked);
+        prop_assert_eq!(sets, ranked);
         prop_assert!(told.complete);
     }
 
@@ -45,14 +49,12 @@ proptest! {
         let told = explainer.explain(&case.available, &case.must_include, case.size, 1);
         match (told.runners_up.first(), told.decided_by) {
             (Some(next), Some(decisive)) => {
-                for rule in Rule::ORDER {
-                    let order = told.chosen.by_rule(rule, next);
-                    if rule == decisive {
-                        prop_assert!(order.is_gt());
-                        break;
-                    }
-                    prop_assert!(order.is_eq());
+                let rules = explainer.rules();
+                let equal = rules.into_iter().take_while(|rule| *rule != decisive);
+                for rule in equal {
+                    prop_assert!(told.chosen.by_rule(rule, next).is_eq());
                 }
+                prop_assert!(told.chosen.by_rule(decisive, next).is_gt());
             }
             (next, decisive) => prop_assert_eq!((next, decisive, told.sets), (None, None, 1)),
         }

@@ -7,6 +7,15 @@ use mizzen_core::topology::{LinkMatrix, PcieRelation};
 /// The worth of a set by the rules in order; the highest is the choice.
 type Worth = (u32, u32, Reverse<usize>, Reverse<u32>, Reverse<Vec<usize>>);
 
+/// In which order the rules count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Links first.
+    Aligned,
+    /// NUMA first, then the same.
+    NumaFirst,
+}
+
 /// Looks at every set of `size` of `available` that holds `must_include`, which must all be
 /// available and no more than `size`, itself no more than are available.
 pub(crate) fn best(
@@ -15,9 +24,10 @@ pub(crate) fn best(
     available: &[usize],
     must_include: &[usize],
     size: usize,
+    order: Order,
 ) -> Vec<usize> {
     sets(available, must_include, size)
-        .max_by_key(|(chosen, rest)| worth(nodes, links, chosen, rest))
+        .max_by_key(|(chosen, rest)| in_order(order, worth(nodes, links, chosen, rest)))
         .map(|(chosen, _)| chosen)
         .expect("a set of that size exists")
 }
@@ -29,9 +39,12 @@ pub(crate) fn ranked(
     available: &[usize],
     must_include: &[usize],
     size: usize,
+    order: Order,
 ) -> Vec<Vec<usize>> {
     let mut sets: Vec<_> = sets(available, must_include, size).collect();
-    sets.sort_by_cached_key(|(chosen, rest)| Reverse(worth(nodes, links, chosen, rest)));
+    sets.sort_by_cached_key(|(chosen, rest)| {
+        Reverse(in_order(order, worth(nodes, links, chosen, rest)))
+    });
     sets.into_iter().map(|(chosen, _)| chosen).collect()
 }
 
@@ -48,6 +61,11 @@ fn sets(
         .filter(move |mask| mask.count_ones() as usize == size)
         .map(move |mask| split(&pool, mask))
         .filter(|(chosen, _)| must_include.iter().all(|must| chosen.contains(must)))
+}
+
+/// The worth with the rule before it that an order puts there.
+fn in_order(order: Order, worth: Worth) -> (Option<Reverse<usize>>, Worth) {
+    ((order == Order::NumaFirst).then_some(worth.2), worth)
 }
 
 fn split(pool: &[usize], mask: u32) -> (Vec<usize>, Vec<usize>) {

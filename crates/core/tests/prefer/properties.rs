@@ -119,6 +119,18 @@ proptest! {
         let chosen = chooser.choose(&case.available, &case.must_include, case.size);
         let best = oracle::best(
             &case.nodes, &case.links, &case.available, &case.must_include, case.size,
+            oracle::Order::Aligned,
+        );
+        prop_assert_eq!(chosen, best);
+    }
+
+    #[test]
+    fn numa_first_the_choice_is_the_oracles(case in cases()) {
+        let chooser = AlignedChooser::numa_first(&case.nodes, &case.links);
+        let chosen = chooser.choose(&case.available, &case.must_include, case.size);
+        let best = oracle::best(
+            &case.nodes, &case.links, &case.available, &case.must_include, case.size,
+            oracle::Order::NumaFirst,
         );
         prop_assert_eq!(chosen, best);
     }
@@ -129,6 +141,7 @@ proptest! {
         let chosen = chooser.choose(&case.available, &case.must_include, case.size);
         let best = oracle::best(
             &case.nodes, &case.links, &case.available, &case.must_include, case.size,
+            oracle::Order::Aligned,
         );
         prop_assert_eq!(chosen, best);
     }

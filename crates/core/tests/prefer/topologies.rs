@@ -17,7 +17,14 @@ fn on_every_machine_every_size_is_the_oracles_choice() {
         let gpus = all(&machine);
         let chooser = machine.chooser();
         for size in 0..=machine.size() {
-            let best = oracle::best(&machine.nodes, &machine.links, &gpus, &[], size);
+            let best = oracle::best(
+                &machine.nodes,
+                &machine.links,
+                &gpus,
+                &[],
+                size,
+                oracle::Order::Aligned,
+            );
             assert_eq!(chooser.choose(&gpus, &[], size), best, "{name}: {size}");
         }
     }
@@ -34,7 +41,14 @@ fn on_every_machine_with_holes_and_must_includes_it_is_the_oracles_choice() {
         let must = [free[free.len() / 2]];
         let chooser = machine.chooser();
         for size in 1..=free.len() {
-            let best = oracle::best(&machine.nodes, &machine.links, &free, &must, size);
+            let best = oracle::best(
+                &machine.nodes,
+                &machine.links,
+                &free,
+                &must,
+                size,
+                oracle::Order::Aligned,
+            );
             assert_eq!(chooser.choose(&free, &must, size), best, "{name}: {size}");
         }
     }

@@ -15,6 +15,8 @@ pub(super) struct NodeOffer {
     /// By name.
     resources: BTreeMap<String, ResourceOffer>,
     gpus: Vec<GpuOffer>,
+    /// What of the config does not suit the node.
+    remarks: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,6 +85,7 @@ impl NodeOffer {
                     left_out: offer.left_out.get(&position).cloned(),
                 })
                 .collect(),
+            remarks: offer.remarks.clone(),
         }
     }
 }
@@ -94,7 +97,7 @@ fn of_resource(resource: &Resource, node: &Node) -> ResourceOffer {
         gpus: positions
             .map(|&position| node.gpus()[position].index)
             .collect(),
-        policy: word(resource.policy),
+        policy: word(resource.policy()),
         sharing: resource.shared.map(|shared| Sharing {
             by: "time-slicing",
             replica_placement: word(shared.placement),

@@ -24,6 +24,9 @@ pub(super) fn lines(file: &str, warnings: &[Finding], node: &Node, offer: &Offer
     lines.push(Line::default());
     lines.push(Line::of(BOLD, "RESOURCES"));
     lines.extend(resources(node, offer));
+    for remark in &offer.remarks {
+        lines.push(Line::of(WARN, format!("  note: {remark}")));
+    }
     lines.push(Line::default());
     lines.push(Line::of(BOLD, "GPUS"));
     lines.extend(gpus(node, offer));
@@ -74,19 +77,22 @@ fn resources(node: &Node, offer: &Offer) -> Vec<Line> {
             resource.count().to_string().into(),
             ranges(indices).into(),
             sharing.into(),
-            word(resource.policy).into(),
+            word(resource.policy()).into(),
             placement.into(),
         ]);
     }
     table.lines(2)
 }
 
-/// `time-slicing, 10 replicas each`.
+/// `10 replicas each, by time-slicing`.
 fn sharing(resource: &Resource) -> String {
-    let counts = || resource.gpus.values().map(|backing| backing.ids.len());
+    let counts = || {
+        let shared = resource.gpus.values().filter(|backing| backing.is_shared);
+        shared.map(|backing| backing.ids.len())
+    };
     let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
     let replicas = if least == most {
-        counted(most, "replica")
+        format!("{} each", counted(most, "replica"))
     } else {
         format!("{least} to {most} replicas")
     };
@@ -94,7 +100,7 @@ fn sharing(resource: &Resource) -> String {
         Some(shared) if shared.one_per_container => ", one per container",
         _ => "",
     };
-    format!("time-slicing, {replicas} each{one}")
+    format!("{replicas} by time-slicing{one}")
 }
 
 fn gpus(node: &Node, offer: &Offer) -> Vec<Line> {
@@ -121,9 +127,10 @@ fn offered_as(position: usize, offer: &Offer) -> Line {
     let resources = offer.resources.iter();
     let parts = resources.filter_map(|resource| {
         let backing = resource.gpus.get(&position)?;
-        Some(match resource.shared {
-            Some(_) => format!("{} × {}", backing.ids.len(), resource.name()),
-            None => resource.name().to_string(),
+        Some(if backing.is_shared {
+            format!("{} × {}", resource.name(), backing.ids.len())
+        } else {
+            resource.name().to_string()
         })
     });
     parts.collect::<Vec<_>>().join(", ").into()

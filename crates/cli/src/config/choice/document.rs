@@ -71,7 +71,7 @@ impl Document {
             resource: choice.resource.name().to_string(),
             want: choice.want,
             free: choice.free(),
-            policy: word(choice.resource.policy),
+            policy: word(choice.resource.policy()),
             gets: choice.gets.clone(),
             refusal: choice.refusal.clone(),
             gpus: gpus.collect(),

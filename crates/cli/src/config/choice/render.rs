@@ -7,7 +7,7 @@ use super::{Choice, Stand};
 use crate::config::check::heading;
 use crate::config::offer::word;
 use crate::terminal::{BAD, BOLD, BUSY, DIM, GOOD, Line, PLAIN, Table, WARN};
-use crate::words::{counted, ranges};
+use crate::words::ranges;
 
 /// The node, what the container gets, and why.
 pub(super) fn lines(choice: &Choice<'_>) -> Vec<Line> {
@@ -57,7 +57,7 @@ fn index(choice: &Choice<'_>, stand: &Stand) -> u32 {
 }
 
 fn policy(choice: &Choice<'_>) -> String {
-    let policy = choice.resource.policy;
+    let policy = choice.resource.policy();
     let what = match policy {
         AllocationPolicy::Distributed => "the GPU with the fewest devices given out goes first",
         AllocationPolicy::Packed => "the GPU with the most devices given out goes first",
@@ -120,40 +120,26 @@ fn decision(told: &Explanation, choice: &Choice<'_>) -> String {
         };
     };
     let (chosen, other) = (&told.chosen.scores, &next.scores);
-    let next = gpus(next, choice);
+    let against = |what, chosen: u64, other: u64| {
+        let next = gpus(next, choice);
+        format!("{what}: {chosen} against {other} of {next}")
+    };
     let why = match rule {
-        Rule::Links => format!(
-            "the links: {} against {} of {next}",
-            chosen.links, other.links
-        ),
-        Rule::Remainder => format!(
-            "what is left over: {} against {} of {next}, whose links are as good",
-            chosen.remainder, other.remainder
-        ),
-        Rule::Numa => format!(
-            "NUMA: {} against {} of {next}, as good until there",
-            counted_splits(chosen.numa_splits),
-            counted_splits(other.numa_splits)
-        ),
-        Rule::Pcie => format!(
-            "PCIe: {} steps against {} of {next}, as good until there",
-            chosen.pcie_steps, other.pcie_steps
-        ),
-        Rule::Positions => format!("the lowest indices: {next} is as good by every rule"),
+        Rule::Links => against("links", chosen.links, other.links),
+        Rule::Remainder => against("what is left over", chosen.remainder, other.remainder),
+        Rule::Numa => against("NUMA splits", chosen.numa_splits, other.numa_splits),
+        Rule::Pcie => against("PCIe steps", chosen.pcie_steps, other.pcie_steps),
+        Rule::Positions => {
+            let next = gpus(next, choice);
+            format!("the lowest indices: {next} is as good by every other rule")
+        }
     };
-    let among = if told.complete {
-        format!("Of {} sets", told.sets)
+    let compared = if told.complete {
+        ""
     } else {
-        format!(
-            "Of {} sets, of which those that differ in one GPU were compared here",
-            told.sets
-        )
+        " (the others shown are the best of those that differ in one GPU)"
     };
-    format!("{among}, it was decided by {why}.")
-}
-
-fn counted_splits(splits: u64) -> String {
-    usize::try_from(splits).map_or_else(|_| splits.to_string(), |splits| counted(splits, "split"))
+    format!("Of {} sets{compared}, decided by {why}.", told.sets)
 }
 
 /// How many devices of each GPU are given out, and to whom they go now.

@@ -1,0 +1,317 @@
+//! Which GPU is offered as what: the config's filters, names and sharing, applied to a node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use super::ids::Finder;
+use super::{DevicePool, PoolTerms, Share};
+use crate::allocate::AllocationRules;
+use crate::config::{
+    AllocationPolicy, Config, DeviceRef, ReplicaPlacement, SharedDevices, SharedResource,
+};
+use crate::gpu::Gpu;
+use crate::prefer::AlignedChooser;
+use crate::resource::ResourceName;
+use crate::topology::LinkMatrix;
+
+/// What a node offers.
+#[derive(Debug, Clone, Default)]
+pub struct Offer {
+    /// The resources and their devices.
+    pub pools: BTreeMap<ResourceName, DevicePool>,
+    /// The positions of GPUs that the config leaves out.
+    pub left_out: Vec<usize>,
+    /// What of the config does not suit this node.
+    pub remarks: Vec<Remark>,
+}
+
+/// Something in the config that does not suit the node it is applied to: no mistake, since one
+/// config serves many nodes, but perhaps not what its writer expects.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Remark(String);
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a node with these GPUs offers by this config.
+///
+/// `gpus` are all GPUs that are known, in order of their index, the lost and broken ones with
+/// their last known description: they stay devices, reported unhealthy. `links` connects them by
+/// position; what is not known of a lost GPU's links is [`Link::UNKNOWN`](crate::topology::Link).
+///
+/// Each GPU is offered once: those that the filter admits, as the resource that their model's
+/// name gives them, shared as the first entry says that names this resource and holds the GPU.
+pub fn offer(gpus: &[Gpu], links: &LinkMatrix, config: &Config) -> Offer {
+    let mut plan = Plan::new(gpus, config);
+    for (position, gpu) in gpus.iter().enumerate() {
+        if !config.gpus.admits(gpu) {
+            plan.left_out.push(position);
+        }
+    }
+    plan.name_gpus();
+    plan.share_gpus();
+    plan.judge_filter();
+    plan.pools(links)
+}
+
+/// How a resource came to be.
+#[derive(Debug, Default)]
+struct Sketch {
+    shares: Vec<Share>,
+    /// The sharing entries whose devices are in it, by their number.
+    entries: BTreeSet<usize>,
+}
+
+struct Plan<'a> {
+    gpus: &'a [Gpu],
+    config: &'a Config,
+    entries: &'a [SharedResource],
+    left_out: Vec<usize>,
+    /// The resource of each GPU that is offered, before sharing.
+    names: BTreeMap<usize, ResourceName>,
+    sketches: BTreeMap<ResourceName, Sketch>,
+    remarks: Vec<Remark>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(gpus: &'a [Gpu], config: &'a Config) -> Self {
+        // MPS outranks time-slicing, and this build does not run it.
+        let entries = match &config.sharing.mps {
+            Some(_) => &[],
+            None => &config.sharing.time_slicing[..],
+        };
+        Self {
+            gpus,
+            config,
+            entries,
+            left_out: Vec::new(),
+            names: BTreeMap::new(),
+            sketches: BTreeMap::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    fn name_gpus(&mut self) {
+        for (position, gpu) in self.gpus.iter().enumerate() {
+            if !self.left_out.contains(&position) {
+                let name = self.config.naming.of_gpu(gpu);
+                self.names.insert(position, name);
+            }
+        }
+    }
+
+    fn share_gpus(&mut self) {
+        let mut unshared = self.names.clone();
+        let mut shared: BTreeMap<usize, usize> = BTreeMap::new();
+        for (number, entry) in self.entries.iter().enumerate() {
+            let held = self.held_by(number, entry, &unshared);
+            for position in held {
+                unshared.remove(&position);
+                shared.insert(position, number);
+            }
+        }
+        for (&position, name) in &self.names {
+            let entry = shared
+                .get(&position)
+                .map(|number| (*number, &self.entries[*number]));
+            let name = entry.map_or(name, |(_, entry)| &entry.shared_name);
+            let sketch = self.sketches.entry(name.clone()).or_default();
+            sketch.shares.push(Share {
+                gpu: position,
+                replicas: entry.map(|(_, entry)| entry.replicas),
+            });
+            sketch.entries.extend(entry.map(|(number, _)| number));
+        }
+    }
+
+    /// The positions of the GPUs that a sharing entry holds for, of those that no entry before it
+    /// does.
+    fn held_by(
+        &mut self,
+        number: usize,
+        entry: &SharedResource,
+        unshared: &BTreeMap<usize, ResourceName>,
+    ) -> Vec<usize> {
+        let of_resource: Vec<usize> = unshared
+            .iter()
+            .filter(|(_, name)| **name == entry.name)
+            .map(|(position, _)| *position)
+            .collect();
+        if !self.names.values().any(|name| *name == entry.name) {
+            let offered: BTreeSet<&str> = self.names.values().map(ResourceName::as_str).collect();
+            let offered: Vec<&str> = offered.into_iter().collect();
+            if !offered.is_empty() {
+                self.remark(
+                    number,
+                    &format!(
+                        "no GPU of this node is offered as {}, but as {}",
+                        entry.name,
+                        offered.join(", ")
+                    ),
+                );
+            }
+            return Vec::new();
+        }
+        match &entry.devices {
+            SharedDevices::All => of_resource,
+            SharedDevices::Count(count) => {
+                let count = *count as usize;
+                if count > of_resource.len() {
+                    let there = of_resource.len();
+                    self.remark(
+                        number,
+                        &format!(
+                            "{count} devices of {} are to be shared, and there are {there}",
+                            entry.name
+                        ),
+                    );
+                }
+                of_resource.into_iter().take(count).collect()
+            }
+            SharedDevices::These(devices) => {
+                let mut held = BTreeSet::new();
+                for device in devices {
+                    match self.named(device, entry, unshared) {
+                        Ok(position) => {
+                            held.insert(position);
+                        }
+                        Err(why) => self.remark(number, &why),
+                    }
+                }
+                held.into_iter().collect()
+            }
+        }
+    }
+
+    /// The position of a device that an entry names, or why it cannot be shared.
+    fn named(
+        &self,
+        device: &DeviceRef,
+        entry: &SharedResource,
+        unshared: &BTreeMap<usize, ResourceName>,
+    ) -> Result<usize, String> {
+        let is_meant = |gpu: &Gpu| match device {
+            DeviceRef::Index(index) => gpu.index == *index,
+            DeviceRef::Uuid(uuid) => gpu.uuid == *uuid,
+            DeviceRef::MigIndex(..) | DeviceRef::MigUuid(_) => false,
+        };
+        let Some(position) = self.gpus.iter().position(is_meant) else {
+            return Err(format!("this node has no device {device}"));
+        };
+        match (self.names.get(&position), unshared.get(&position)) {
+            (None, _) => Err(format!("GPU {device} is left out by the filter of GPUs")),
+            (Some(name), _) if *name != entry.name => Err(format!(
+                "GPU {device} is offered as {name}, not as {}",
+                entry.name
+            )),
+            (Some(_), None) => Err(format!(
+                "GPU {device} is shared by an entry before this one"
+            )),
+            (Some(_), Some(_)) => Ok(position),
+        }
+    }
+
+    fn remark(&mut self, entry: usize, text: &str) {
+        self.remarks.push(Remark(format!(
+            "sharing.timeSlicing.resources[{entry}]: {text}"
+        )));
+    }
+
+    fn judge_filter(&mut self) {
+        if !self.gpus.is_empty() && self.names.is_empty() {
+            self.remarks.push(Remark(
+                "gpus.include and gpus.exclude leave no GPU of this node to offer".to_owned(),
+            ));
+        }
+    }
+
+    fn pools(mut self, links: &LinkMatrix) -> Offer {
+        let gpus: Arc<[Gpu]> = self.gpus.into();
+        let rules = Arc::new(AllocationRules::new(self.config));
+        let mut choosers = Choosers::new(self.gpus, links);
+        let mut pools = BTreeMap::new();
+        for (resource, sketch) in std::mem::take(&mut self.sketches) {
+            let terms = self.terms(&resource, &sketch);
+            let pool = DevicePool {
+                finder: Finder::new(&sketch.shares, &gpus),
+                shares: sketch.shares,
+                terms,
+                gpus: gpus.clone(),
+                chooser: choosers.get(terms.policy),
+                rules: rules.clone(),
+                resource: resource.clone(),
+            };
+            pools.insert(resource, pool);
+        }
+        Offer {
+            pools,
+            left_out: self.left_out,
+            remarks: self.remarks,
+        }
+    }
+
+    /// What holds for a resource's devices: what its first sharing entry says.
+    fn terms(&mut self, resource: &ResourceName, sketch: &Sketch) -> PoolTerms {
+        let mut each = sketch.entries.iter().map(|number| {
+            let entry = &self.entries[*number];
+            PoolTerms {
+                policy: entry
+                    .policy
+                    .unwrap_or(self.config.shared_devices_allocation_policy),
+                placement: entry.placement,
+                fail_requests_greater_than_one: entry.fail_requests_greater_than_one,
+            }
+        });
+        let Some(terms) = each.next() else {
+            return PoolTerms {
+                policy: self.config.gpu_allocation_policy,
+                placement: ReplicaPlacement::Any,
+                fail_requests_greater_than_one: false,
+            };
+        };
+        if each.any(|other| other != terms) {
+            self.remarks.push(Remark(format!(
+                "several entries of sharing.timeSlicing.resources offer {resource} on different \
+                 terms (allocationPolicy, replicaPlacement, failRequestsGreaterThanOne); the first \
+                 one's hold"
+            )));
+        }
+        terms
+    }
+}
+
+/// The choosers of a node, made when they are needed and shared by its pools.
+struct Choosers<'a> {
+    gpus: &'a [Gpu],
+    links: &'a LinkMatrix,
+    aligned: Option<Arc<AlignedChooser>>,
+    numa_first: Option<Arc<AlignedChooser>>,
+}
+
+impl<'a> Choosers<'a> {
+    fn new(gpus: &'a [Gpu], links: &'a LinkMatrix) -> Self {
+        Self {
+            gpus,
+            links,
+            aligned: None,
+            numa_first: None,
+        }
+    }
+
+    fn get(&mut self, policy: AllocationPolicy) -> Arc<AlignedChooser> {
+        let (gpus, links) = (self.gpus, self.links);
+        let chooser = if policy == AllocationPolicy::Numa {
+            let nodes: Vec<_> = gpus.iter().map(|gpu| gpu.numa_node).collect();
+            self.numa_first
+                .get_or_insert_with(|| Arc::new(AlignedChooser::numa_first(&nodes, links)))
+        } else {
+            self.aligned
+                .get_or_insert_with(|| Arc::new(AlignedChooser::new(gpus, links)))
+        };
+        chooser.clone()
+    }
+}
