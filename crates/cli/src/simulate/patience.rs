@@ -17,6 +17,8 @@ const RECOVERY: Duration = Duration::from_mins(1);
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long things must have been as they are: one event often brings the next.
 const CALM: Duration = Duration::from_millis(50);
+/// How long a GPU that is in no device list may take to be in one, while nothing happens.
+const UNREPORTED: Duration = Duration::from_secs(3);
 /// How long the agent may take to its first device list.
 const AGENT_START: Duration = Duration::from_secs(10);
 
@@ -59,7 +61,7 @@ impl Patience {
             Action::Heal(_) | Action::Add(_) | Action::RestartKubelet | Action::RestartAgent => {
                 self.recovery_until = now + RECOVERY;
             }
-            Action::Inject(..) | Action::Load(..) | Action::Remove(_) => {}
+            Action::Inject(..) | Action::Load(..) | Action::Remove(_) | Action::Config(_) => {}
         }
     }
 
@@ -86,7 +88,11 @@ impl Patience {
             .pods
             .iter()
             .all(|pod| is_settled(pod) || given_up(pod));
-        let recovered = now > self.recovery_until || picture.gpus.iter().all(is_as_it_should_be);
+        let recovered = now > self.recovery_until
+            || picture
+                .gpus
+                .iter()
+                .all(|gpu| is_as_it_should_be(gpu, calm_for));
         Ok(calm_for >= CALM
             && !steps_left
             && pods_are_done
@@ -113,9 +119,14 @@ fn is_settled(pod: &Pod) -> bool {
     }
 }
 
-/// Whether the kubelet knows a GPU without a fault as healthy.
-fn is_as_it_should_be(gpu: &super::picture::Gpu) -> bool {
-    !gpu.faults.is_empty() || gpu.health == Health::Healthy
+/// Whether the kubelet knows a GPU without a fault as healthy, or is not going to know it at all:
+/// a config may leave GPUs out.
+fn is_as_it_should_be(gpu: &super::picture::Gpu, calm_for: Duration) -> bool {
+    match gpu.health {
+        Health::Healthy => true,
+        Health::Unhealthy => !gpu.faults.is_empty(),
+        Health::Unknown => !gpu.faults.is_empty() || calm_for > UNREPORTED,
+    }
 }
 
 #[cfg(test)]

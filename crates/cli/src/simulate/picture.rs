@@ -90,10 +90,22 @@ pub(crate) struct Gpu {
     pub(crate) health: Health,
     /// What is wrong with it in the simulation, in words; empty when nothing is.
     pub(crate) faults: Vec<String>,
+    /// The devices it is offered as, by resource.
+    pub(crate) offered_as: BTreeMap<String, Devices>,
     /// The containers that hold it, `namespace/pod/container`.
     pub(crate) held_by: Vec<String>,
     /// The containers that held it and have ended, in the same form.
     pub(crate) was_held_by: Vec<String>,
+}
+
+/// What one GPU is in one resource: one device, or its replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Devices {
+    /// How many devices it is.
+    pub(crate) devices: u64,
+    /// How many of them each container holds, in the form of [`Gpu::held_by`].
+    pub(crate) held_by: BTreeMap<String, u64>,
 }
 
 /// A device's health as the kubelet knows it.
@@ -215,16 +227,34 @@ pub(crate) fn gpu_of<'a>(gpus: &'a [Gpu], device: &str) -> Option<&'a Gpu> {
         .find(|gpu| gpu.uuid == name || name.parse() == Ok(gpu.index))
 }
 
-/// `GPU 1,2` where the devices are GPUs, or the resource and its device ids.
+/// `GPU 1,2` where the devices are GPUs, `GPU 1 ×3,2` where three are replicas of one, or the
+/// resource and its device ids; with the resource where it is not the usual one.
 pub(crate) fn devices_in_words(gpus: &[Gpu], resource: &str, ids: &[String]) -> String {
-    let index = |id: &String| gpu_of(gpus, id).map(|gpu| gpu.index);
-    match ids.iter().map(index).collect::<Option<Vec<_>>>() {
-        Some(mut indices) => {
-            indices.sort_unstable();
-            let list: Vec<_> = indices.iter().map(u32::to_string).collect();
-            format!("GPU {}", list.join(","))
-        }
-        None => format!("{resource} {}", ids.join(",")),
+    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+    for id in ids {
+        let Some(gpu) = gpu_of(gpus, id) else {
+            return format!("{resource} {}", ids.join(","));
+        };
+        *counts.entry(gpu.index).or_default() += 1;
+    }
+    let list: Vec<_> = counts
+        .iter()
+        .map(|(index, count)| times(&index.to_string(), *count))
+        .collect();
+    let name = if resource == "nvidia.com/gpu" {
+        String::new()
+    } else {
+        format!(" as {resource}")
+    };
+    format!("GPU {}{name}", list.join(","))
+}
+
+/// `name`, or `name ×3` for more than one.
+pub(crate) fn times(name: &str, count: usize) -> String {
+    if count == 1 {
+        name.to_owned()
+    } else {
+        format!("{name} ×{count}")
     }
 }
 

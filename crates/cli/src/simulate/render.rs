@@ -1,10 +1,12 @@
 //! The picture as lines for people.
 
+use std::collections::BTreeSet;
+
 use crate::duration;
 use crate::terminal::{BAD, BOLD, BUSY, DIM, GOOD, Line, PLAIN, Table, WARN};
 use crate::words::models;
 
-use super::picture::{Agent, Gpu, Health, Picture};
+use super::picture::{Agent, Gpu, Health, Picture, times};
 use super::timeline::{Entry, Tone, in_order};
 
 mod pods;
@@ -131,35 +133,101 @@ fn heading(picture: &Picture) -> Vec<Line> {
 
 fn gpu_table(gpus: &[Gpu]) -> Vec<Line> {
     let mixed = gpus.iter().any(|gpu| gpu.name != gpus[0].name);
-    let mut table = Table::new(&["GPU", "HEALTH", "HELD BY", "NUMA", "UUID", "NAME", "FAULT"]);
+    // Where every GPU is one device of one resource, the node's heading says it all.
+    let shared = gpus.iter().any(is_shared) || resources(gpus).len() > 1;
+    let mut heads = vec!["GPU", "HEALTH"];
+    if shared {
+        heads.extend(["OFFERED AS", "IN USE"]);
+    }
+    heads.extend(["HELD BY", "NUMA", "UUID", "NAME", "FAULT"]);
+    let mut table = Table::new(&heads);
     for gpu in gpus {
-        let numa = gpu
-            .numa_node
-            .map_or_else(String::new, |node| node.to_string());
-        table.row(vec![
-            Line::of(BOLD, gpu.index.to_string()),
-            health(gpu.health),
+        let mut row = vec![Line::of(BOLD, gpu.index.to_string()), health(gpu.health)];
+        if shared {
+            row.extend([offered_as(gpu).into(), in_use(gpu).into()]);
+        }
+        let numa = gpu.numa_node.map(|node| node.to_string());
+        row.extend([
             holders(gpu),
-            numa.into(),
+            numa.unwrap_or_default().into(),
             Line::of(DIM, gpu.uuid.clone()),
             Line::from(if mixed { gpu.name.as_str() } else { "" }),
             Line::of(BAD, gpu.faults.join(", ")),
         ]);
+        table.row(row);
     }
     table.lines(2)
 }
+
+fn resources(gpus: &[Gpu]) -> BTreeSet<&String> {
+    gpus.iter().flat_map(|gpu| gpu.offered_as.keys()).collect()
+}
+
+fn is_shared(gpu: &Gpu) -> bool {
+    gpu.offered_as.values().any(|here| here.devices > 1)
+}
+
+/// `nvidia.com/gpu.shared ×10`.
+fn offered_as(gpu: &Gpu) -> String {
+    let parts = gpu.offered_as.iter().map(|(resource, here)| {
+        let devices = usize::try_from(here.devices).unwrap_or(usize::MAX);
+        times(resource, devices)
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// `3 of 10`, where a GPU is more than one device.
+fn in_use(gpu: &Gpu) -> String {
+    if !is_shared(gpu) {
+        return String::new();
+    }
+    let devices: u64 = gpu.offered_as.values().map(|here| here.devices).sum();
+    let held = gpu
+        .offered_as
+        .values()
+        .flat_map(|here| here.held_by.values());
+    format!("{} of {devices}", held.sum::<u64>())
+}
+
+/// More containers on one GPU than this are told as a number.
+const NAMED_HOLDERS: usize = 3;
 
 /// Who has it, or who had it.
 fn holders(gpu: &Gpu) -> Line {
     match (gpu.held_by.as_slice(), gpu.was_held_by.as_slice()) {
         ([], []) => Line::of(DIM, "–"),
         ([], ended) => {
-            let mut pods: Vec<_> = ended.iter().map(|holder| pod_of(holder)).collect();
+            let mut pods: Vec<_> = ended
+                .iter()
+                .map(|holder| pod_of(holder).to_owned())
+                .collect();
             pods.dedup();
-            Line::of(DIM, format!("{} (ended)", pods.join(", ")))
+            Line::of(DIM, format!("{} (ended)", few(pods)))
         }
-        (holders, _) => Line::of(BUSY, holders.join(", ")),
+        (holders, _) => {
+            let held = |holder: &String| {
+                let counts = gpu
+                    .offered_as
+                    .values()
+                    .filter_map(|here| here.held_by.get(holder));
+                usize::try_from(counts.sum::<u64>()).unwrap_or(usize::MAX)
+            };
+            let shown = holders
+                .iter()
+                .map(|holder| times(holder, held(holder).max(1)));
+            Line::of(BUSY, few(shown.collect()))
+        }
     }
+}
+
+/// The first of many, and how many more there are.
+fn few(mut names: Vec<String>) -> String {
+    let more = names.len().saturating_sub(NAMED_HOLDERS);
+    if more > 1 {
+        names.truncate(NAMED_HOLDERS);
+        names.push(format!("{more} more"));
+    }
+    names.join(", ")
 }
 
 /// `pod` of `pod/container`.

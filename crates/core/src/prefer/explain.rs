@@ -165,8 +165,7 @@ impl Explainer {
     }
 
     /// What [`AlignedChooser::choose`] answers to the same question, up to `how_many` (at most a
-    /// thousand) of the next
-    /// best sets, and the rule that decided between them.
+    /// thousand) of the next best sets, and the rule that decided between them.
     pub fn explain(
         &self,
         available: &[usize],
