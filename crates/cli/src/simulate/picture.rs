@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::agent_process::Figures;
 use super::timeline::Entry;
+use crate::words::ranges;
 
 /// The version of the JSON document's form.
 pub(crate) const FORM: u32 = 1;
@@ -227,26 +228,32 @@ pub(crate) fn gpu_of<'a>(gpus: &'a [Gpu], device: &str) -> Option<&'a Gpu> {
         .find(|gpu| gpu.uuid == name || name.parse() == Ok(gpu.index))
 }
 
-/// `GPU 1,2` where the devices are GPUs, `GPU 1 ×3,2` where three are replicas of one, or the
+/// `GPU 1,2` where the devices are GPUs, `GPU 0-7 ×3, 8 ×2` where they are replicas, or the
 /// resource and its device ids; with the resource where it is not the usual one.
 pub(crate) fn devices_in_words(gpus: &[Gpu], resource: &str, ids: &[String]) -> String {
-    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut replicas: BTreeMap<u32, usize> = BTreeMap::new();
     for id in ids {
         let Some(gpu) = gpu_of(gpus, id) else {
             return format!("{resource} {}", ids.join(","));
         };
-        *counts.entry(gpu.index).or_default() += 1;
+        *replicas.entry(gpu.index).or_default() += 1;
     }
-    let list: Vec<_> = counts
-        .iter()
-        .map(|(index, count)| times(&index.to_string(), *count))
-        .collect();
+    let mut alike: Vec<(usize, Vec<u32>)> = Vec::new();
+    for (index, count) in replicas {
+        match alike.last_mut() {
+            Some((same, indices)) if *same == count => indices.push(index),
+            _ => alike.push((count, vec![index])),
+        }
+    }
+    let parts = alike
+        .into_iter()
+        .map(|(count, indices)| times(&ranges(indices), count));
     let name = if resource == "nvidia.com/gpu" {
         String::new()
     } else {
         format!(" as {resource}")
     };
-    format!("GPU {}{name}", list.join(","))
+    format!("GPU {}{name}", parts.collect::<Vec<_>>().join(", "))
 }
 
 /// `name`, or `name ×3` for more than one.

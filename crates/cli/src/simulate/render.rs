@@ -118,17 +118,28 @@ fn heading(picture: &Picture) -> Vec<Line> {
             node.driver_version, node.cuda_version
         ));
     }
-    for (resource, count) in &node.resources {
-        facts.push(format!(
-            "{resource}: {} allocatable of {}",
-            count.allocatable, count.capacity
-        ));
+    let mut counts: Vec<String> = node
+        .resources
+        .iter()
+        .map(|(resource, count)| {
+            let (allocatable, capacity) = (count.allocatable, count.capacity);
+            format!("{resource}: {allocatable} allocatable of {capacity}")
+        })
+        .collect();
+    if counts.len() == 1 {
+        facts.append(&mut counts);
     }
     let elapsed = format!("{:.1} s", picture.elapsed.as_secs_f64());
-    vec![
+    let mut lines = vec![
         Line::of(BOLD, node.name.clone()).and(DIM, format!(", a simulated node  {elapsed}")),
         Line::from(format!("  {}", facts.join(" · "))),
-    ]
+    ];
+    lines.extend(
+        counts
+            .into_iter()
+            .map(|count| Line::from(format!("  {count}"))),
+    );
+    lines
 }
 
 fn gpu_table(gpus: &[Gpu]) -> Vec<Line> {
