@@ -6,6 +6,15 @@ pub(crate) fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{plural}")
 }
 
+/// `name`, or `name ×3` for more than one.
+pub(crate) fn times(name: &str, count: usize) -> String {
+    if count == 1 {
+        name.to_owned()
+    } else {
+        format!("{name} ×{count}")
+    }
+}
+
 /// Ascending numbers in short: `0-3,6`; two neighbours stay apart.
 pub(crate) fn ranges(numbers: impl IntoIterator<Item = u32>) -> String {
     let mut runs: Vec<(u32, u32)> = Vec::new();

@@ -23,9 +23,10 @@ fn rows(keys: &[Key], above: &str, table: &mut String) {
         let own = if key.own { " (Mizzen's own)" } else { "" };
         let _infallible = writeln!(
             table,
-            "| `{path}` | {}{needed} | {default} | {}{own} |",
+            "| `{path}` | {}{needed} | {} | {}{own} |",
             value(&key.shape),
-            key.help,
+            plain(default),
+            plain(key.help),
         );
         below(&key.shape, &path, table);
     }
@@ -51,14 +52,26 @@ fn value(shape: &Shape) -> String {
         Shape::Setting(setting) => match setting.info().kind {
             Kind::Choice(words) => quoted(words),
             Kind::List(words) if !words.is_empty() => format!("list of {}", quoted(words)),
-            kind => kind.expected(),
+            kind => plain(&kind.expected()),
         },
         Shape::OneOf(shapes) => {
             let each: Vec<String> = shapes.iter().map(value).collect();
             each.join("; or ")
         }
-        shape => shape.expected(),
+        shape => plain(&shape.expected()),
     }
+}
+
+/// Text in which Markdown sees nothing but text.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if matches!(letter, '*' | '<' | '|' | '_' | '`') {
+            plain.push('\\');
+        }
+        plain.push(letter);
+    }
+    plain
 }
 
 fn quoted(words: &[&str]) -> String {

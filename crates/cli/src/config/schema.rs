@@ -1,7 +1,7 @@
 //! The JSON Schema of the config file, made from the shape that the agent checks the file by.
-//!
-//! What the schema takes, the agent takes. The agent takes a little more: keys in letters of
-//! another case, and the spellings of `true` and `false` of YAML 1.1.
+//! The agent takes a little more than the schema, keys in letters of another case and YAML 1.1's
+//! spellings of `true` and `false`, and refuses a little more: what is wrong only together, and
+//! texts whose form no regular expression says.
 
 use mizzen_core::config::{Form, Key, Kind, Setting, Shape};
 use serde_json::{Map, Value, json};

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::agent_process::Figures;
 use super::timeline::Entry;
-use crate::words::ranges;
+use crate::words::{ranges, times};
 
 /// The version of the JSON document's form.
 pub(crate) const FORM: u32 = 1;
@@ -254,15 +254,6 @@ pub(crate) fn devices_in_words(gpus: &[Gpu], resource: &str, ids: &[String]) -> 
         format!(" as {resource}")
     };
     format!("GPU {}{name}", parts.collect::<Vec<_>>().join(", "))
-}
-
-/// `name`, or `name ×3` for more than one.
-pub(crate) fn times(name: &str, count: usize) -> String {
-    if count == 1 {
-        name.to_owned()
-    } else {
-        format!("{name} ×{count}")
-    }
 }
 
 /// A pod's or container's name as people write it: without the namespace `default`.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::duration;
 use crate::terminal::{BAD, BOLD, BUSY, DIM, GOOD, Line, PLAIN, Table, WARN};
-use crate::words::models;
+use crate::words::{models, times};
 
-use super::picture::{Agent, Gpu, Health, Picture, times};
+use super::picture::{Agent, Gpu, Health, Picture};
 use super::timeline::{Entry, Tone, in_order};
 
 mod pods;

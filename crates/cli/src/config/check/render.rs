@@ -4,7 +4,7 @@ use crate::config::findings::Finding;
 use crate::config::node::Node;
 use crate::config::offer::{Offer, Resource, word};
 use crate::terminal::{BAD, BOLD, DIM, GOOD, Line, PLAIN, Table, WARN};
-use crate::words::{counted, ranges};
+use crate::words::{counted, ranges, times};
 
 /// The verdict, the warnings, the node, its resources and its GPUs.
 pub(super) fn lines(file: &str, warnings: &[Finding], node: &Node, offer: &Offer) -> Vec<Line> {
@@ -127,11 +127,7 @@ fn offered_as(position: usize, offer: &Offer) -> Line {
     let resources = offer.resources.iter();
     let parts = resources.filter_map(|resource| {
         let backing = resource.gpus.get(&position)?;
-        Some(if backing.is_shared {
-            format!("{} × {}", resource.name(), backing.ids.len())
-        } else {
-            resource.name().to_string()
-        })
+        Some(times(resource.name().as_str(), backing.ids.len()))
     });
     parts.collect::<Vec<_>>().join(", ").into()
 }

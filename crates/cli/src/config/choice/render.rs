@@ -7,7 +7,7 @@ use super::{Choice, Stand};
 use crate::config::check::heading;
 use crate::config::offer::word;
 use crate::terminal::{BAD, BOLD, BUSY, DIM, GOOD, Line, PLAIN, Table, WARN};
-use crate::words::ranges;
+use crate::words::{ranges, times};
 
 /// The node, what the container gets, and why.
 pub(super) fn lines(choice: &Choice<'_>) -> Vec<Line> {
@@ -41,11 +41,8 @@ fn verdict(choice: &Choice<'_>) -> Line {
     }
     let with = choice.gpus.iter().filter(|stand| stand.gets > 0);
     let parts: Vec<String> = if choice.resource.shared.is_some() {
-        with.map(|stand| match stand.gets {
-            1 => index(choice, stand).to_string(),
-            many => format!("{} (× {many})", index(choice, stand)),
-        })
-        .collect()
+        with.map(|stand| times(&index(choice, stand).to_string(), stand.gets))
+            .collect()
     } else {
         vec![ranges(with.map(|stand| index(choice, stand)))]
     };
