@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use mizzen_core::config::Config;
 use mizzen_core::prefer::{Explainer, Explanation};
 use mizzen_core::resource::ResourceName;
@@ -85,27 +85,23 @@ pub(super) fn run(args: &ChoiceArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The resource that was named, or the only one, or `nvidia.com/gpu`.
-fn wanted_resource<'a>(offer: &'a Offer, named: Option<&ResourceName>) -> Result<&'a Resource> {
-    if let (None, [only]) = (named, offer.resources.as_slice()) {
+/// The resource that was asked for, or the only one, or `nvidia.com/gpu`.
+fn wanted_resource<'a>(offer: &'a Offer, asked: Option<&ResourceName>) -> Result<&'a Resource> {
+    if let (None, [only]) = (asked, offer.resources.as_slice()) {
         return Ok(only);
     }
-    let default = ResourceName::gpu();
-    let name = named.unwrap_or(&default);
-    let found = offer.resource(name);
-    let names: Vec<&str> = offer
-        .resources
-        .iter()
-        .map(|other| other.name().as_str())
-        .collect();
-    match (found, names.as_slice()) {
-        (Some(resource), _) => Ok(resource),
-        (None, []) => bail!("the node offers no GPU"),
-        (None, names) => Err(anyhow!(
-            "the node has no {name}; it has {}",
-            names.join(", ")
-        )),
-    }
+    let name = asked.cloned().unwrap_or_else(ResourceName::gpu);
+    offer.resource(&name).ok_or_else(|| {
+        let there: Vec<&str> = offer
+            .resources
+            .iter()
+            .map(|resource| resource.name().as_str())
+            .collect();
+        match there.as_slice() {
+            [] => anyhow!("the node offers no GPU"),
+            there => anyhow!("the node has no {name}; it has {}", there.join(", ")),
+        }
+    })
 }
 
 impl<'a> Choice<'a> {

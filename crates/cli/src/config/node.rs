@@ -122,7 +122,7 @@ fn gpu(index: u32, board: &node::Gpu, node: &node::Node) -> Result<Gpu> {
     })
 }
 
-/// Links to NVSwitches reach all GPUs that have some; the lower count of two ends holds, as for
+/// Links to an `NVSwitch` reach all GPUs that have some; the lower count of two ends holds, as for
 /// real GPUs.
 fn link((a_slot, a): (usize, &node::Gpu), (b_slot, b): (usize, &node::Gpu)) -> Link {
     let count = |board: &node::Gpu, wanted: &dyn Fn(&LinkPeer) -> bool| {

@@ -280,3 +280,27 @@ pub(crate) use sample::sample;
 
 #[cfg(test)]
 mod sample;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_are_counted_and_gpus_that_have_as_many_drawn_together() {
+        let gpus = sample().gpus;
+        let words = |resource: &str, counts: [usize; 3]| {
+            let ids = gpus.iter().zip(counts).flat_map(|(gpu, count)| {
+                (0..count).map(|replica| format!("{}::{replica}", gpu.uuid))
+            });
+            devices_in_words(&gpus, resource, &ids.collect::<Vec<_>>())
+        };
+        assert_eq!(words("nvidia.com/gpu", [1, 1, 1]), "GPU 0-2");
+        assert_eq!(words("nvidia.com/gpu", [1, 0, 1]), "GPU 0,2");
+        assert_eq!(
+            words("nvidia.com/l4", [3, 3, 2]),
+            "GPU 0,1 ×3, 2 ×2 as nvidia.com/l4"
+        );
+        let unknown = ["x".to_owned()];
+        assert_eq!(devices_in_words(&gpus, "a/b", &unknown), "a/b x");
+    }
+}
