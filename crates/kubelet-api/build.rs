@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .build_transport(false)
             // Maps in answers keep one order, so that equal answers are equal bytes.
             .btree_map(".")
+            .bytes("ContainerPreferredAllocationRequest.available_device_ids")
             .compile_fds(descriptors)?;
     }
     Ok(())

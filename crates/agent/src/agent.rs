@@ -1,6 +1,7 @@
 //! Putting the parts together, starting and ending them.
 
 use std::io;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::keeper::Keeper;
 use crate::machine::{self, Machine};
 use crate::readiness::Readiness;
 use crate::supervisor::{Supervisor, TaskError};
-use crate::{plugin, probes, record};
+use crate::{plugin, privileges, probes, record};
 
 /// How long tasks may take to end after a stop: longer than connections are drained for.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -211,24 +212,28 @@ async fn watch_host(
     driver: Driver,
     stop: CancellationToken,
 ) -> Result<(), TaskError> {
-    let places = machine.likely_places();
+    let mut places = machine.likely_places();
     if places.is_empty() {
         // Polling has to do.
         stop.cancelled().await;
         return Ok(());
     }
-    let mut watch = DirWatch::new(places.iter().map(std::path::PathBuf::as_path))?;
+    let mut watch = watched(&places)?;
     loop {
         let event = tokio::select! {
             event = watch.next() => event?,
             () = stop.cancelled() => return Ok(()),
         };
         match event {
-            DirEvent::Appeared(name) | DirEvent::Vanished(name)
-                if machine::is_driver_node(&name) || machine::is_library(&name) =>
-            {
+            DirEvent::Appeared(name) | DirEvent::Vanished(name) if machine::is_sign(&name) => {
                 // A driver that is loaded makes its nodes one after the other.
                 tokio::time::sleep(NODES_SETTLE).await;
+                let now = machine.likely_places();
+                if now != places && !now.is_empty() {
+                    // What comes next may come in a directory that was not there before.
+                    watch = watched(&now)?;
+                    places = now;
+                }
                 driver.tell(Command::Look);
             }
             DirEvent::Overflow => driver.tell(Command::Look),
@@ -236,6 +241,10 @@ async fn watch_host(
             DirEvent::Appeared(_) | DirEvent::Vanished(_) => {}
         }
     }
+}
+
+fn watched(places: &[PathBuf]) -> io::Result<DirWatch> {
+    DirWatch::new(places.iter().map(PathBuf::as_path))
 }
 
 /// How long device nodes are left to appear together.
@@ -261,6 +270,7 @@ fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
 /// # Errors
 /// The system's, if it gives no runtime, signals or thread.
 pub fn run_process(agent: Agent, reload: impl FnMut() -> Result<Config, String>) -> io::Result<()> {
+    privileges::give_up();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -62,7 +62,7 @@ impl Keeper {
                     None => break,
                 },
                 () = due => {
-                    self.driver.tell(Command::Check(self.all()));
+                    self.check(self.all());
                     round = Round::Asked;
                 }
                 () = stop.cancelled() => break,
@@ -81,6 +81,12 @@ impl Keeper {
             (Round::None, Some(wanted)) => Round::Due(wanted),
             (_, None) => Round::None,
         }
+    }
+
+    fn check(&self, gpus: Vec<GpuUuid>) {
+        let mut known = self.state.gpus().iter();
+        let some_sick = known.any(|known| !known.health.is_healthy());
+        self.driver.tell(Command::Check { gpus, some_sick });
     }
 
     fn all(&self) -> Vec<GpuUuid> {
@@ -111,7 +117,7 @@ impl Keeper {
             match effect {
                 Effect::Publish | Effect::Persist => {}
                 Effect::Log(line) => log(&line),
-                Effect::Check(gpus) => self.driver.tell(Command::Check(gpus)),
+                Effect::Check(gpus) => self.check(gpus),
                 Effect::Watch => self.driver.tell(Command::Watch),
             }
         }

@@ -14,6 +14,7 @@ mod keeper;
 mod log;
 mod machine;
 mod plugin;
+mod privileges;
 mod probes;
 mod readiness;
 mod record;

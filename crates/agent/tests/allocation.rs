@@ -109,7 +109,7 @@ async fn a_preference_is_always_answered() {
     let all: Vec<String> = (0..8).map(|index| Node::uuid(index).to_string()).collect();
     let ask =
         |available: &[String], must_include: &[String], size| ContainerPreferredAllocationRequest {
-            available_device_ids: available.to_vec(),
+            available_device_ids: available.iter().cloned().map(Into::into).collect(),
             must_include_device_ids: must_include.to_vec(),
             allocation_size: size,
         };

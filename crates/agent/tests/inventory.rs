@@ -41,6 +41,33 @@ async fn a_driver_that_comes_later_is_picked_up() {
 }
 
 #[tokio::test]
+async fn a_driver_that_comes_in_a_container_of_its_own_is_picked_up() {
+    let mut node = Node::new(8).await;
+    node.host.file("run/lock", "");
+    node.driver.go_absent(no_library());
+    node.start_agent();
+    // Attempts that nobody asked for become rarer: the third is seconds away by now.
+    support::within(async {
+        while node.driver.opened() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let opened = node.driver.opened();
+    node.host.file("run/nvidia/driver.pid", "1");
+    support::within(async {
+        while node.driver.opened() == opened {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    node.driver.come();
+    node.host
+        .file("run/nvidia/validations/.driver-ctr-ready", "");
+    node.allocatable(8).await;
+}
+
+#[tokio::test]
 async fn a_driver_that_goes_leaves_unhealthy_gpus_and_comes_back() {
     let node = Node::running(8).await;
     node.driver

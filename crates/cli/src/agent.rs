@@ -2,11 +2,14 @@
 
 mod flags;
 mod logging;
+mod misspelt;
 mod settings;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::Parser;
 use mizzen_agent::Agent;
 
 pub(crate) use flags::AgentArgs;
@@ -21,20 +24,66 @@ command line outranks the environment, which outranks the config file.
 Signals: SIGTERM, SIGINT and SIGQUIT end the agent in order; SIGHUP makes it read its config file \
 again and look at the driver anew.";
 
+/// The agent's flags alone. Describing every command to the parser takes longer than the agent
+/// needs to open the driver, and an agent is started often.
+#[derive(Debug, Parser)]
+#[command(name = "mizzen agent", bin_name = "mizzen agent", version, long_about = ABOUT)]
+pub(crate) struct AgentCli {
+    #[command(flatten)]
+    pub(crate) args: AgentArgs,
+}
+
 /// The exit code for settings that cannot be used, as for a command line that cannot be read.
 const BAD_SETTINGS: u8 = 2;
+
+/// Whether an agent that is started with these words after `mizzen`, and with these variables
+/// besides those that are there, can use its settings.
+///
+/// # Errors
+/// What it would say.
+pub(crate) fn check(
+    words: &[OsString],
+    environment: &[(&'static str, OsString)],
+) -> Result<(), CannotStart> {
+    let AgentArgs { settings, log } = AgentCli::try_parse_from(words)?.args;
+    let variable = |name: &str| {
+        let given = environment.iter().find(|(known, _)| *known == name);
+        match given {
+            Some((_, value)) => value.clone().into_string().ok(),
+            None => settings::variable(name),
+        }
+    };
+    settings::read_with_log(&settings, &log, variable)
+        .map(|_| ())
+        .map_err(CannotStart::Settings)
+}
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CannotStart {
+    /// Its command line cannot be read, or asks for help only.
+    #[error(transparent)]
+    CommandLine(#[from] clap::Error),
+    /// Its settings cannot be used.
+    #[error("{0}")]
+    Settings(String),
+}
 
 /// Carries the command out.
 pub(crate) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let AgentArgs { settings, log } = args;
-    let config = match logging::start(&log).and_then(|()| settings::read(&settings)) {
-        Ok(config) => config,
+    let config = match settings::read_with_log(&settings, &log, settings::variable) {
+        Ok((config, log)) => {
+            logging::start(log);
+            config
+        }
         Err(errors) => {
             eprintln!("mizzen: {errors}");
             return Ok(ExitCode::from(BAD_SETTINGS));
         }
     };
-    for warning in &config.warnings {
+    let odd = config.warnings.iter().map(ToString::to_string);
+    for warning in odd.chain(settings::misspelt_variables()) {
         tracing::warn!(event = "config", "{warning}");
     }
     tracing::info!(

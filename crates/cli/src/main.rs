@@ -58,21 +58,12 @@ enum Command {
     },
 }
 
-/// The agent's flags alone, as [`Command::Agent`] has them. Describing every command to the
-/// parser takes longer than the agent needs to open the driver, and an agent is started often.
-#[derive(Debug, Parser)]
-#[command(name = "mizzen agent", bin_name = "mizzen agent", version, long_about = agent::ABOUT)]
-struct AgentCli {
-    #[command(flatten)]
-    args: agent::AgentArgs,
-}
-
 /// Reads the command line.
 fn parse() -> Cli {
     let mut words = std::env::args_os().skip(1).peekable();
     let end_with_parent = words.next_if(|word| word == "--end-with-parent").is_some();
     if words.peek().is_some_and(|word| word == "agent") {
-        let args = Box::new(AgentCli::parse_from(words).args);
+        let args = Box::new(agent::AgentCli::parse_from(words).args);
         return Cli {
             end_with_parent,
             command: Command::Agent(args),

@@ -26,6 +26,7 @@ mod world;
 
 pub(crate) use args::{ABOUT, SimulateArgs};
 
+use crate::agent::CannotStart;
 use plan::Plan;
 use run::Run;
 use screen::Screen;
@@ -36,6 +37,14 @@ const MISUNDERSTOOD: u8 = 2;
 
 /// Carries the command out.
 pub(crate) fn run(args: SimulateArgs) -> Result<ExitCode> {
+    match world::check_agent_flags(&args.agent_flags) {
+        Err(CannotStart::CommandLine(error)) => error.exit(),
+        Err(error @ CannotStart::Settings(_)) => {
+            eprintln!("mizzen agent: {error}");
+            return Ok(MISUNDERSTOOD.into());
+        }
+        Ok(()) => {}
+    }
     let screen = Screen::new(args.output);
     let plan = match Plan::new(args) {
         Ok(plan) => plan,

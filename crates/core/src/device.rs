@@ -63,11 +63,14 @@ impl DeviceId {
     }
 }
 
-/// The UUID and, where there is a separator, what follows it.
+/// The UUID and, where there is a separator, what follows the last one.
 pub(crate) fn split_id(text: &str) -> (&str, Option<&str>) {
-    // From the end, since the numbers are short; a text with two separators has none that fit.
-    match text.rsplit_once(REPLICA_SEPARATOR) {
-        Some((uuid, replica)) => (uuid, Some(replica)),
+    // Looked for by hand, since a kubelet sends thousands of ids at a time: a separator's second
+    // character is the last colon there is.
+    let colon = text.bytes().rposition(|byte| byte == b':');
+    let separator = colon.and_then(|at| at.checked_sub(1));
+    match separator.filter(|at| text.as_bytes()[*at] == b':') {
+        Some(at) => (&text[..at], Some(&text[at + REPLICA_SEPARATOR.len()..])),
         None => (text, None),
     }
 }

@@ -11,7 +11,8 @@ use crate::inventory::Inventory;
 /// Finds and opens the driver. Kept by the agent for as long as it lives: a driver that is
 /// absent now may be installed later.
 pub trait DriverLoader: Send + Sync {
-    /// Opens a new session. Blocks up to the implementation's own deadline, never for ever.
+    /// Opens a new session, which lists the GPUs that there are now, also while a former one is
+    /// about to be closed. Blocks up to the implementation's own deadline, never for ever.
     ///
     /// # Errors
     /// [`DriverError::LibraryNotFound`] and [`DriverError::NotRunning`] are states to wait out;

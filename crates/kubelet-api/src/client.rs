@@ -19,7 +19,7 @@ use tower_service::Service;
 
 /// HTTP/2's own initial window, bytes. The messages are small: a larger window would only cost
 /// frames at the start of each connection.
-pub(crate) const WINDOW: u32 = 65_535;
+const WINDOW: u32 = 65_535;
 
 /// Connects to `path`, once: whether and when to try again is the caller's decision.
 ///

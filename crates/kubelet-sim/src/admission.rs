@@ -205,7 +205,12 @@ impl Allocation<'_> {
         let request = self
             .shared
             .update(|state| ContainerPreferredAllocationRequest {
-                available_device_ids: state.arbitrary.order(&question.available),
+                available_device_ids: state
+                    .arbitrary
+                    .order(&question.available)
+                    .into_iter()
+                    .map(Into::into)
+                    .collect(),
                 must_include_device_ids: state.arbitrary.order(&question.must_include),
                 allocation_size: i32::try_from(question.size).unwrap_or(i32::MAX),
             });

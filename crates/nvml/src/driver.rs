@@ -1,5 +1,6 @@
 //! The open session as the agent sees it: every call bounded in time, every GPU for itself.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,13 +16,19 @@ use crate::host::HostRoot;
 use crate::identity::{self, Remembered};
 use crate::library::{Library, code};
 use crate::links::{self, Ways};
-use crate::session::{Known, Session};
+use crate::loader::How;
+use crate::session::{Known, Open, Session};
 use crate::watched::{Claims, Subject, Watched};
+
+/// How long a session may take to end when its owner has let go of it: its wait for events runs
+/// out first.
+const LONGEST_END: Duration = Duration::from_secs(15);
 
 /// What the sessions of one loader share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) claims: Arc<Claims>,
+    open: Arc<Open>,
     remembered: Remembered,
 }
 
@@ -53,24 +60,47 @@ pub struct NvmlDriver {
     awake: AtomicBool,
     shared: Arc<Shared>,
     events: Mutex<Option<Arc<EventSet>>>,
+    /// Events that nobody had taken from a set when another one took its place.
+    left_over: Mutex<VecDeque<DriverEvent>>,
 }
 
 impl NvmlDriver {
     /// Loads NVML, initialises it and counts the GPUs.
+    ///
+    /// NVML lists the GPUs when it is initialised, and does so once however often that is done.
+    /// So where another session is about to be closed and its wait for events has not run out,
+    /// this one takes an NVML of its own, or else waits until the other is closed. A session that
+    /// a stuck call keeps open is not about to be closed: it would be in the way for good.
     pub(crate) fn open(
-        load: impl FnOnce() -> Result<Library, DriverError> + Send + 'static,
+        load: impl Fn(How) -> Result<Library, DriverError> + Clone + Send + 'static,
         host: HostRoot,
         deadlines: Deadlines,
         shared: Arc<Shared>,
     ) -> Result<Self, DriverError> {
         let watched = Watched::new(shared.claims.clone());
-        let open = move || {
-            let session = Session::open(load()?)?;
-            let count = session.library.count()?;
-            let versions = session.library.versions()?;
-            Ok((session, count, versions))
+        let start = |how: How| {
+            let (load, sessions) = (load.clone(), shared.open.clone());
+            let open = move || {
+                let session = Session::open(load(how)?, sessions)?;
+                let count = session.library.count()?;
+                let versions = session.library.versions()?;
+                Ok((session, count, versions))
+            };
+            watched.call(Subject::Driver, deadlines.init, open)?
         };
-        let (session, count, versions) = watched.call(Subject::Driver, deadlines.init, open)??;
+        let apart = (shared.open.any() && shared.claims.stuck() == 0).then(|| start(How::Apart));
+        let started = match apart {
+            Some(Err(
+                error @ (DriverError::LibraryUnusable { .. } | DriverError::LibraryNotFound { .. }),
+            )) => {
+                tracing::debug!(%error, "no second NVML beside the first one: waiting for its end");
+                shared.open.wait_for_none(LONGEST_END);
+                start(How::Ordinarily)
+            }
+            Some(answered) => answered,
+            None => start(How::Ordinarily),
+        };
+        let (session, count, versions) = started?;
         Ok(Self {
             watched,
             session: Some(Arc::new(session)),
@@ -81,6 +111,7 @@ impl NvmlDriver {
             awake: AtomicBool::new(false),
             shared,
             events: Mutex::default(),
+            left_over: Mutex::default(),
         })
     }
 
@@ -174,6 +205,28 @@ impl NvmlDriver {
 
     fn events(&self) -> MutexGuard<'_, Option<Arc<EventSet>>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left_over(&self) -> MutexGuard<'_, VecDeque<DriverEvent>> {
+        self.left_over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the new set in the place of the old one, and keeps what is still in that one. Taken
+    /// out only now, so that no event falls between the two; one that came since the new set was
+    /// made is in both, and a fault told twice is the same fault.
+    fn replace_events(&self, new: Option<Arc<EventSet>>) {
+        let old = mem::replace(&mut *self.events(), new);
+        let Some(old) = old else { return };
+        let drain = move || old.drain();
+        match self
+            .watched
+            .call(Subject::Driver, self.deadlines.call, drain)
+        {
+            Ok(events) => self.left_over().extend(events),
+            Err(error) => tracing::warn!(%error, "the events of a replaced set are lost"),
+        }
     }
 
     /// A new event set, and what each of these GPUs answered when it was to join.
@@ -315,7 +368,7 @@ impl GpuDriver for NvmlDriver {
                 }
             }
             if !spoilt {
-                *self.events() = (!watched.is_empty()).then_some(set);
+                self.replace_events((!watched.is_empty()).then_some(set));
                 return Ok(refused);
             }
             asked = watched;
@@ -328,6 +381,9 @@ impl GpuDriver for NvmlDriver {
     /// [`DriverError::NotSupported`] when no GPU is watched, at once: there is nothing to wait
     /// for. Any other error may come back at once as well; the caller waits before it asks again.
     fn next_event(&self, timeout: Duration) -> Result<Option<DriverEvent>, DriverError> {
+        if let Some(event) = self.left_over().pop_front() {
+            return Ok(Some(event));
+        }
         let set = self.events().clone();
         set.ok_or(DriverError::NotSupported)?.wait(timeout)
     }

@@ -21,6 +21,18 @@ const XID: u64 = 8;
 /// What NVML writes for "no instance".
 const NO_INSTANCE: u32 = u32::MAX;
 
+/// How many events are taken from a set that nobody waits on any more: a driver that reports
+/// them without end must not keep us.
+const DRAIN_LIMIT: usize = 256;
+
+/// What came of waiting.
+enum Taken {
+    /// An event, `None` for kinds that were never asked for.
+    Event(Option<DriverEvent>),
+    /// The time passed.
+    Nothing,
+}
+
 /// An event set; freed when nobody waits on it or registers with it any more.
 #[derive(Debug)]
 pub(crate) struct EventSet {
@@ -71,6 +83,13 @@ impl EventSet {
 
     /// Waits for an event, and says whose it is.
     pub(crate) fn wait(&self, timeout: Duration) -> Result<Option<DriverEvent>, DriverError> {
+        match self.take(timeout)? {
+            Taken::Event(event) => Ok(event),
+            Taken::Nothing => Ok(None),
+        }
+    }
+
+    fn take(&self, timeout: Duration) -> Result<Taken, DriverError> {
         let milliseconds =
             u32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
         // SAFETY: a pointer that may be NULL and integers, for which zero bytes are a value.
@@ -93,10 +112,22 @@ impl EventSet {
             ("nvmlEventSetWait", code)
         };
         if code == code::TIMEOUT {
-            return Ok(None);
+            return Ok(Taken::Nothing);
         }
         library.checked(call, code)?;
-        Ok(self.event(&data))
+        Ok(Taken::Event(self.event(&data)))
+    }
+
+    /// Takes out what has come, without waiting, until there is no more or the set fails.
+    pub(crate) fn drain(&self) -> Vec<DriverEvent> {
+        let mut events = Vec::new();
+        for _ in 0..DRAIN_LIMIT {
+            match self.take(Duration::ZERO) {
+                Ok(Taken::Event(event)) => events.extend(event),
+                Ok(Taken::Nothing) | Err(_) => break,
+            }
+        }
+        events
     }
 
     /// The event in our words; `None` for kinds that were never asked for.

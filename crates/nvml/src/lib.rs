@@ -19,5 +19,5 @@ mod watched;
 
 pub use driver::NvmlDriver;
 pub use host::{DriverGpu, HostRoot};
-pub use loader::{NvmlLoader, NvmlLoaderBuilder};
+pub use loader::{LIBRARY_DIRECTORIES, NvmlLoader, NvmlLoaderBuilder};
 pub use residency::release_start_code;

@@ -8,6 +8,9 @@
 )]
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use libloading::os::unix::{Library as Handle, RTLD_LAZY, RTLD_LOCAL};
@@ -17,6 +20,7 @@ use nvml_wrapper_sys::bindings::{
     nvmlGpuTopologyLevel_t, nvmlIntNvLinkDeviceType_t, nvmlMemory_t, nvmlMemory_v2_t,
     nvmlPciInfo_t, nvmlReturn_t,
 };
+use rustix::fs::{MemfdFlags, memfd_create};
 
 /// `nvmlReturn_t` values that decide something here (nvml.h).
 pub(crate) mod code {
@@ -107,8 +111,11 @@ functions! {
 #[derive(Debug)]
 pub(crate) struct Library {
     pub(crate) functions: Functions,
-    // Last, so that no function outlives it.
+    // After the functions, so that none outlives it.
     _handle: Handle,
+    /// The file that it was loaded from, if that is a copy. Its name is that of the descriptor,
+    /// which must name nothing else as long as the dynamic linker knows the library by it.
+    _copy: Option<File>,
 }
 
 impl Library {
@@ -119,14 +126,28 @@ impl Library {
     /// [`DriverError::LibraryUnusable`], with what the dynamic linker said or the function
     /// without which nothing works.
     pub(crate) fn load(path: &Path) -> Result<Self, DriverError> {
-        let unusable = |reason: String| DriverError::LibraryUnusable {
-            path: path.display().to_string(),
-            reason,
-        };
+        Self::load_file(path, path, None)
+    }
+
+    /// Loads the library at `path` beside itself: from a copy in memory, which the dynamic
+    /// linker takes for another library. The two share nothing, so that this one lists the GPUs
+    /// anew while the other one is still initialised.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and when there is no file of this path or it cannot be copied.
+    pub(crate) fn load_apart(path: &Path) -> Result<Self, DriverError> {
+        let copy = copied(path)
+            .map_err(|error| unusable(path, format!("it cannot be copied: {error}")))?;
+        let file = format!("/proc/self/fd/{}", copy.as_raw_fd());
+        Self::load_file(path, Path::new(&file), Some(copy))
+    }
+
+    /// Loads `file`, which stands for the library at `path`.
+    fn load_file(path: &Path, file: &Path, copy: Option<File>) -> Result<Self, DriverError> {
         // SAFETY: loading runs the library's initialisers. The caller names a libnvidia-ml,
         // whose initialisers are made for this.
-        let handle = unsafe { Handle::open(Some(path), RTLD_LAZY | RTLD_LOCAL) }
-            .map_err(|error| unusable(linker_words(&error)))?;
+        let handle = unsafe { Handle::open(Some(file), RTLD_LAZY | RTLD_LOCAL) }
+            .map_err(|error| unusable(path, linker_words(&error)))?;
         let functions = Functions::resolve(&handle);
         for (present, name) in [
             (functions.init.is_some(), "nvmlInit_v2"),
@@ -138,12 +159,13 @@ impl Library {
             ),
         ] {
             if !present {
-                return Err(unusable(format!("it has no function {name}")));
+                return Err(unusable(path, format!("it has no function {name}")));
             }
         }
         Ok(Self {
             functions,
             _handle: handle,
+            _copy: copy,
         })
     }
 
@@ -183,6 +205,21 @@ impl Library {
         let text = unsafe { CStr::from_ptr(text) };
         text.to_string_lossy().into_owned()
     }
+}
+
+fn unusable(path: &Path, reason: String) -> DriverError {
+    DriverError::LibraryUnusable {
+        path: path.display().to_string(),
+        reason,
+    }
+}
+
+/// The contents of a file, in memory.
+fn copied(path: &Path) -> io::Result<File> {
+    let mut original = File::open(path)?;
+    let mut copy = File::from(memfd_create("libnvidia-ml.so.1", MemfdFlags::CLOEXEC)?);
+    io::copy(&mut original, &mut copy)?;
+    Ok(copy)
 }
 
 /// What the dynamic linker said, without our own library's words around it.

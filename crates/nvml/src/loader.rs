@@ -12,6 +12,7 @@ use mizzen_core::driver::{DriverError, DriverLoader, GpuDriver};
 use crate::driver::{Deadlines, NvmlDriver, Shared};
 use crate::host::HostRoot;
 use crate::library::Library;
+pub use places::LIBRARY_DIRECTORIES;
 
 /// What a GPU may take to answer.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
@@ -61,12 +62,21 @@ impl NvmlLoader {
     pub fn session(&self) -> Result<NvmlDriver, DriverError> {
         let places = self.places.clone();
         NvmlDriver::open(
-            move || places.load(),
+            move |how| places.load(how),
             self.host.clone(),
             self.deadlines,
             self.shared.clone(),
         )
     }
+}
+
+/// How to load the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// As everybody does: one that is loaded already is used once more.
+    Ordinarily,
+    /// Beside one that is loaded already, sharing nothing with it.
+    Apart,
 }
 
 /// Where to look for the library.
@@ -78,11 +88,15 @@ struct Places {
 
 impl Places {
     /// Loads the first library that can be loaded.
-    fn load(&self) -> Result<Library, DriverError> {
+    fn load(&self, how: How) -> Result<Library, DriverError> {
+        let load = match how {
+            How::Ordinarily => Library::load,
+            How::Apart => Library::load_apart,
+        };
         let mut outcome = Err(None);
-        let mut search = places::Search::new(|path| match Library::load(path) {
+        let mut search = places::Search::new(|path| match load(path) {
             Ok(library) => {
-                tracing::debug!(path = %path.display(), "loaded NVML");
+                tracing::debug!(path = %path.display(), ?how, "loaded NVML");
                 outcome = Ok(library);
                 true
             }

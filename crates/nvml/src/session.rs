@@ -1,7 +1,8 @@
 //! One initialisation of NVML and what was learnt of its GPUs.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mizzen_core::driver::{DriverError, GpuCondition};
 use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
@@ -17,6 +18,32 @@ use crate::library::Library;
 pub(crate) struct Session {
     pub(crate) library: Library,
     known: Mutex<BTreeMap<u32, Known>>,
+    open: Arc<Open>,
+}
+
+/// How many sessions are open.
+#[derive(Debug, Default)]
+pub(crate) struct Open {
+    count: Mutex<usize>,
+    closed: Condvar,
+}
+
+impl Open {
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is any.
+    pub(crate) fn any(&self) -> bool {
+        *self.lock() > 0
+    }
+
+    /// Waits until there is none, at most this long.
+    pub(crate) fn wait_for_none(&self, limit: Duration) {
+        let some = |count: &mut usize| *count > 0;
+        // A poisoned lock has nothing that could be half done.
+        drop(self.closed.wait_timeout_while(self.lock(), limit, some));
+    }
 }
 
 /// What identifies a GPU, once it has told it.
@@ -28,12 +55,14 @@ pub(crate) struct Known {
 }
 
 impl Session {
-    /// Initialises NVML.
-    pub(crate) fn open(library: Library) -> Result<Self, DriverError> {
+    /// Initialises NVML, one more of the sessions that are `open`.
+    pub(crate) fn open(library: Library, open: Arc<Open>) -> Result<Self, DriverError> {
         library.init()?;
+        *open.lock() += 1;
         Ok(Self {
             library,
             known: Mutex::default(),
+            open,
         })
     }
 
@@ -124,5 +153,7 @@ impl Drop for Session {
         if let Err(error) = self.library.shutdown() {
             tracing::debug!(%error, "NVML did not shut down");
         }
+        *self.open.lock() -= 1;
+        self.open.closed.notify_all();
     }
 }

@@ -7,12 +7,13 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use mizzen_core::driver::{DriverError, GpuDriver};
 use mizzen_core::gpu::PciBusId;
 use mizzen_core::inventory::Inventory;
 use mizzen_core::topology::PcieRelation;
-use mizzen_nvml::HostRoot;
+use mizzen_nvml::{HostRoot, NvmlLoader};
 use mizzen_nvml_sim::control::{Fault, GpuRef, Gpus};
 use mizzen_nvml_sim::node::{Ancestor, LinkPeer, Node as Plan};
 use mizzen_nvml_sim::scenario::GpuGroup;
@@ -182,6 +183,64 @@ fn gpus_that_come_and_go_are_seen_by_the_next_session_and_not_by_this_one() {
         assert_eq!(names.iter().filter(|name| name.contains("T4")).count(), 2);
         assert_eq!(names.len(), 4);
         assert!(after.gpus.iter().all(|gpu| gpu.uuid != known[0].uuid));
+    });
+}
+
+#[test]
+fn a_session_beside_one_that_waits_for_events_sees_what_was_added() {
+    on_node("gpus: [{model: l4, count: 2}]", |node| {
+        let loader = Node::loader().build();
+        let former = loader.session().unwrap();
+        let known = former.snapshot().unwrap().gpus;
+        let uuids: Vec<_> = known.iter().map(|gpu| gpu.uuid.clone()).collect();
+        assert_eq!(former.watch_events(&uuids), Ok(Vec::new()));
+        std::thread::scope(|scope| {
+            let long = Duration::from_secs(30);
+            let waiting = scope.spawn(move || {
+                let event = former.next_event(long);
+                (event, former.snapshot().unwrap().gpus.len())
+            });
+            let more = GpuGroup::new("t4".parse().unwrap(), 1);
+            node.simulator.add(&more).unwrap();
+            for _ in 0..2 {
+                let session = loader.session().unwrap();
+                let gpus = session.snapshot().unwrap().gpus;
+                assert_eq!(gpus.len(), 3);
+                assert!(session.check(&gpus[2].uuid).is_ok());
+                assert!(!waiting.is_finished(), "the other one goes on waiting");
+            }
+            let gpu = Gpus::from(GpuRef::Index(0));
+            node.simulator.inject(&gpu, &Fault::xid(94), None).unwrap();
+            let (event, gpus) = waiting.join().unwrap();
+            assert_eq!(event.unwrap().unwrap().gpu, Some(uuids[0].clone()));
+            assert_eq!(gpus, 2, "and sees what it always saw");
+        });
+        // With nobody else there, the library itself serves again.
+        let after = loader.session().unwrap().snapshot().unwrap();
+        assert_eq!(after.gpus.len(), 3);
+    });
+}
+
+#[test]
+fn where_no_second_library_can_be_had_a_session_waits_for_the_end_of_the_first() {
+    on_node("gpus: [{model: l4, count: 2}]", |node| {
+        let place = node.directory().join("libnvidia-ml.so.1");
+        std::fs::copy(Node::library(), &place).unwrap();
+        let loader = NvmlLoader::builder().library(&place).build();
+        let former = loader.session().unwrap();
+        let uuid = former.snapshot().unwrap().gpus[0].uuid.clone();
+        former.watch_events(&[uuid]).unwrap();
+        // The file is gone, as when a driver is being replaced.
+        std::fs::remove_file(&place).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let time = Duration::from_millis(300);
+                assert_eq!(former.next_event(time), Ok(None));
+                std::fs::copy(Node::library(), &place).unwrap();
+            });
+            let session = loader.session().unwrap();
+            assert_eq!(session.snapshot().unwrap().gpus.len(), 2);
+        });
     });
 }
 

@@ -364,6 +364,43 @@ fn watching_nobody_is_refused_and_a_new_watch_replaces_the_old_one() {
 }
 
 #[test]
+fn no_event_is_lost_when_the_watch_is_renewed() {
+    const EVENTS: u64 = 100;
+    on_node(FOUR_H100, |node| {
+        let (driver, gpus) = watching();
+        let mut told = std::collections::HashSet::new();
+        std::thread::scope(|scope| {
+            let injecting = scope.spawn(|| {
+                for xid in 0..EVENTS {
+                    let quiet = Fault::Xid {
+                        xid,
+                        gpu_instance: None,
+                        compute_instance: None,
+                        consequences: false,
+                    };
+                    node.inject(0, &quiet);
+                }
+            });
+            // Nobody takes anything meanwhile: all that comes is in one set or the other.
+            let mut renewed = 0;
+            while renewed < 3 || !injecting.is_finished() {
+                assert_eq!(driver.watch_events(&gpus), Ok(Vec::new()));
+                renewed += 1;
+            }
+        });
+        while let Some(event) = driver.next_event(Duration::ZERO).unwrap() {
+            assert_eq!(event.gpu.as_ref(), Some(&gpus[0]));
+            told.insert(event.kind);
+        }
+        let missing: Vec<_> = (0..EVENTS)
+            .map(DriverEventKind::Xid)
+            .filter(|kind| !told.contains(kind))
+            .collect();
+        assert!(missing.is_empty(), "lost: {missing:?}");
+    });
+}
+
+#[test]
 fn a_wait_that_fails_says_so_and_works_again_when_healed() {
     on_node(FOUR_H100, |node| {
         let (driver, gpus) = watching();

@@ -60,6 +60,9 @@ struct Script {
     refuses_events: BTreeMap<GpuUuid, DriverError>,
     events: VecDeque<DriverEvent>,
     wait_error: Option<DriverError>,
+    waits_hang: bool,
+    /// Waits are as long as asked.
+    waits_are_long: bool,
     opened: usize,
     watched: Vec<GpuUuid>,
     waits: usize,
@@ -85,6 +88,8 @@ impl FakeDriver {
             refuses_events: BTreeMap::new(),
             events: VecDeque::new(),
             wait_error: None,
+            waits_hang: false,
+            waits_are_long: false,
             opened: 0,
             watched: Vec::new(),
             waits: 0,
@@ -171,6 +176,16 @@ impl FakeDriver {
     /// Every wait for events fails at once with this, until it is taken back.
     pub fn fail_waits(&self, error: Option<DriverError>) {
         self.change(|script| script.wait_error = error);
+    }
+
+    /// No wait for events returns, until this is taken back.
+    pub fn hang_waits(&self, hang: bool) {
+        self.change(|script| script.waits_hang = hang);
+    }
+
+    /// From now on waits without an event last as long as they are asked to.
+    pub fn wait_in_full(&self) {
+        self.change(|script| script.waits_are_long = true);
     }
 
     /// How many sessions were opened.
@@ -287,10 +302,20 @@ impl GpuDriver for FakeSession {
     }
 
     fn next_event(&self, timeout: Duration) -> Result<Option<DriverEvent>, DriverError> {
-        let due = Instant::now() + timeout.min(LONGEST_WAIT);
         let mut script = self.driver.lock();
+        let limit = if script.waits_are_long {
+            timeout
+        } else {
+            timeout.min(LONGEST_WAIT)
+        };
+        let due = Instant::now() + limit;
         script.waits += 1;
         loop {
+            if script.waits_hang {
+                let changed = self.driver.shared.changed.wait(script);
+                script = changed.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
             if let Some(error) = &script.wait_error {
                 return Err(error.clone());
             }

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use mizzen_kubelet_api::deviceplugin::{
     AllocateRequest, AllocateResponse, ContainerAllocateResponse,
-    ContainerPreferredAllocationResponse, Device, DevicePlugin, DevicePluginOptions,
-    DevicePluginServer, Empty, HEALTHY, ListAndWatchResponse, PreStartContainerRequest,
-    PreStartContainerResponse, PreferredAllocationRequest, PreferredAllocationResponse,
-    RegisterRequest, RegistrationClient, VERSION,
+    ContainerPreferredAllocationRequest, ContainerPreferredAllocationResponse, Device,
+    DevicePlugin, DevicePluginOptions, DevicePluginServer, Empty, HEALTHY, ListAndWatchResponse,
+    PreStartContainerRequest, PreStartContainerResponse, PreferredAllocationRequest,
+    PreferredAllocationResponse, RegisterRequest, RegistrationClient, VERSION,
 };
 use mizzen_kubelet_api::{Socket, connect, serve};
 use tokio_stream::StreamExt as _;
@@ -94,15 +94,18 @@ impl DevicePlugin for Floor {
         &self,
         request: Request<PreferredAllocationRequest>,
     ) -> Result<Response<PreferredAllocationResponse>, Status> {
-        let first = |mut ids: Vec<String>, size: i32| {
-            ids.truncate(usize::try_from(size).unwrap_or_default());
-            ContainerPreferredAllocationResponse { device_ids: ids }
+        let first = |container: ContainerPreferredAllocationRequest| {
+            let size = usize::try_from(container.allocation_size).unwrap_or_default();
+            let ids = container.available_device_ids.into_iter().take(size);
+            ContainerPreferredAllocationResponse {
+                device_ids: ids
+                    .filter_map(|id| String::from_utf8(id.into()).ok())
+                    .collect(),
+            }
         };
         let containers = request.into_inner().container_requests.into_iter();
         Ok(Response::new(PreferredAllocationResponse {
-            container_responses: containers
-                .map(|container| first(container.available_device_ids, container.allocation_size))
-                .collect(),
+            container_responses: containers.map(first).collect(),
         }))
     }
 

@@ -1,12 +1,13 @@
 //! Each figure's measurement, against any device plugin.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, sleep};
 
-use super::kubelet::{Kubelet, Lists, Manners, Plugin};
+use super::kubelet::{Kubelet, Lists, Manners, Plugin, Question};
 use super::process::{Held, Process, Recipe, Resident, Work};
 use super::samples::Samples;
 
@@ -99,10 +100,10 @@ pub(super) async fn prefer(
     calls: usize,
 ) -> Result<Samples> {
     let mut running = start(recipe, dir).await?;
-    let ids = running.ids.clone();
+    let question = Question::new(&running.ids);
     let mut samples = Vec::with_capacity(calls);
     for number in 0..calls + calls / 10 {
-        let took = running.plugin.prefer(&ids, size).await?;
+        let took = running.plugin.prefer(&question, size).await?;
         if number >= calls / 10 {
             samples.push(took);
         }
@@ -244,8 +245,11 @@ pub(super) async fn xid(
     let mut running = start(recipe, dir).await?;
     // The plugin may still be arming its event watch after its first list.
     sleep(Duration::from_millis(500)).await;
-    let mut samples = Vec::with_capacity(running.ids.len());
-    for gpu in 0..running.ids.len() {
+    let uuid = |id: &String| id.split("::").next().map(str::to_owned);
+    let gpus: BTreeSet<_> = running.ids.iter().filter_map(uuid).collect();
+    let replicas = running.ids.len() / gpus.len();
+    let mut samples = Vec::with_capacity(gpus.len());
+    for gpu in 0..gpus.len() {
         let start = Instant::now();
         inject(gpu)?;
         let (at, list) = running.lists.next().await?;
@@ -255,8 +259,8 @@ pub(super) async fn xid(
             .filter(|device| device.health != "Healthy")
             .count();
         anyhow::ensure!(
-            sick == gpu + 1,
-            "{sick} GPUs are marked after {} Xids",
+            sick == (gpu + 1) * replicas,
+            "{sick} devices are marked after {} Xids",
             gpu + 1
         );
         samples.push(at - start);

@@ -107,9 +107,14 @@ impl Bench {
         let eight = Node::new(&self.work, "8xh100-80gb", self.args.dir.as_deref())?;
         // No NVSwitch: with uniform links any choice would be as good as another.
         let sixteen = Node::new(&self.work, "16xl40s", self.args.dir.as_deref())?;
+        let shared = Node::shared(&self.work, "8xh100-80gb", 1000, self.args.dir.as_deref())?;
         let mut table = Table::new(self.args.peer.is_some());
         for figure in FIGURES.iter().filter(|figure| self.wanted(figure.name)) {
-            let node = if figure.sixteen { &sixteen } else { &eight };
+            let node = match figure.on {
+                On::Eight => &eight,
+                On::Sixteen => &sixteen,
+                On::EightShared => &shared,
+            };
             let mut row = Row::new(figure.name, figure.peer, figure.reach);
             for subject in self.subjects(node, figure)? {
                 eprintln!("measuring {}: {}", subject.column.name(), figure.name);
@@ -217,14 +222,24 @@ fn tail(samples: &Samples) -> String {
 struct Figure {
     name: &'static str,
     what: What,
-    /// On the node with sixteen GPUs.
-    sixteen: bool,
+    on: On,
     /// Whether the bare server has this figure too.
     floor: bool,
     /// What the peer was measured at.
     peer: &'static str,
     /// What Mizzen is to reach.
     reach: &'static str,
+}
+
+/// The node a figure is measured on.
+#[derive(Clone, Copy)]
+enum On {
+    /// Eight GPUs on NVSwitch.
+    Eight,
+    /// Sixteen GPUs on PCIe.
+    Sixteen,
+    /// Eight GPUs with 1,000 replicas each.
+    EightShared,
 }
 
 #[derive(Clone, Copy)]
@@ -244,7 +259,7 @@ impl Figure {
         Self {
             name,
             what,
-            sixteen: false,
+            on: On::Eight,
             floor: false,
             peer,
             reach,
@@ -256,8 +271,8 @@ impl Figure {
         self
     }
 
-    const fn sixteen(mut self) -> Self {
-        self.sixteen = true;
+    const fn on(mut self, on: On) -> Self {
+        self.on = on;
         self
     }
 }
@@ -298,7 +313,7 @@ const FIGURES: &[Figure] = &[
         "≤ 0.3 ms",
     )
     .floor()
-    .sixteen(),
+    .on(On::Sixteen),
     Figure::new(
         "preferred 3 of 16, p50 / p99",
         What::Prefer(3),
@@ -306,7 +321,7 @@ const FIGURES: &[Figure] = &[
         "≤ 0.3 ms",
     )
     .floor()
-    .sixteen(),
+    .on(On::Sixteen),
     Figure::new("Xid → device list", What::Xid, "0.7–0.8 ms", "≤ 0.5 ms"),
     Figure::new(
         "kubelet's socket re-created → Register",
@@ -338,4 +353,32 @@ const FIGURES: &[Figure] = &[
         "threads 7 → 27",
         "unchanged",
     ),
+    Figure::new(
+        "process start → first device list, 8 GPUs × 1,000 replicas",
+        What::Start,
+        "30–44 ms",
+        "≤ 8 ms",
+    )
+    .on(On::EightShared),
+    Figure::new(
+        "resident (anonymous); idle, 8 GPUs × 1,000 replicas",
+        What::Idle,
+        "26–34 MiB",
+        "≤ 9 MiB",
+    )
+    .on(On::EightShared),
+    Figure::new(
+        "preferred 8 of 8,000 replicas, p50 / p99",
+        What::Prefer(8),
+        "27–43 ms",
+        "p50 ≤ 1 ms",
+    )
+    .on(On::EightShared),
+    Figure::new(
+        "Xid → device list with 1,000 replicas marked",
+        What::Xid,
+        "(marks one)",
+        "≤ 6 ms",
+    )
+    .on(On::EightShared),
 ];

@@ -35,6 +35,8 @@ pub(super) struct Node {
     simulator: Simulator,
     library: PathBuf,
     work: PathBuf,
+    /// The agent's config file, if it has one.
+    config: Option<PathBuf>,
     /// Where the agent keeps what it knows of sick GPUs.
     pub(super) state_dir: PathBuf,
     /// Where the kubelet's socket is.
@@ -44,13 +46,32 @@ pub(super) struct Node {
 impl Node {
     /// A node with `gpus` (`8xh100-80gb`), its files below `work`.
     pub(super) fn new(work: &Path, gpus: &str, plugin_dir: Option<&Path>) -> Result<Self> {
-        let work = work.join(gpus);
+        Self::in_directory(work.join(gpus), gpus, plugin_dir)
+    }
+
+    /// The same, with each GPU offered `replicas` times.
+    pub(super) fn shared(
+        work: &Path,
+        gpus: &str,
+        replicas: u32,
+        plugin_dir: Option<&Path>,
+    ) -> Result<Self> {
+        let work = work.join(format!("{gpus}-shared"));
+        let mut node = Self::in_directory(work, gpus, plugin_dir)?;
+        let config = node.work.join("config.yaml");
+        fs::write(&config, time_slicing(replicas))?;
+        node.config = Some(config);
+        Ok(node)
+    }
+
+    fn in_directory(work: PathBuf, gpus: &str, plugin_dir: Option<&Path>) -> Result<Self> {
         let node = Self {
             simulator: Simulator::create(&work.join("sim"), &Scenario::short(gpus)?)?,
             library: library::place(&work.join("lib"))?,
             state_dir: work.join("state"),
             plugin_dir: plugin_dir.map_or_else(|| work.join("plugins"), Path::to_owned),
             work,
+            config: None,
         };
         fs::create_dir_all(&node.plugin_dir)?;
         Ok(node)
@@ -88,10 +109,22 @@ impl Node {
                 ),
                 ("LD_LIBRARY_PATH".to_owned(), library_dir),
                 ("KUBELET_SOCKET".to_owned(), text(&self.kubelet_socket())),
+                (
+                    "CONFIG_FILE".to_owned(),
+                    self.config.as_deref().map(text).unwrap_or_default(),
+                ),
             ],
             log: self.work.join(format!("{name}.log")),
         }
     }
+}
+
+/// The reference's config for this many replicas of each GPU.
+fn time_slicing(replicas: u32) -> String {
+    format!(
+        "version: v1\nsharing:\n  timeSlicing:\n    resources:\n    - name: nvidia.com/gpu\n      \
+         replicas: {replicas}\n"
+    )
 }
 
 /// One column's plugin on one node.
@@ -109,6 +142,7 @@ impl Subject {
             option("nvml-library", &node.library),
             option("state-dir", &node.state_dir),
         ];
+
         Self {
             column: Column::Mizzen,
             recipe: node.recipe("mizzen", command),

@@ -1,11 +1,11 @@
 //! The thread that waits for the driver's events.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mizzen_core::driver::{DriverError, GpuDriver};
+use mizzen_core::driver::{DriverError, DriverEvent, GpuDriver};
 use mizzen_core::gpu::GpuUuid;
 use mizzen_core::state::Event;
 use tokio::sync::mpsc;
@@ -13,26 +13,46 @@ use tokio::sync::mpsc;
 use super::{News, STACK};
 use crate::backoff::Backoff;
 
-/// How long one wait lasts without an event: each end of one wakes an idle node's processor.
-const WAIT: Duration = Duration::from_secs(10);
-/// The same right after failures, when it is good to know soon that it works again.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// After a wait that failed.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// While there is nothing to wait for but orders.
 const A_DAY: Duration = Duration::from_hours(24);
-/// How much longer than its timeout a wait may take before its thread is left behind.
-const GRACE: Duration = Duration::from_secs(2);
+/// How many events that nobody has taken are told at the end of a session: a driver that reports
+/// them without end must not hold it up.
+const LAST_EVENTS: usize = 256;
+
+/// How long waits for events last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// One wait without an event while all is well: each end of one wakes an idle node's
+    /// processor.
+    pub(super) idle: Duration,
+    /// The same when orders may soon come: while a GPU is sick, and after failures.
+    pub(super) brisk: Duration,
+    /// How much longer than asked a wait may take before it counts as hanging.
+    pub(super) grace: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(10),
+            brisk: Duration::from_secs(1),
+            grace: Duration::from_secs(2),
+        }
+    }
+}
 
 /// A thread that waits for events of one session.
 #[derive(Debug)]
 pub(super) struct EventWatch {
     orders: Arc<Orders>,
     ended: Receiver<()>,
+    patience: Patience,
 }
 
-/// What the thread looks at between two waits.
+/// What the thread looks at between two waits, and where others see how it is.
 #[derive(Debug)]
 struct Orders {
     state: Mutex<Order>,
@@ -45,6 +65,21 @@ struct Order {
     /// The GPUs to be watched from now on.
     watch: Option<Vec<GpuUuid>>,
     all: Vec<GpuUuid>,
+    /// Whether waits are to be short.
+    brisk: bool,
+    /// The wait in progress.
+    wait: Option<Wait>,
+}
+
+/// A call that waits for an event.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    /// How long it was asked to last.
+    timeout: Duration,
+    /// When it should have returned, the grace included.
+    due: Instant,
+    /// Whether somebody has told that it has not.
+    overdue: bool,
 }
 
 impl EventWatch {
@@ -53,11 +88,14 @@ impl EventWatch {
         driver: Arc<dyn GpuDriver>,
         gpus: Vec<GpuUuid>,
         news: mpsc::Sender<News>,
+        patience: Patience,
     ) -> Self {
         let order = Order {
             stop: false,
             watch: Some(gpus.clone()),
             all: gpus,
+            brisk: false,
+            wait: None,
         };
         let orders = Arc::new(Orders {
             state: Mutex::new(order),
@@ -68,6 +106,9 @@ impl EventWatch {
             driver,
             news,
             orders: orders.clone(),
+            patience,
+            failures: 0,
+            failing: None,
             _end: end,
         };
         let thread = thread::Builder::new()
@@ -76,7 +117,32 @@ impl EventWatch {
         if let Err(error) = thread.spawn(move || waiter.run()) {
             tracing::error!(%error, "no thread to wait for the driver's events: GPUs are polled");
         }
-        Self { orders, ended }
+        Self {
+            orders,
+            ended,
+            patience,
+        }
+    }
+
+    /// Makes waits short from the next one on, or long again: in a short one, orders that come
+    /// are soon carried out.
+    pub(super) fn be_brisk(&self, brisk: bool) {
+        self.orders.lock().brisk = brisk;
+    }
+
+    /// Tells, once, of a wait that has not returned in its time: the driver hangs in it, and
+    /// nothing is told of any GPU. When it returns, the thread tells that too.
+    pub(super) fn tell_if_overdue(&self, news: &mpsc::Sender<News>) {
+        let mut order = self.orders.lock();
+        let Some(wait) = &mut order.wait else { return };
+        if wait.overdue || Instant::now() < wait.due {
+            return;
+        }
+        wait.overdue = true;
+        let after = wait.timeout + self.patience.grace;
+        // Sent before the lock is given back, so that this news comes before that of its end.
+        let failed = Event::WaitFailed(DriverError::Hung { after });
+        let _ = news.blocking_send(News::Events(vec![failed]));
     }
 
     /// Watches all GPUs once more.
@@ -95,17 +161,22 @@ impl EventWatch {
     /// Ends the thread and waits for it, so that nobody uses the session any more.
     pub(super) fn stop(self) {
         self.order_stop();
-        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(WAIT + GRACE) {
+        let longest = match self.orders.lock().wait {
+            Some(wait) => wait.due.saturating_duration_since(Instant::now()),
+            None => self.patience.idle + self.patience.grace,
+        };
+        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(longest) {
             tracing::warn!("a wait for the driver's events did not end in time; leaving it behind");
         }
     }
 
-    /// Ends the thread without waiting for it.
-    pub(super) fn abandon(self) {
-        self.order_stop();
+    /// Whether the thread has ended, and with it the last use of the session.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.ended.try_recv(), Err(TryRecvError::Disconnected))
     }
 
-    fn order_stop(&self) {
+    /// Makes the thread end after the wait in progress; what it has seen until then it tells.
+    pub(super) fn order_stop(&self) {
         self.orders.lock().stop = true;
         self.orders.changed.notify_all();
     }
@@ -128,28 +199,35 @@ struct Waiter {
     driver: Arc<dyn GpuDriver>,
     news: mpsc::Sender<News>,
     orders: Arc<Orders>,
+    patience: Patience,
+    /// Waits that failed one after the other.
+    failures: u32,
+    /// Whether it was told that waiting does not work; unknown at first, for the watch before
+    /// this one may have told so.
+    failing: Option<bool>,
     /// Dropped when the thread ends, last.
     _end: Sender<()>,
 }
 
 impl Waiter {
-    fn run(self) {
+    fn run(mut self) {
         let mut pause = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        let mut failures = 0_u32;
-        let mut failing = false;
         let mut nothing_to_watch = false;
         loop {
             let (stop, order) = {
                 let mut order = self.orders.lock();
                 (order.stop, order.watch.take())
             };
-            if stop || self.news.is_closed() {
+            if self.news.is_closed() {
                 return;
+            }
+            if stop {
+                return self.tell_the_last();
             }
             let armed = match order {
                 Some(gpus) => self.watch(gpus, Vec::new()),
                 // A set that holds a lost GPU fails for all of them: leave out who is lost.
-                None if failures > 0 => self.watch_the_answering(),
+                None if self.failures > 0 => self.watch_the_answering(),
                 None => Ok(!nothing_to_watch),
             };
             let waited = armed.and_then(|any| {
@@ -158,33 +236,87 @@ impl Waiter {
                     self.orders.sleep(A_DAY);
                     return Ok(None);
                 }
-                self.driver
-                    .next_event(if failures > 0 { FIRST_WAIT } else { WAIT })
+                self.wait()
             });
             match waited {
                 Ok(event) => {
-                    if failing {
-                        failing = false;
-                        self.tell(Event::WaitWorks);
-                    }
-                    failures = 0;
+                    self.worked(event);
                     pause.reset();
-                    if let Some(event) = event {
-                        self.tell(Event::Driver(event));
-                    }
                 }
                 Err(error) => {
-                    failures = failures.saturating_add(1);
-                    if failures == 1 && error == DriverError::GpuLost {
-                        // Expected of a set with such a GPU in it; without it there is hope.
-                        continue;
+                    if self.failed(error) {
+                        self.orders.sleep(pause.failed());
                     }
-                    if !failing {
-                        failing = true;
-                        self.tell(Event::WaitFailed(error));
-                    }
-                    self.orders.sleep(pause.failed());
                 }
+            }
+        }
+    }
+
+    fn worked(&mut self, event: Option<DriverEvent>) {
+        self.failures = 0;
+        if self.failing != Some(false) {
+            self.failing = Some(false);
+            self.tell_of_waiting(Event::WaitWorks);
+        }
+        if let Some(event) = event {
+            self.tell(Event::Driver(event));
+        }
+    }
+
+    /// Whether there is reason for a pause.
+    fn failed(&mut self, error: DriverError) -> bool {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures == 1 && error == DriverError::GpuLost {
+            // Expected of a set with such a GPU in it; without it there is hope.
+            return false;
+        }
+        if self.failing != Some(true) {
+            self.failing = Some(true);
+            self.tell_of_waiting(Event::WaitFailed(error));
+        }
+        true
+    }
+
+    /// Tells how waiting goes, as long as it is this thread that waits for the agent.
+    fn tell_of_waiting(&self, event: Event) {
+        if !self.orders.lock().stop {
+            self.tell(event);
+        }
+    }
+
+    /// Waits for an event, where others can see for how long.
+    fn wait(&mut self) -> Result<Option<DriverEvent>, DriverError> {
+        let timeout = {
+            let mut order = self.orders.lock();
+            if order.stop || order.watch.is_some() {
+                return Ok(None);
+            }
+            let timeout = if order.brisk || self.failures > 0 {
+                self.patience.brisk
+            } else {
+                self.patience.idle
+            };
+            order.wait = Some(Wait {
+                timeout,
+                due: Instant::now() + timeout + self.patience.grace,
+                overdue: false,
+            });
+            timeout
+        };
+        let event = self.driver.next_event(timeout);
+        let wait = self.orders.lock().wait.take();
+        if wait.is_some_and(|wait| wait.overdue) {
+            self.failing = Some(true);
+        }
+        event
+    }
+
+    /// Tells what the driver has reported and nobody has taken yet: with the session it is gone.
+    fn tell_the_last(&self) {
+        for _ in 0..LAST_EVENTS {
+            match self.driver.next_event(Duration::ZERO) {
+                Ok(Some(event)) => self.tell(Event::Driver(event)),
+                Ok(None) | Err(_) => return,
             }
         }
     }

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::backoff::Backoff;
 use crate::machine::{Fingerprint, Machine};
-use events::EventWatch;
+use events::{EventWatch, Patience};
 
 /// Between attempts to open a driver that is not there.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -29,13 +29,20 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const SLOW_LOOK: Duration = Duration::from_mins(1);
 /// The driver's threads call into a C library, and do little themselves.
 pub(crate) const STACK: usize = 512 * 1024;
+/// Former sessions whose wait for events may run out while a new one is open.
+const MOST_RETIRED: usize = 2;
 /// `NVML_ERROR_UNINITIALIZED`: the session is gone.
 const UNINITIALIZED: u32 = 1;
 
 /// What the driver's thread is asked to do.
 pub(crate) enum Command {
     /// Ask these GPUs how they are; answered with [`News::Round`].
-    Check(Vec<GpuUuid>),
+    Check {
+        /// Whom to ask.
+        gpus: Vec<GpuUuid>,
+        /// Whether some GPU of the node is sick, so that its watch may soon have to be renewed.
+        some_sick: bool,
+    },
     /// Watch all GPUs for events, once more.
     Watch,
     /// The machine may have changed: look, and open a new session if it has.
@@ -72,13 +79,25 @@ impl Driver {
         known: BTreeSet<PciBusId>,
         news: mpsc::Sender<News>,
     ) -> std::io::Result<Self> {
+        Self::start_with(loader, machine, known, news, Patience::default())
+    }
+
+    fn start_with(
+        loader: Arc<dyn DriverLoader>,
+        machine: Machine,
+        known: BTreeSet<PciBusId>,
+        news: mpsc::Sender<News>,
+        patience: Patience,
+    ) -> std::io::Result<Self> {
         let (commands, receiver) = channel();
         let mut worker = Worker {
             loader,
             machine,
             known,
             news,
+            patience,
             session: None,
+            retired: Vec::new(),
             fingerprint: Fingerprint::default(),
             last_look: Instant::now(),
             retry: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
@@ -105,7 +124,10 @@ struct Worker {
     /// Where GPUs are, or once were.
     known: BTreeSet<PciBusId>,
     news: mpsc::Sender<News>,
+    patience: Patience,
     session: Option<Session>,
+    /// The watches of former sessions that may still wait for an event.
+    retired: Vec<EventWatch>,
     fingerprint: Fingerprint,
     last_look: Instant,
     retry: Backoff,
@@ -127,7 +149,13 @@ impl Worker {
                 commands.recv_timeout(self.retry.failed())
             };
             match command {
-                Ok(Command::Check(gpus)) => self.check(&gpus),
+                Ok(Command::Check { gpus, some_sick }) => {
+                    if let Some(session) = &self.session {
+                        session.watch.be_brisk(some_sick);
+                        session.watch.tell_if_overdue(&self.news);
+                    }
+                    self.check(&gpus);
+                }
                 Ok(Command::Watch) => {
                     if let Some(session) = &self.session {
                         session.watch.renew();
@@ -169,7 +197,7 @@ impl Worker {
         // Without GPUs there is nothing to watch, but something to wait for.
         if !inventory.gpus.is_empty() || !inventory.broken.is_empty() {
             self.retry.reset();
-            let watch = EventWatch::start(driver.clone(), gpus, self.news.clone());
+            let watch = EventWatch::start(driver.clone(), gpus, self.news.clone(), self.patience);
             self.session = Some(Session {
                 driver,
                 inventory,
@@ -178,11 +206,16 @@ impl Worker {
         }
     }
 
-    /// Closes the session before another is opened: NVML enumerates GPUs only when nobody in the
-    /// process uses it.
+    /// Opens a session in place of the one there is, whose wait for events is left to run out.
     fn reopen(&mut self) {
         if let Some(session) = self.session.take() {
-            session.watch.stop();
+            session.watch.order_stop();
+            self.retired.push(session.watch);
+        }
+        self.retired.retain(|watch| !watch.has_ended());
+        // Not more sessions than can be needed, however often the machine changes.
+        while self.retired.len() > MOST_RETIRED {
+            self.retired.remove(0).stop();
         }
         self.open();
     }
@@ -192,7 +225,14 @@ impl Worker {
         match loader {
             Some(loader) => {
                 self.loader = loader;
-                self.reopen();
+                // Another loader does not know of the sessions of this one.
+                for watch in self.retired.drain(..) {
+                    watch.stop();
+                }
+                if let Some(session) = self.session.take() {
+                    session.watch.stop();
+                }
+                self.open();
             }
             None => self.look(),
         }
@@ -280,7 +320,7 @@ impl Session {
 impl Drop for Worker {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
-            session.watch.abandon();
+            session.watch.order_stop();
         }
     }
 }
@@ -304,3 +344,6 @@ fn ends_the_session(error: &DriverError) -> bool {
             }
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,8 +89,13 @@ impl DevicePlugin for Service {
         let state = self.state();
         let pool = state.pools().get(&self.resource);
         let prefer = |wish: ContainerPreferredAllocationRequest| {
+            let available = wish.available_device_ids.iter();
+            // One that is no text is no device of ours.
+            let available: Vec<&str> = available
+                .filter_map(|id| std::str::from_utf8(id).ok())
+                .collect();
             let request = PreferRequest {
-                available: &wish.available_device_ids,
+                available: &available,
                 must_include: &wish.must_include_device_ids,
                 size: usize::try_from(wish.allocation_size).unwrap_or_default(),
             };

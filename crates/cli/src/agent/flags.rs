@@ -1,6 +1,8 @@
 //! The flags of `mizzen agent`, made from the table of all settings.
 
-use clap::builder::PossibleValuesParser;
+use std::ffi::OsStr;
+
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 use mizzen_core::config::{Kind, RawConfig, SETTINGS, SettingInfo};
 
@@ -47,6 +49,28 @@ impl FromArgMatches for AgentArgs {
     }
 }
 
+/// Words for the help text and for completion. Any text is taken, for it is checked with all other
+/// settings, so that every mistake is told at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Words(pub(super) &'static [&'static str]);
+
+impl TypedValueParser for Words {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().copied().map(PossibleValue::new)))
+    }
+}
+
 fn flag(row: &SettingInfo, name: &'static str) -> Arg {
     let variables = match row.env {
         [] => String::new(),
@@ -69,10 +93,8 @@ fn flag(row: &SettingInfo, name: &'static str) -> Arg {
             .value_name("BOOL")
             .action(ArgAction::Set),
         Kind::List(_) => arg.value_name("LIST").action(ArgAction::Append),
-        // Checked with all other settings, so that every mistake is told at once; here only for
-        // the help text and for completion.
         Kind::Choice(words) => arg
-            .value_parser(PossibleValuesParser::new(words.iter().copied()))
+            .value_parser(Words(words))
             .value_name("WORD")
             .action(ArgAction::Set),
         Kind::Path => arg.value_name("PATH").action(ArgAction::Set),
@@ -146,6 +168,17 @@ mod tests {
     fn an_empty_kubelet_socket_is_a_value() {
         let args = parse(&["--kubelet-socket", ""]).unwrap();
         assert_eq!(texts(&args, Setting::KubeletSocket), [""]);
+    }
+
+    #[test]
+    fn a_word_that_is_none_of_the_choices_is_taken_and_the_choices_are_in_the_help_text() {
+        let args = parse(&["--mig-strategy=singel", "--log-level=loud"]).unwrap();
+        assert_eq!(texts(&args, Setting::MigStrategy), ["singel"]);
+        let mut command = AgentArgs::augment_args(Command::new("agent"));
+        let help = command.render_help().to_string();
+        for words in ["none, single, mixed", "error, warn, info"] {
+            assert!(help.contains(words), "{help}");
+        }
     }
 
     #[test]

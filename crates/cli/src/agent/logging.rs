@@ -6,25 +6,36 @@ use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt;
 
+use super::flags::Words;
 use super::settings::variable;
 
-/// How to log.
+/// How to log, as it was given.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LogArgs {
     #[arg(
         long,
-        value_enum,
+        value_parser = Words(&["text", "json"]),
         value_name = "FORMAT",
         help = "How log lines are written [default: text] [env: MIZZEN_LOG_FORMAT]"
     )]
-    log_format: Option<LogFormat>,
+    log_format: Option<String>,
     #[arg(
         long,
-        value_enum,
+        value_parser = Words(&["error", "warn", "info", "debug", "trace"]),
         value_name = "LEVEL",
         help = "The least that is logged [default: info] [env: MIZZEN_LOG_LEVEL]"
     )]
-    log_level: Option<LogLevel>,
+    log_level: Option<String>,
+}
+
+/// The variables that say how to log.
+pub(super) const VARIABLES: [&str; 2] = ["MIZZEN_LOG_FORMAT", "MIZZEN_LOG_LEVEL"];
+
+/// How to log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LogSettings {
+    format: LogFormat,
+    level: LogLevel,
 }
 
 /// The form of log lines.
@@ -51,13 +62,26 @@ enum LogLevel {
     Trace,
 }
 
-/// Sends the process's log to standard error.
+/// Joins the flags with the environment.
 ///
 /// # Errors
-/// A variable that is not what it must be.
-pub(super) fn start(args: &LogArgs) -> Result<(), String> {
-    let format = choice(args.log_format, "MIZZEN_LOG_FORMAT")?.unwrap_or(LogFormat::Text);
-    let level = match choice(args.log_level, "MIZZEN_LOG_LEVEL")?.unwrap_or(LogLevel::Info) {
+/// Every flag and variable that is not what it must be, for people.
+pub(super) fn read(args: &LogArgs) -> Result<LogSettings, Vec<String>> {
+    let [format, level] = VARIABLES;
+    let format = choice(args.log_format.as_ref(), "--log-format", format);
+    let level = choice(args.log_level.as_ref(), "--log-level", level);
+    match (format, level) {
+        (Ok(format), Ok(level)) => Ok(LogSettings {
+            format: format.unwrap_or(LogFormat::Text),
+            level: level.unwrap_or(LogLevel::Info),
+        }),
+        (format, level) => Err(format.err().into_iter().chain(level.err()).collect()),
+    }
+}
+
+/// Sends the process's log to standard error.
+pub(super) fn start(settings: LogSettings) {
+    let level = match settings.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
@@ -65,7 +89,7 @@ pub(super) fn start(args: &LogArgs) -> Result<(), String> {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let log = fmt().with_max_level(level).with_writer(io::stderr);
-    match format {
+    match settings.format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => {
             let colours = io::stderr().is_terminal()
@@ -74,14 +98,20 @@ pub(super) fn start(args: &LogArgs) -> Result<(), String> {
             log.with_target(false).with_ansi(colours).init();
         }
     }
-    Ok(())
 }
 
 /// What the flag says, or else the variable.
-fn choice<T: ValueEnum>(flag: Option<T>, name: &str) -> Result<Option<T>, String> {
-    let text = variable(name).filter(|text| !text.is_empty());
-    let Some(text) = text.filter(|_| flag.is_none()) else {
-        return Ok(flag);
+fn choice<T: ValueEnum>(
+    given: Option<&String>,
+    flag: &str,
+    name: &str,
+) -> Result<Option<T>, String> {
+    let (origin, text) = match given {
+        Some(text) => (flag.to_owned(), text.clone()),
+        None => match variable(name).filter(|text| !text.is_empty()) {
+            Some(text) => (format!("environment variable {name}"), text),
+            None => return Ok(None),
+        },
     };
     T::from_str(&text, true).map(Some).map_err(|_| {
         let values = T::value_variants()
@@ -89,6 +119,6 @@ fn choice<T: ValueEnum>(flag: Option<T>, name: &str) -> Result<Option<T>, String
             .filter_map(ValueEnum::to_possible_value);
         let words: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();
         let words = words.join(", ");
-        format!("environment variable {name}: {text:?} is not one of {words}")
+        format!("{origin}: {text:?} is not valid: expected one of {words}")
     })
 }

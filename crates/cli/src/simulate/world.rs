@@ -9,6 +9,7 @@ use rustix::fs::{Access, StatVfsMountFlags};
 use tempfile::TempDir;
 
 use super::agent_process::AgentCommand;
+use crate::agent::{self, CannotStart};
 
 /// The directory of a run.
 #[derive(Debug)]
@@ -97,35 +98,15 @@ impl World {
         kubelet_socket: &Path,
         flags: &[OsString],
     ) -> Result<AgentCommand> {
-        let mut arguments: Vec<OsString> = vec!["--end-with-parent".into(), "agent".into()];
-        for (flag, value) in [
-            ("--host-root", self.host()),
-            ("--nvml-library", library.to_owned()),
-            ("--kubelet-socket", kubelet_socket.to_owned()),
-            ("--state-dir", self.root.join("state")),
-        ] {
-            arguments.extend([flag.into(), value.into_os_string()]);
-        }
-        arguments.extend(["--log-format".into(), "json".into()]);
-        arguments.extend_from_slice(flags);
+        let mut arguments: Vec<OsString> = vec!["--end-with-parent".into()];
+        arguments.extend(agent_words(&self.root, library, kubelet_socket, flags));
+        let mut environment = self.sim_environment();
+        environment.extend(hasty_environment());
         Ok(AgentCommand {
             binary: std::env::current_exe().context("cannot find this program's own file")?,
             arguments,
-            environment: self.agent_environment(),
+            environment,
         })
-    }
-
-    /// The simulated GPUs, and a patience that suits a run of seconds: flags outrank it.
-    fn agent_environment(&self) -> Vec<(&'static str, OsString)> {
-        let mut variables = self.sim_environment();
-        for (name, value) in [
-            ("MIZZEN_HEALTH_HOLD_DOWN", "1s"),
-            ("MIZZEN_HEALTH_CHECK_INTERVAL", "500ms"),
-            ("MIZZEN_NVML_CALL_TIMEOUT", "1s"),
-        ] {
-            variables.push((name, value.into()));
-        }
-        variables
     }
 
     /// The variables that let a program see the simulated GPUs of this run.
@@ -136,6 +117,48 @@ impl World {
             ("MIZZEN_SIM_DEV_ROOT", self.host().into()),
         ]
     }
+}
+
+/// Checks the flags that the agent is to be given besides ours, before there is anything of a run.
+///
+/// # Errors
+/// What the agent would say of them.
+pub(crate) fn check_agent_flags(flags: &[OsString]) -> Result<(), CannotStart> {
+    let nowhere = Path::new("/");
+    let words = agent_words(nowhere, nowhere, nowhere, flags);
+    agent::check(&words, &hasty_environment())
+}
+
+/// `agent` and all that follows it.
+fn agent_words(
+    root: &Path,
+    library: &Path,
+    kubelet_socket: &Path,
+    flags: &[OsString],
+) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec!["agent".into()];
+    for (flag, value) in [
+        ("--host-root", root.join("host")),
+        ("--nvml-library", library.to_owned()),
+        ("--kubelet-socket", kubelet_socket.to_owned()),
+        ("--state-dir", root.join("state")),
+    ] {
+        words.extend([flag.into(), value.into_os_string()]);
+    }
+    words.extend(["--log-format".into(), "json".into()]);
+    words.extend_from_slice(flags);
+    words
+}
+
+/// A patience that suits a run of seconds: flags outrank it.
+fn hasty_environment() -> Vec<(&'static str, OsString)> {
+    [
+        ("MIZZEN_HEALTH_HOLD_DOWN", "1s"),
+        ("MIZZEN_HEALTH_CHECK_INTERVAL", "500ms"),
+        ("MIZZEN_NVML_CALL_TIMEOUT", "1s"),
+    ]
+    .map(|(name, value)| (name, value.into()))
+    .into()
 }
 
 /// A directory in memory, for the simulated machine has a thousand small files: `/dev/shm`, if

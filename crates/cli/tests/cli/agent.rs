@@ -159,13 +159,96 @@ fn bad_settings_are_told_all_at_once() {
         "agent",
         "--health-address=nowhere",
         "--health-hold-down=soon",
+        "--mig-strategy=singel",
+        "--config-file=/no/such/file",
+        "--log-level=loud",
     ])
     .ended_with(2);
-    for word in ["--health-address", "--health-hold-down", "nowhere", "soon"] {
+    for word in [
+        "--health-address",
+        "--health-hold-down",
+        "nowhere",
+        "soon",
+        "did you mean \"single\"?",
+        "/no/such/file",
+        "--log-level",
+    ] {
         assert!(
             ran.stderr().contains(word),
             "{word} is missing in {}",
             ran.stderr()
         );
+    }
+}
+
+#[test]
+fn a_variable_that_it_does_not_know_is_told_and_one_of_a_service_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = mizzen()
+        .args(["agent", "--log-format=json", "--kubelet-socket", ""])
+        .args(["--nvml-library", "/nowhere/libnvidia-ml.so.1"])
+        .args(["--state-dir", dir.path().to_str().unwrap()])
+        .env("MIZZEN_AGENT_SERVICE_HOST", "10.0.0.1")
+        .env("MIZZEN_AGENT_PORT", "tcp://10.0.0.1:8080")
+        .env("MIZZEN_HEALTH_HOLD_DOWNN", "1s")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut agent = Agent { process, log, dir };
+    let mut told = Vec::new();
+    for line in agent.log.by_ref() {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        match line["fields"]["event"].as_str() {
+            Some("config") => told.push(line["fields"]["message"].as_str().unwrap().to_owned()),
+            Some("no-driver") => break,
+            _ => {}
+        }
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("MIZZEN_HEALTH_HOLD_DOWN?"), "{told:?}");
+}
+
+/// A field of a process's or thread's `status`, as it stands there.
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap().trim_start_matches(':').trim()
+}
+
+fn capabilities(status: &str, name: &str) -> u64 {
+    u64::from_str_radix(field(status, name), 16).unwrap()
+}
+
+#[test]
+fn it_gives_up_rights_that_it_does_not_need_and_finds_its_gpus_without_them() {
+    // CAP_DAC_OVERRIDE and CAP_NET_BIND_SERVICE
+    const KEPT: u64 = 1 << 1 | 1 << 10;
+    const SETPCAP: u64 = 1 << 8;
+    if Path::new("/usr/bin/nvidia-modprobe").exists() {
+        // NVML's own program needs them.
+        return;
+    }
+    let mine = &fs::read_to_string("/proc/self/status").unwrap();
+    let mut agent = Agent::start();
+    let running = agent.next("driver-running");
+    assert!(running["message"].as_str().unwrap().contains("8 GPUs"));
+    let tasks = fs::read_dir(format!("/proc/{}/task", agent.process.id())).unwrap();
+    // Threads of short work may end at any time.
+    let tasks: Vec<_> = tasks
+        .filter_map(|task| fs::read_to_string(task.unwrap().path().join("status")).ok())
+        .collect();
+    assert!(tasks.len() > 1, "the driver's thread is there too");
+    for task in &tasks {
+        for set in ["CapEff", "CapPrm"] {
+            let kept = capabilities(mine, set) & KEPT;
+            assert_eq!(capabilities(task, set), kept, "{set}");
+        }
+        assert_eq!(capabilities(task, "CapInh"), 0);
+        assert_eq!(capabilities(task, "CapAmb"), 0);
+        if capabilities(mine, "CapEff") & SETPCAP != 0 {
+            let bounding = capabilities(mine, "CapBnd") & KEPT;
+            assert_eq!(capabilities(task, "CapBnd"), bounding);
+        }
+        assert_eq!(field(task, "NoNewPrivs"), "1");
     }
 }

@@ -102,6 +102,17 @@ fn mizzen_sim_joins_a_simulation_that_stays() {
 }
 
 #[test]
+fn an_agent_that_ends_by_itself_ends_the_simulation_and_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut staying = Staying::start(dir.path());
+    kill_process(staying.agent, Signal::KILL).unwrap();
+    let rest: Vec<String> = staying.lines.by_ref().map(Result::unwrap).collect();
+    let told = |line: &String| line.contains("✖ The agent ended by itself");
+    assert!(rest.iter().any(told), "{rest:#?}");
+    assert_eq!(staying.child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
 fn the_agent_does_not_outlive_a_simulation_that_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let mut staying = Staying::start(dir.path());

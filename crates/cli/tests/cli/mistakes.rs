@@ -90,3 +90,24 @@ fn a_time_without_a_unit_is_refused_with_an_example() {
     let error = refused(&["--pod", &pod, "--pod-time", "3"]);
     assert!(error.contains("such as 3s"), "{error}");
 }
+
+#[test]
+fn flags_that_the_agent_does_not_take_are_refused_in_its_own_words() {
+    let error = refused(&["--", "--bogus"]);
+    assert!(
+        error.contains("'--bogus'") && error.contains("mizzen agent"),
+        "{error}"
+    );
+    let error = refused(&["--", "--mig-strategy=singel", "--health-hold-down=soon"]);
+    for word in ["mizzen agent", "singel", "single", "--health-hold-down"] {
+        assert!(error.contains(word), "{word} is missing in {error}");
+    }
+    let error = refused(&["--", "--state-dir=/elsewhere"]);
+    assert!(error.contains("cannot be used multiple times"), "{error}");
+}
+
+#[test]
+fn help_for_the_agents_flags_is_no_mistake() {
+    let ran = run(["simulate", "--", "--help"]).ended_with(0);
+    assert!(ran.stdout().contains("--mig-strategy"), "{}", ran.stdout());
+}

@@ -120,7 +120,7 @@ impl fmt::Display for ConfigWarning {
 }
 
 /// The word that `typed` was probably meant to be, if one is near.
-pub(super) fn nearest(typed: &str, words: &[&str]) -> Option<String> {
+pub fn nearest(typed: &str, words: &[&str]) -> Option<String> {
     let typed = folded(typed);
     let near = words
         .iter()

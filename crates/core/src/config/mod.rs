@@ -20,7 +20,7 @@ mod types;
 mod validate;
 
 pub use duration::{InvalidDuration, parse_duration};
-pub use error::{ConfigError, ConfigWarning, Location, Origin};
+pub use error::{ConfigError, ConfigWarning, Location, Origin, nearest};
 pub use naming::{
     GpuFilter, GpuSelector, InvalidGpuSelector, NamePattern, NamingRule, ResourceNaming,
 };

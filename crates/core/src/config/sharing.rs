@@ -17,8 +17,8 @@ pub struct SharingConfig {
     /// By time-slicing: `sharing.timeSlicing.resources`. The first entry that holds for a device
     /// counts.
     pub time_slicing: Vec<SharedResource>,
-    /// By MPS: `sharing.mps.resources`; `None` where the section is not there. It outranks
-    /// time-slicing, as in the reference.
+    /// By MPS: `sharing.mps.resources`; `None` where the section is not there. Where both name a
+    /// GPU it outranks time-slicing; in the reference it does so for the whole node.
     pub mps: Option<Vec<SharedResource>>,
 }
 

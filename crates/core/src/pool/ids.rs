@@ -49,11 +49,11 @@ impl Finder {
 
     /// Which of the known devices are `available` and not `held`; an id that is there twice counts
     /// once.
-    pub(super) fn free(&self, available: &[String], held: &BTreeSet<&String>) -> Free {
+    pub(super) fn free<Id: AsRef<str>>(&self, available: &[Id], held: &BTreeSet<&str>) -> Free {
         let mut devices = vec![Vec::new(); self.places.len()];
         // A kubelet sorts them: the next one is most often of the same GPU.
         let mut last: Option<(&str, usize, Option<u32>)> = None;
-        for id in available {
+        for id in available.iter().map(AsRef::as_ref) {
             let (uuid, replica) = split_id(id);
             let (place, replicas) = match last {
                 Some((known, place, replicas)) if known == uuid => (place, replicas),

@@ -76,9 +76,9 @@ pub struct DevicePool {
 
 /// What the kubelet asks before it allocates: which of `available` go best together.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct PreferRequest<'a> {
+pub struct PreferRequest<'a, Id = String> {
     /// Ids of the devices that could be had.
-    pub available: &'a [String],
+    pub available: &'a [Id],
     /// Ids that must be among the answer.
     pub must_include: &'a [String],
     /// How many devices are wanted.
@@ -165,8 +165,8 @@ impl DevicePool {
     /// Never an error: an available id that the pool does not know is never chosen; a must-include
     /// that it does not know is answered all the same and counts towards the size, since the
     /// container already holds it.
-    pub fn prefer(&self, request: &PreferRequest<'_>) -> Vec<String> {
-        let held: BTreeSet<&String> = request.must_include.iter().collect();
+    pub fn prefer<Id: AsRef<str>>(&self, request: &PreferRequest<'_, Id>) -> Vec<String> {
+        let held: BTreeSet<&str> = request.must_include.iter().map(String::as_str).collect();
         let free = self.finder.free(request.available, &held);
         let mut stocks = self.stocks(&free);
         for (place, _) in held.iter().filter_map(|id| self.finder.find(id)) {
@@ -179,16 +179,16 @@ impl DevicePool {
             chooser: &self.chooser,
         };
         let taken = distribute(&stocks, wanted, &terms);
-        let mut ids: Vec<String> = Vec::with_capacity(request.size);
-        let (known, unknown): (Vec<&String>, Vec<&String>) =
+        let mut ids: Vec<String> = Vec::new();
+        let (known, unknown): (Vec<&str>, Vec<&str>) =
             held.iter().partition(|id| self.finder.find(id).is_some());
-        ids.extend(unknown.into_iter().cloned());
+        ids.extend(unknown.into_iter().map(str::to_owned));
         for (place, share) in self.shares.iter().enumerate() {
             let uuid = &self.gpus[share.gpu].uuid;
             let own = known
                 .iter()
                 .filter(|id| self.finder.place(id) == Some(place));
-            ids.extend(own.map(|id| (*id).clone()));
+            ids.extend(own.map(|id| (*id).to_owned()));
             let lowest = free.lowest(place, taken[place]);
             ids.extend(lowest.map(|part| match part {
                 Part::Replica(number) => DeviceId::replica_of(uuid, number).into(),

@@ -58,18 +58,68 @@ pub fn offer(gpus: &[Gpu], links: &LinkMatrix, config: &Config) -> Offer {
     plan.pools(links)
 }
 
+/// How GPUs are shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    TimeSlicing,
+    Mps,
+}
+
+/// An entry of the config that shares devices.
+#[derive(Debug, Clone, Copy)]
+struct Entry<'a> {
+    way: Way,
+    /// Its place in its list.
+    number: usize,
+    resource: &'a SharedResource,
+}
+
+impl<'a> Entry<'a> {
+    fn all(way: Way, resources: &'a [SharedResource]) -> impl Iterator<Item = Self> {
+        let numbered = resources.iter().enumerate();
+        numbered.map(move |(number, resource)| Self {
+            way,
+            number,
+            resource,
+        })
+    }
+
+    /// What it makes of a GPU that is otherwise offered as `name`. This build does not run MPS:
+    /// what is meant for it goes to one container at a time.
+    fn offers(&self, name: &ResourceName) -> (ResourceName, Option<u32>) {
+        match self.way {
+            Way::TimeSlicing => (
+                self.resource.shared_name.clone(),
+                Some(self.resource.replicas),
+            ),
+            Way::Mps => (name.clone(), None),
+        }
+    }
+}
+
+impl fmt::Display for Entry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = match self.way {
+            Way::TimeSlicing => "timeSlicing",
+            Way::Mps => "mps",
+        };
+        write!(f, "sharing.{way}.resources[{}]", self.number)
+    }
+}
+
 /// How a resource came to be.
 #[derive(Debug, Default)]
 struct Sketch {
     shares: Vec<Share>,
-    /// The sharing entries whose devices are in it, by their number.
+    /// The entries whose replicas are in it, by their place among all.
     entries: BTreeSet<usize>,
 }
 
 struct Plan<'a> {
     gpus: &'a [Gpu],
     config: &'a Config,
-    entries: &'a [SharedResource],
+    /// MPS's first: it outranks time-slicing where both hold a GPU.
+    entries: Vec<Entry<'a>>,
     left_out: Vec<usize>,
     /// The resource of each GPU that is offered, before sharing.
     names: BTreeMap<usize, ResourceName>,
@@ -79,15 +129,13 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn new(gpus: &'a [Gpu], config: &'a Config) -> Self {
-        // MPS outranks time-slicing, and this build does not run it.
-        let entries = match &config.sharing.mps {
-            Some(_) => &[],
-            None => &config.sharing.time_slicing[..],
-        };
+        let sharing = &config.sharing;
+        let mps = Entry::all(Way::Mps, sharing.mps.as_deref().unwrap_or_default());
+        let time_slicing = Entry::all(Way::TimeSlicing, &sharing.time_slicing);
         Self {
             gpus,
             config,
-            entries,
+            entries: mps.chain(time_slicing).collect(),
             left_out: Vec::new(),
             names: BTreeMap::new(),
             sketches: BTreeMap::new(),
@@ -107,24 +155,24 @@ impl<'a> Plan<'a> {
     fn share_gpus(&mut self) {
         let mut unshared = self.names.clone();
         let mut shared: BTreeMap<usize, usize> = BTreeMap::new();
-        for (number, entry) in self.entries.iter().enumerate() {
-            let held = self.held_by(number, entry, &unshared);
-            for position in held {
+        for (at, entry) in self.entries.clone().into_iter().enumerate() {
+            for position in self.held_by(&entry, &unshared) {
                 unshared.remove(&position);
-                shared.insert(position, number);
+                shared.insert(position, at);
             }
         }
         for (&position, name) in &self.names {
-            let entry = shared
-                .get(&position)
-                .map(|number| (*number, &self.entries[*number]));
-            let name = entry.map_or(name, |(_, entry)| &entry.shared_name);
-            let sketch = self.sketches.entry(name.clone()).or_default();
+            let entry = shared.get(&position).copied();
+            let (name, replicas) = match entry {
+                Some(at) => self.entries[at].offers(name),
+                None => (name.clone(), None),
+            };
+            let sketch = self.sketches.entry(name).or_default();
             sketch.shares.push(Share {
                 gpu: position,
-                replicas: entry.map(|(_, entry)| entry.replicas),
+                replicas,
             });
-            sketch.entries.extend(entry.map(|(number, _)| number));
+            sketch.entries.extend(entry.filter(|_| replicas.is_some()));
         }
     }
 
@@ -132,41 +180,41 @@ impl<'a> Plan<'a> {
     /// does.
     fn held_by(
         &mut self,
-        number: usize,
-        entry: &SharedResource,
+        entry: &Entry<'a>,
         unshared: &BTreeMap<usize, ResourceName>,
     ) -> Vec<usize> {
+        let resource = entry.resource;
         let of_resource: Vec<usize> = unshared
             .iter()
-            .filter(|(_, name)| **name == entry.name)
+            .filter(|(_, name)| **name == resource.name)
             .map(|(position, _)| *position)
             .collect();
-        if !self.names.values().any(|name| *name == entry.name) {
+        if !self.names.values().any(|name| *name == resource.name) {
             let offered: BTreeSet<&str> = self.names.values().map(ResourceName::as_str).collect();
             let offered: Vec<&str> = offered.into_iter().collect();
             if !offered.is_empty() {
                 self.remark(
-                    number,
+                    entry,
                     &format!(
                         "no GPU of this node is offered as {}, but as {}",
-                        entry.name,
+                        resource.name,
                         offered.join(", ")
                     ),
                 );
             }
             return Vec::new();
         }
-        match &entry.devices {
+        match &resource.devices {
             SharedDevices::All => of_resource,
             SharedDevices::Count(count) => {
                 let count = *count as usize;
                 if count > of_resource.len() {
                     let there = of_resource.len();
                     self.remark(
-                        number,
+                        entry,
                         &format!(
                             "{count} devices of {} are to be shared, and there are {there}",
-                            entry.name
+                            resource.name
                         ),
                     );
                 }
@@ -175,11 +223,11 @@ impl<'a> Plan<'a> {
             SharedDevices::These(devices) => {
                 let mut held = BTreeSet::new();
                 for device in devices {
-                    match self.named(device, entry, unshared) {
+                    match self.named(device, resource, unshared) {
                         Ok(position) => {
                             held.insert(position);
                         }
-                        Err(why) => self.remark(number, &why),
+                        Err(why) => self.remark(entry, &why),
                     }
                 }
                 held.into_iter().collect()
@@ -215,10 +263,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn remark(&mut self, entry: usize, text: &str) {
-        self.remarks.push(Remark(format!(
-            "sharing.timeSlicing.resources[{entry}]: {text}"
-        )));
+    fn remark(&mut self, entry: &Entry<'_>, text: &str) {
+        self.remarks.push(Remark(format!("{entry}: {text}")));
     }
 
     fn judge_filter(&mut self) {
@@ -257,7 +303,7 @@ impl<'a> Plan<'a> {
     /// What holds for a resource's devices: what its first sharing entry says.
     fn terms(&mut self, resource: &ResourceName, sketch: &Sketch) -> PoolTerms {
         let mut each = sketch.entries.iter().map(|number| {
-            let entry = &self.entries[*number];
+            let entry = self.entries[*number].resource;
             PoolTerms {
                 policy: entry
                     .policy

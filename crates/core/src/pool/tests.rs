@@ -191,16 +191,30 @@ fn what_does_not_suit_the_node_is_remarked() {
 }
 
 #[test]
-fn gpus_that_mps_would_share_are_offered_whole() {
-    let text = "flags: {mpsRoot: /mps}
+fn gpus_that_mps_would_share_are_offered_whole_and_the_others_may_be_sliced() {
+    for (devices, expected) in [("all", vec![(0, 0), (1, 0)]), ("[1]", vec![(0, 4), (1, 0)])] {
+        let text = format!(
+            "flags: {{mpsRoot: /mps}}
 sharing:
-  mps: {resources: [{name: gpu, replicas: 4}]}
-  timeSlicing: {resources: [{name: gpu, replicas: 4}]}
-";
-    assert_eq!(
-        summary(&offer_of(&TWO, text)),
-        [("nvidia.com/gpu", vec![(0, 0), (1, 0)])].into()
-    );
+  mps: {{resources: [{{name: gpu, replicas: 4, devices: {devices}}}]}}
+  timeSlicing: {{resources: [{{name: gpu, replicas: 4}}]}}
+"
+        );
+        assert_eq!(
+            summary(&offer_of(&TWO, &text)),
+            [("nvidia.com/gpu", expected)].into()
+        );
+    }
+}
+
+#[test]
+fn a_thousand_replicas_on_each_of_sixteen_gpus_are_no_trouble() {
+    let mut node = Node::new(&["H100"; 16], "{name: gpu, replicas: 1000}");
+    assert_eq!(node.pool.device_count(), 16_000);
+    let expected: Vec<usize> = (0..16).collect();
+    for _ in 0..3 {
+        assert_eq!(node.give(16), expected);
+    }
 }
 
 #[test]

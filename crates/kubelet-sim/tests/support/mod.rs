@@ -296,7 +296,11 @@ impl DevicePlugin for Service {
     ) -> Result<Response<PreferredAllocationResponse>, Status> {
         let mut behaviour = self.behaviour.lock().unwrap();
         for asked in request.into_inner().container_requests {
-            let lists = (asked.available_device_ids, asked.must_include_device_ids);
+            let available = asked.available_device_ids.into_iter();
+            let available = available
+                .map(|id| String::from_utf8(id.into()).unwrap())
+                .collect();
+            let lists: (Vec<String>, _) = (available, asked.must_include_device_ids);
             behaviour
                 .preferred
                 .push((lists.0, lists.1, asked.allocation_size));

@@ -9,9 +9,9 @@ use crate::host::HostRoot;
 /// The library's file name; its version is NVML's ABI, not the driver's.
 const LIBRARY: &str = "libnvidia-ml.so.1";
 
-/// Directories below a driver root, in the order of the search. The first six are those of
+/// Where `libnvidia-ml.so.1` may be below a driver root, in the order of the search. The first six are those of
 /// NVIDIA's own device plugin.
-const DIRECTORIES: &[&str] = &[
+pub const LIBRARY_DIRECTORIES: &[&str] = &[
     "usr/lib64",
     "usr/lib/x86_64-linux-gnu",
     "usr/lib/aarch64-linux-gnu",
@@ -30,6 +30,10 @@ const DIRECTORIES: &[&str] = &[
     "usr/local/glibc/usr/lib",
     "usr/local/glibc/lib",
     "glibc/lib",
+    // Bottlerocket, which has versions of its own below for old drivers only; its linker cache
+    // knows those.
+    "x86_64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
+    "aarch64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
     // NixOS.
     "run/opengl-driver/lib",
     // WSL.
@@ -85,7 +89,12 @@ impl<F: FnMut(&Path) -> bool> Search<F> {
     }
 
     fn root(&mut self, root: &HostRoot) -> bool {
-        let mut directories = DIRECTORIES.iter();
+        if !root.as_path().is_dir() {
+            let words = format!("{} (no such directory)", root.as_path().display());
+            self.searched.push(words);
+            return false;
+        }
+        let mut directories = LIBRARY_DIRECTORIES.iter();
         if directories.any(|directory| self.consider(root, &Path::new(directory).join(LIBRARY))) {
             return true;
         }
@@ -144,7 +153,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (offered, searched) = search(&[root.path().to_owned()]);
         assert!(offered.is_empty());
-        assert_eq!(searched.len(), DIRECTORIES.len() + 1);
+        assert_eq!(searched.len(), LIBRARY_DIRECTORIES.len() + 1);
         for place in [
             "usr/lib64/libnvidia-ml.so.1",
             "home/kubernetes/bin/nvidia/lib64/libnvidia-ml.so.1",
@@ -157,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_library_is_found_in_each_place_and_through_links_below_the_root() {
-        for directory in DIRECTORIES {
+        for directory in LIBRARY_DIRECTORIES {
             let root = tempfile::tempdir().unwrap();
             let store = root.path().join("store");
             fs::create_dir_all(&store).unwrap();
@@ -179,6 +188,14 @@ mod tests {
         );
         let (offered, _) = search(&[second.path().to_owned(), first.path().to_owned()]);
         assert_eq!(offered, [b, a]);
+    }
+
+    #[test]
+    fn a_root_that_is_not_there_is_named_once() {
+        let root = tempfile::tempdir().unwrap();
+        let (_, searched) = search(&[root.path().join("run/nvidia/driver")]);
+        assert_eq!(searched.len(), 1, "{searched:?}");
+        assert!(searched[0].ends_with("run/nvidia/driver (no such directory)"));
     }
 
     #[test]
