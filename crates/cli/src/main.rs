@@ -13,12 +13,14 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 mod agent;
+mod config;
 mod duration;
 mod fault;
 mod sim;
 mod simulate;
 mod target;
 mod terminal;
+mod words;
 
 /// A GPU stack for Kubernetes in one small program.
 #[derive(Debug, Parser)]
@@ -38,6 +40,9 @@ enum Command {
     /// Run the node agent: report this node's GPUs to the kubelet, allocate them, watch them
     #[command(long_about = agent::ABOUT)]
     Agent(Box<agent::AgentArgs>),
+    /// Check a config file, and see what it makes of a node
+    #[command(long_about = config::ABOUT)]
+    Config(Box<config::ConfigArgs>),
     /// Drive the simulated GPU driver: place its library, inject faults, load and heal GPUs
     #[command(long_about = sim::ABOUT)]
     Sim(Box<sim::SimArgs>),
@@ -100,6 +105,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     match cli.command {
         Command::Agent(args) => agent::run(*args),
+        Command::Config(args) => config::run(*args),
         Command::Sim(args) => sim::run(*args),
         Command::Simulate(args) => simulate::run(*args),
         Command::Completions { shell } => print_completions(shell),

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 mod agent_log;
 mod agent_process;
 mod args;
+mod configs;
 mod driver;
 mod health_story;
 mod narrator;

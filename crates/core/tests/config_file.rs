@@ -340,6 +340,13 @@ fn mistakes_in_the_file_do_not_hide_those_in_flags() {
 }
 
 #[test]
+fn a_key_that_must_be_given_must_have_a_value() {
+    let errors = failures("sharing: {timeSlicing: {resources: [{name: , replicas: 2}]}}");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("resources[0].name must be given"));
+}
+
+#[test]
 fn another_version_is_refused() {
     let errors = failures("version: v2\n");
     assert!(

@@ -16,8 +16,9 @@ use crate::record::PodRecord;
 use crate::schedule::{Amounts, PODS};
 use crate::snapshot::{DeviceView, Holder, ResourceView, Snapshot};
 
-/// Events that a slow reader may fall behind.
-const EVENT_BACKLOG: usize = 1024;
+/// Events that a slow reader may fall behind: one for each device of a node whose sixteen GPUs
+/// are shared a thousand times each, if all of them change at once.
+const EVENT_BACKLOG: usize = 1 << 14;
 
 /// What all parts of the embedded kubelet share.
 #[derive(Debug)]
@@ -216,35 +217,40 @@ impl State {
         // A device that was reported healthy is not once its plugin has gone.
         let healthy = self.devices.healthy().get(resource);
         let known = self.devices.known().get(resource).into_iter().flatten();
+        let mut holders = self.device_holders(resource);
         let views = known.map(|(id, known)| {
             let view = DeviceView {
                 healthy: healthy.is_some_and(|healthy| healthy.contains(id)),
                 numa_nodes: known.numa_nodes.clone(),
-                holder: self.holder(resource, id),
+                holder: holders.remove(id.as_str()),
             };
             (id.clone(), view)
         });
         views.collect()
     }
 
-    /// The container that holds a device. Of several, which share it one after the other, it is
-    /// the one that runs.
-    fn holder(&self, resource: &str, id: &str) -> Option<Holder> {
-        let (uid, first) = self.devices.holders().holder_of(resource, id)?;
-        let record = self.pod(&uid)?;
-        let holds = |container: &str| {
-            let ids = self.devices.holders().ids(&uid, container, resource);
-            ids.is_some_and(|ids| ids.contains(id))
+    /// The container that holds each device. Of several, which share it one after the other, it
+    /// is the one that runs.
+    fn device_holders(&self, resource: &str) -> BTreeMap<&str, Holder> {
+        let runs = |pod: &PodRecord, name: &str| {
+            let mut running = pod.containers.iter().filter(|one| one.is_running());
+            running.any(|one| one.container.name == name)
         };
-        let mut running = record
-            .containers
-            .iter()
-            .filter(|container| container.is_running());
-        let running = running.find(|container| holds(&container.container.name));
-        let container = running.map_or(first, |running| running.container.name.clone());
-        Some(Holder {
-            pod: record.pod.key(),
-            container,
-        })
+        let mut holders: BTreeMap<&str, Holder> = BTreeMap::new();
+        for (uid, container, _, holding) in self.devices.holders().of(resource) {
+            let Some(pod) = self.pod(uid) else { continue };
+            let (key, is_running) = (pod.pod.key(), runs(pod, container));
+            for id in holding.by_numa.values().flatten() {
+                let known = holders.get(id.as_str());
+                if known.is_none_or(|holder| is_running && holder.pod == key) {
+                    let holder = Holder {
+                        pod: key.clone(),
+                        container: container.to_owned(),
+                    };
+                    holders.insert(id, holder);
+                }
+            }
+        }
+        holders
     }
 }

@@ -26,6 +26,8 @@ Examples:
       your own pod on two L4
   mizzen simulate --inject 'at 1s: xid 79 on gpu 2' --inject 'at 2s: heal gpu 2'
       a GPU falls off the bus and comes back
+  mizzen simulate --config examples/configs/time-slicing.yaml
+      with a config file of the agent (docs/config.md); pods may ask for what it offers
   mizzen simulate --for ever
       stays until Ctrl-C; break GPUs from another terminal with `mizzen sim`
   mizzen simulate --output json | jq '.pods[] | {name, phase}'
@@ -37,12 +39,12 @@ Examples:
 
 So that a run of seconds shows recovery too, the agent waits less than it does by default:
 --health-hold-down 1s, --health-check-interval 500ms, --nvml-call-timeout 1s. Flags after --
-outrank these.
+outrank these, and so does what a config file sets.
 
 Exit codes:
   0    every pod that can run on this node has run
   1    something broke: the agent or the embedded kubelet did not work
-  2    the command line, the scenario or a pod's file cannot be understood
+  2    the command line, the scenario, the config or a pod's file cannot be understood
   3    a pod that fits this node did not run, or not to its end
   4    a pod was refused, as the API server would refuse it
   130  ended by Ctrl-C before all was done
@@ -61,6 +63,10 @@ pub(crate) struct SimulateArgs {
     /// The node as a scenario file (YAML, see docs/simulator.md)
     #[arg(long, value_name = "FILE", help_heading = "The node")]
     pub(crate) scenario: Option<PathBuf>,
+
+    /// The agent's config file; `--inject 'at 3s: config FILE'` replaces it during the run
+    #[arg(long, value_name = "FILE", help_heading = "The node")]
+    pub(crate) config: Option<PathBuf>,
 
     /// A file with pods (YAML, several documents are fine); repeatable. Default: the pods of
     /// examples/

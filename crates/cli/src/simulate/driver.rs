@@ -1,5 +1,6 @@
 //! The simulated driver of a run: its library, its machine, its live state.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -62,7 +63,7 @@ impl Driver {
                 name,
                 driver_version: status.driver_version,
                 cuda_version: status.cuda_version,
-                resources: std::collections::BTreeMap::new(),
+                resources: BTreeMap::new(),
             },
             gpus: status.gpus.iter().map(seen).collect(),
             pods: Vec::new(),
@@ -108,7 +109,9 @@ impl Driver {
                 host::write(&node, &self.host)?;
                 simulator.remove(&target.0)?
             }
-            Action::RestartKubelet | Action::RestartAgent => bail!("no matter of the driver's"),
+            Action::RestartKubelet | Action::RestartAgent | Action::Config(_) => {
+                bail!("no matter of the driver's")
+            }
         };
         Ok(())
     }
@@ -137,6 +140,7 @@ fn seen(gpu: &GpuStatus) -> Gpu {
         numa_node: Some(gpu.numa),
         health: Health::Unknown,
         faults: fault::in_words(gpu),
+        offered_as: BTreeMap::new(),
         held_by: Vec::new(),
         was_held_by: Vec::new(),
     }

@@ -40,7 +40,7 @@ fn about_kubelet(what: &Happening) -> Option<Told> {
         }
         Happening::PluginGone { resource } => kubelet(
             Tone::Warning,
-            format!("{resource}: the agent is gone, 0 allocatable"),
+            format!("{resource}: its device plugin is gone, 0 allocatable"),
         ),
         Happening::PluginRegistered { resource, .. } => Some(told(
             Source::Agent,

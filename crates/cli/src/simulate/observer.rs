@@ -10,11 +10,13 @@ use super::agent_process::Figures;
 use super::health_story::HealthStory;
 use super::narrator::{Told, tell};
 use super::picture::{
-    Container, DeviceNode, Gpu, Health, Mount, Phase, Picture, Pod, ResourceCount, gpu_of, in_words,
+    Container, DeviceNode, Gpu, Mount, Phase, Picture, Pod, ResourceCount, gpu_of,
 };
 use super::pods::Submitted;
 use super::script::Action;
 use super::timeline::{Entry, Source, Tone};
+
+mod sightings;
 
 /// Devices by resource.
 type Devices = BTreeMap<String, Vec<String>>;
@@ -31,6 +33,8 @@ pub(crate) struct Observer {
     most: BTreeMap<String, u64>,
     /// What has been told of the GPUs' health.
     story: HealthStory,
+    /// What has been told of the health of each GPU that a pod holds, by pod and UUID.
+    health_told: BTreeMap<(String, String), Tone>,
 }
 
 impl Observer {
@@ -42,6 +46,7 @@ impl Observer {
             holders: BTreeMap::new(),
             most: BTreeMap::new(),
             story: HealthStory::default(),
+            health_told: BTreeMap::new(),
         }
     }
 
@@ -131,9 +136,23 @@ impl Observer {
             }
             _ => {}
         }
-        if let Some(told) = tell(&event.what, &self.picture.gpus) {
+        if let Some(told) = tell(&event.what, &self.picture.gpus)
+            && self.is_news(&event.what, &told)
+        {
             self.tell(event.at, told);
         }
+    }
+
+    /// Whether words say more than those before: a pod that holds several replicas of a GPU hears
+    /// of each that it is sick.
+    fn is_news(&mut self, what: &Happening, told: &Told) -> bool {
+        let Happening::DeviceHealthChanged { pod, device, .. } = what else {
+            return true;
+        };
+        let gpu = gpu_of(&self.picture.gpus, device);
+        let gpu = gpu.map_or_else(|| device.clone(), |gpu| gpu.uuid.clone());
+        let before = self.health_told.insert((pod.clone(), gpu), told.tone);
+        before != Some(told.tone)
     }
 
     fn tell(&mut self, at: Duration, told: Told) {
@@ -169,24 +188,12 @@ impl Observer {
     }
 
     fn see_gpus(&mut self, snapshot: &Snapshot) {
-        let mut seen: BTreeMap<u32, (Health, Vec<String>)> = BTreeMap::new();
-        for (id, device) in snapshot.resources.values().flat_map(|view| &view.devices) {
-            let Some(gpu) = gpu_of(&self.picture.gpus, id) else {
-                continue;
-            };
-            let (health, held_by) = seen
-                .entry(gpu.index)
-                .or_insert((Health::Healthy, Vec::new()));
-            if !device.healthy {
-                *health = Health::Unhealthy;
-            }
-            let holder = device.holder.as_ref();
-            held_by.extend(holder.map(|by| format!("{}/{}", in_words(&by.pod), by.container)));
-        }
+        let mut seen = sightings::of(snapshot, &self.picture.gpus);
         for gpu in &mut self.picture.gpus {
-            (gpu.health, gpu.held_by) = seen
-                .remove(&gpu.index)
-                .unwrap_or((Health::Unknown, Vec::new()));
+            let sighting = seen.remove(&gpu.index).unwrap_or_default();
+            gpu.health = sighting.health();
+            gpu.held_by = sighting.holders();
+            gpu.offered_as = sighting.offered_as();
             let ever = self.holders.entry(gpu.uuid.clone()).or_default();
             let new = gpu.held_by.iter().filter(|holder| !ever.contains(holder));
             let new: Vec<_> = new.cloned().collect();

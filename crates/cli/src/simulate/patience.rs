@@ -17,6 +17,8 @@ const RECOVERY: Duration = Duration::from_mins(1);
 const SILENCE: Duration = Duration::from_secs(20);
 /// How long things must have been as they are: one event often brings the next.
 const CALM: Duration = Duration::from_millis(50);
+/// How long a GPU that is in no device list may take to be in one, while nothing happens.
+const UNREPORTED: Duration = Duration::from_secs(3);
 /// How long the agent may take to its first device list.
 const AGENT_START: Duration = Duration::from_secs(10);
 
@@ -28,6 +30,8 @@ pub(crate) struct Patience {
     watch_until: Duration,
     last_event: Duration,
     recovery_until: Duration,
+    /// Until when GPUs that were plugged in may be on their way into the device list.
+    arrival_until: Duration,
 }
 
 /// Why a run cannot go on.
@@ -44,6 +48,7 @@ impl Patience {
             watch_until: Duration::ZERO,
             last_event: Duration::ZERO,
             recovery_until: Duration::ZERO,
+            arrival_until: Duration::ZERO,
         }
     }
 
@@ -56,10 +61,14 @@ impl Patience {
         };
         self.watch_until = self.watch_until.max(now + aftermath);
         match action {
-            Action::Heal(_) | Action::Add(_) | Action::RestartKubelet | Action::RestartAgent => {
+            Action::Add(_) => {
+                self.recovery_until = now + RECOVERY;
+                self.arrival_until = now + RECOVERY;
+            }
+            Action::Heal(_) | Action::RestartKubelet | Action::RestartAgent => {
                 self.recovery_until = now + RECOVERY;
             }
-            Action::Inject(..) | Action::Load(..) | Action::Remove(_) => {}
+            Action::Inject(..) | Action::Load(..) | Action::Remove(_) | Action::Config(_) => {}
         }
     }
 
@@ -86,7 +95,13 @@ impl Patience {
             .pods
             .iter()
             .all(|pod| is_settled(pod) || given_up(pod));
-        let recovered = now > self.recovery_until || picture.gpus.iter().all(is_as_it_should_be);
+        // A config may leave GPUs out; one that does not come when nothing happens is no news.
+        let left_out = now > self.arrival_until && calm_for > UNREPORTED;
+        let recovered = now > self.recovery_until
+            || picture
+                .gpus
+                .iter()
+                .all(|gpu| is_as_it_should_be(gpu, left_out));
         Ok(calm_for >= CALM
             && !steps_left
             && pods_are_done
@@ -113,9 +128,14 @@ fn is_settled(pod: &Pod) -> bool {
     }
 }
 
-/// Whether the kubelet knows a GPU without a fault as healthy.
-fn is_as_it_should_be(gpu: &super::picture::Gpu) -> bool {
-    !gpu.faults.is_empty() || gpu.health == Health::Healthy
+/// Whether the kubelet knows a GPU without a fault as healthy; `left_out` is whether one that it
+/// does not know is not expected any more.
+fn is_as_it_should_be(gpu: &super::picture::Gpu, left_out: bool) -> bool {
+    match gpu.health {
+        Health::Healthy => true,
+        Health::Unhealthy => !gpu.faults.is_empty(),
+        Health::Unknown => left_out || !gpu.faults.is_empty(),
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use mizzen_nvml_sim::control::{GpuRef, Gpus};
 use mizzen_nvml_sim::scenario::{Model, Scenario};
 
 use super::args::{AtLeast, SimulateArgs};
+use super::configs::Configs;
 use super::pods::{self, Submitted};
 use super::script::{Action, Script, Step};
 
@@ -20,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) pods: Vec<Submitted>,
     /// The script in the order of time.
     pub(crate) steps: Vec<Step>,
+    /// The agent's config file, and what the script makes of it.
+    pub(crate) configs: Configs,
     /// How long to go on.
     pub(crate) at_least: Option<AtLeast>,
     /// What was typed, for the picture: what concerns the picture itself is left out.
@@ -48,6 +51,7 @@ impl Plan {
         Ok(Self {
             scenario,
             pods: pods::read(&args.pods, args.pod_time)?,
+            configs: Configs::read(args.config.as_deref(), &steps)?,
             steps,
             at_least: args.at_least,
             command_line: command_line(typed()),
@@ -108,7 +112,7 @@ fn check(steps: &[Step], mut gpus: usize) -> Result<()> {
             | Action::Load(_, target)
             | Action::Heal(target)
             | Action::Remove(target) => target,
-            Action::RestartKubelet | Action::RestartAgent => continue,
+            Action::RestartKubelet | Action::RestartAgent | Action::Config(_) => continue,
         };
         let Gpus::These(names) = &target.0 else {
             continue;

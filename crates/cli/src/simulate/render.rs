@@ -1,7 +1,10 @@
 //! The picture as lines for people.
 
+use std::collections::BTreeSet;
+
 use crate::duration;
 use crate::terminal::{BAD, BOLD, BUSY, DIM, GOOD, Line, PLAIN, Table, WARN};
+use crate::words::{models, times};
 
 use super::picture::{Agent, Gpu, Health, Picture};
 use super::timeline::{Entry, Tone, in_order};
@@ -108,77 +111,134 @@ pub(crate) fn ending(picture: &Picture) -> Vec<Line> {
 
 fn heading(picture: &Picture) -> Vec<Line> {
     let node = &picture.node;
-    let mut facts = vec![gpu_names(&picture.gpus)];
+    let mut facts = vec![models(picture.gpus.iter().map(|gpu| gpu.name.as_str()))];
     if !node.driver_version.is_empty() {
         facts.push(format!(
             "driver {}, CUDA {}",
             node.driver_version, node.cuda_version
         ));
     }
-    for (resource, count) in &node.resources {
-        facts.push(format!(
-            "{resource}: {} allocatable of {}",
-            count.allocatable, count.capacity
-        ));
+    let mut counts: Vec<String> = node
+        .resources
+        .iter()
+        .map(|(resource, count)| {
+            let (allocatable, capacity) = (count.allocatable, count.capacity);
+            format!("{resource}: {allocatable} allocatable of {capacity}")
+        })
+        .collect();
+    if counts.len() == 1 {
+        facts.append(&mut counts);
     }
     let elapsed = format!("{:.1} s", picture.elapsed.as_secs_f64());
-    vec![
+    let mut lines = vec![
         Line::of(BOLD, node.name.clone()).and(DIM, format!(", a simulated node  {elapsed}")),
         Line::from(format!("  {}", facts.join(" · "))),
-    ]
-}
-
-/// `8 × NVIDIA H100 80GB HBM3`, a part for each model.
-fn gpu_names(gpus: &[Gpu]) -> String {
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    for gpu in gpus {
-        match counts.iter_mut().find(|(name, _)| *name == gpu.name) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((&gpu.name, 1)),
-        }
-    }
-    let parts: Vec<_> = counts
-        .iter()
-        .map(|(name, count)| format!("{count} × {name}"))
-        .collect();
-    if parts.is_empty() {
-        "no GPU".to_owned()
-    } else {
-        parts.join(" + ")
-    }
+    ];
+    lines.extend(
+        counts
+            .into_iter()
+            .map(|count| Line::from(format!("  {count}"))),
+    );
+    lines
 }
 
 fn gpu_table(gpus: &[Gpu]) -> Vec<Line> {
     let mixed = gpus.iter().any(|gpu| gpu.name != gpus[0].name);
-    let mut table = Table::new(&["GPU", "HEALTH", "HELD BY", "NUMA", "UUID", "NAME", "FAULT"]);
+    // Where every GPU is one device of one resource, the node's heading says it all.
+    let shared = gpus.iter().any(is_shared) || resources(gpus).len() > 1;
+    let mut heads = vec!["GPU", "HEALTH"];
+    if shared {
+        heads.extend(["OFFERED AS", "IN USE"]);
+    }
+    heads.extend(["HELD BY", "NUMA", "UUID", "NAME", "FAULT"]);
+    let mut table = Table::new(&heads);
     for gpu in gpus {
-        let numa = gpu
-            .numa_node
-            .map_or_else(String::new, |node| node.to_string());
-        table.row(vec![
-            Line::of(BOLD, gpu.index.to_string()),
-            health(gpu.health),
+        let mut row = vec![Line::of(BOLD, gpu.index.to_string()), health(gpu.health)];
+        if shared {
+            row.extend([offered_as(gpu).into(), in_use(gpu).into()]);
+        }
+        let numa = gpu.numa_node.map(|node| node.to_string());
+        row.extend([
             holders(gpu),
-            numa.into(),
+            numa.unwrap_or_default().into(),
             Line::of(DIM, gpu.uuid.clone()),
             Line::from(if mixed { gpu.name.as_str() } else { "" }),
             Line::of(BAD, gpu.faults.join(", ")),
         ]);
+        table.row(row);
     }
     table.lines(2)
 }
+
+fn resources(gpus: &[Gpu]) -> BTreeSet<&String> {
+    gpus.iter().flat_map(|gpu| gpu.offered_as.keys()).collect()
+}
+
+fn is_shared(gpu: &Gpu) -> bool {
+    gpu.offered_as.values().any(|here| here.devices > 1)
+}
+
+/// `nvidia.com/gpu.shared ×10`.
+fn offered_as(gpu: &Gpu) -> String {
+    let parts = gpu.offered_as.iter().map(|(resource, here)| {
+        let devices = usize::try_from(here.devices).unwrap_or(usize::MAX);
+        times(resource, devices)
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// `3 of 10`, where a GPU is more than one device.
+fn in_use(gpu: &Gpu) -> String {
+    if !is_shared(gpu) {
+        return String::new();
+    }
+    let devices: u64 = gpu.offered_as.values().map(|here| here.devices).sum();
+    let held = gpu
+        .offered_as
+        .values()
+        .flat_map(|here| here.held_by.values());
+    format!("{} of {devices}", held.sum::<u64>())
+}
+
+/// More containers on one GPU than this are told as a number.
+const NAMED_HOLDERS: usize = 3;
 
 /// Who has it, or who had it.
 fn holders(gpu: &Gpu) -> Line {
     match (gpu.held_by.as_slice(), gpu.was_held_by.as_slice()) {
         ([], []) => Line::of(DIM, "–"),
         ([], ended) => {
-            let mut pods: Vec<_> = ended.iter().map(|holder| pod_of(holder)).collect();
+            let mut pods: Vec<_> = ended
+                .iter()
+                .map(|holder| pod_of(holder).to_owned())
+                .collect();
             pods.dedup();
-            Line::of(DIM, format!("{} (ended)", pods.join(", ")))
+            Line::of(DIM, format!("{} (ended)", few(pods)))
         }
-        (holders, _) => Line::of(BUSY, holders.join(", ")),
+        (holders, _) => {
+            let held = |holder: &String| {
+                let counts = gpu
+                    .offered_as
+                    .values()
+                    .filter_map(|here| here.held_by.get(holder));
+                usize::try_from(counts.sum::<u64>()).unwrap_or(usize::MAX)
+            };
+            let shown = holders
+                .iter()
+                .map(|holder| times(holder, held(holder).max(1)));
+            Line::of(BUSY, few(shown.collect()))
+        }
     }
+}
+
+/// The first of many, and how many more there are.
+fn few(mut names: Vec<String>) -> String {
+    let more = names.len().saturating_sub(NAMED_HOLDERS);
+    if more > 1 {
+        names.truncate(NAMED_HOLDERS);
+        names.push(format!("{more} more"));
+    }
+    names.join(", ")
 }
 
 /// `pod` of `pod/container`.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use super::agent_log;
 use super::agent_process::{AgentCommand, AgentProcess, News, Stopped};
+use super::configs;
 use super::driver::Driver;
 use super::observer::Observer;
 use super::outcome::judge;
@@ -27,6 +28,10 @@ use crate::duration;
 
 /// How often time, memory and the simulated GPUs are looked at.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How long the resources of a config are waited for that come after the first: the pods may ask
+/// for any of them.
+const ALL_RESOURCES: Duration = Duration::from_millis(50);
 
 /// How long a stopped kubelet stays away: about what systemd takes to start it again.
 const KUBELET_DOWN: Duration = Duration::from_millis(250);
@@ -50,7 +55,11 @@ pub(crate) struct Run {
     began: Instant,
     /// When the present agent was started, while its first device list is awaited.
     awaited_since: Option<Instant>,
+    /// When the pods are to be created.
+    pods_due: Option<Instant>,
     pods_created: bool,
+    /// Whether the agent is to read its settings again as soon as it can.
+    reload_due: bool,
     /// The next of the plan's steps.
     next_step: usize,
 }
@@ -66,11 +75,7 @@ impl Run {
         let kubelet = Kubelet::start(config)
             .await
             .with_context(|| format!("cannot serve in {}", world.kubelet().display()))?;
-        let command = world.agent_command(
-            driver.library(),
-            &kubelet.registration_socket(),
-            &plan.agent_flags,
-        )?;
+        let command = agent_command(&plan, &world, &driver, &kubelet)?;
         let log = File::create(world.agent_log()).context("cannot make the agent's log file")?;
         let observer = Observer::new(driver.first_picture(node_name)?);
         let agent = AgentProcess::start(&command)?;
@@ -89,7 +94,9 @@ impl Run {
             kubelet_began,
             began,
             awaited_since: Some(began),
+            pods_due: None,
             pods_created: false,
+            reload_due: false,
             next_step: 0,
         };
         run.observer.say(
@@ -162,6 +169,7 @@ impl Run {
                     self.perform(&step).await?;
                 }
                 _ = ticks.tick() => self.look(),
+                () = Self::moment(self.pods_due) => self.create_pods(),
                 () = interrupts.next() => return Ok(true),
             }
         }
@@ -174,6 +182,14 @@ impl Run {
                 sleep_until(began + step.at).await;
                 step.clone()
             }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for a moment, for ever if there is none.
+    async fn moment(due: Option<Instant>) {
+        match due {
+            Some(due) => sleep_until(due).await,
             None => std::future::pending().await,
         }
     }
@@ -202,12 +218,29 @@ impl Run {
                 .at
                 .saturating_sub(since.saturating_duration_since(self.began));
             self.observer.agent_ready(event.at, took);
+            self.agent_is_ready();
+        }
+    }
+
+    /// Does what had to wait for the agent.
+    fn agent_is_ready(&mut self) {
+        if std::mem::take(&mut self.reload_due)
+            && let Err(error) = self.agent.reload()
+        {
+            let now = self.began.elapsed();
+            self.observer
+                .say(now, Source::Script, Tone::Bad, format!("{error:#}"));
+        }
+        if self.plan.configs.first().is_none() {
             self.create_pods();
+        } else if !self.pods_created {
+            self.pods_due = Some(Instant::now() + ALL_RESOURCES);
         }
     }
 
     /// Hands the pods to the API server, once there are devices.
     fn create_pods(&mut self) {
+        self.pods_due = None;
         if std::mem::replace(&mut self.pods_created, true) {
             return;
         }
@@ -255,6 +288,16 @@ impl Run {
                 self.awaited_since = Some(started);
                 self.observer
                     .agent_started(started - self.began, self.agent.pid());
+            }
+            Action::Config(file) => {
+                let text = self.plan.configs.later(file)?;
+                configs::replace(&self.world.agent_config(), text)?;
+                // An agent that has only just been started knows no signals yet.
+                if self.awaited_since.is_some() {
+                    self.reload_due = true;
+                } else {
+                    self.agent.reload()?;
+                }
             }
             action => {
                 self.observer.caused(now, action);
@@ -309,6 +352,27 @@ impl Run {
         self.observer
             .say(Duration::ZERO, Source::Script, Tone::Neutral, message);
     }
+}
+
+/// The agent with its config file, if the run has one. What the file sets is not outranked by
+/// the patience that suits a run of seconds.
+fn agent_command(
+    plan: &Plan,
+    world: &World,
+    driver: &Driver,
+    kubelet: &Kubelet,
+) -> Result<AgentCommand> {
+    let mut flags = Vec::new();
+    if let Some(text) = plan.configs.first() {
+        configs::replace(&world.agent_config(), text)?;
+        flags.extend(["--config-file".into(), world.agent_config().into()]);
+    }
+    flags.extend_from_slice(&plan.agent_flags);
+    let socket = kubelet.registration_socket();
+    let mut command = world.agent_command(driver.library(), &socket, &flags)?;
+    let environment = &mut command.environment;
+    environment.retain(|(variable, _)| !plan.configs.set(variable));
+    Ok(command)
 }
 
 /// The signals that ask for an end.

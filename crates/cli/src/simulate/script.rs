@@ -4,6 +4,7 @@
 //! where it is and what would have been right there.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub(crate) const GRAMMAR: &str = "  xid N on gpu G                   an Xid erro
   remove gpu G                     take the GPU out
   kubelet restart                  the kubelet stops and starts, as in a node upgrade
   agent restart                    kill -9 the agent and start it again
+  config FILE                      replace the agent's config file by this one
 G is an index, a UUID, a PCI bus id, several of them (2,3), or all.";
 
 /// Something to do at a moment of the run.
@@ -60,6 +62,8 @@ pub(crate) enum Action {
     RestartKubelet,
     /// Kills the agent and starts it again.
     RestartAgent,
+    /// Replaces the agent's config file by this one.
+    Config(PathBuf),
 }
 
 impl fmt::Display for Action {
@@ -72,6 +76,7 @@ impl fmt::Display for Action {
             Self::Remove(gpus) => write!(f, "remove {gpus}"),
             Self::RestartKubelet => f.write_str("kubelet restart"),
             Self::RestartAgent => f.write_str("agent restart"),
+            Self::Config(file) => write!(f, "config {}", file.display()),
         }
     }
 }
@@ -142,6 +147,7 @@ fn action(words: &mut Words<'_>) -> Result<Action, Mistake> {
         "remove" => Action::Remove(gpus(words)?),
         "kubelet" => words.expect("restart").map(|()| Action::RestartKubelet)?,
         "agent" => words.expect("restart").map(|()| Action::RestartAgent)?,
+        "config" => Action::Config(words.any("a config file")?.into()),
         _ => return Err(words.last_is_wrong(&format!("is none of:\n{GRAMMAR}"))),
     })
 }
@@ -218,6 +224,7 @@ mod tests {
             ("remove GPU 3", "remove GPU 3"),
             ("kubelet restart", "kubelet restart"),
             ("agent restart", "agent restart"),
+            ("at 3s: config b/c.yaml", "config b/c.yaml"),
         ] {
             assert_eq!(only(text).action.to_string(), shown, "{text}");
         }

@@ -81,6 +81,11 @@ impl World {
         self.root.join("scenario.yaml")
     }
 
+    /// The agent's config file, in a run that has one.
+    pub(crate) fn agent_config(&self) -> PathBuf {
+        self.root.join("config.yaml")
+    }
+
     /// What the agent wrote to its log.
     pub(crate) fn agent_log(&self) -> PathBuf {
         self.root.join("agent.log")

@@ -8,8 +8,10 @@
 )]
 
 mod agent;
+mod config;
 mod ends;
 mod mistakes;
 mod sim;
 mod simulate;
+mod simulate_config;
 mod support;

@@ -146,16 +146,19 @@ fn every_command_explains_itself() {
         &["sim", "load"],
         &["simulate"],
         &["agent"],
+        &["config"],
+        &["config", "check"],
+        &["config", "explain-choice"],
+        &["config", "schema"],
         &["completions"],
     ] {
         let help = run([command, &["--help"]].concat()).ended_with(0).stdout();
         assert!(help.contains("Usage: mizzen"), "{command:?}: {help}");
     }
     let script = run(["completions", "bash"]).ended_with(0).stdout();
-    assert!(
-        script.contains("recovery-action"),
-        "the script knows the commands"
-    );
+    for command in ["recovery-action", "explain-choice"] {
+        assert!(script.contains(command), "the script knows the commands");
+    }
 }
 
 #[test]

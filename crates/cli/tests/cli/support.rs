@@ -1,7 +1,7 @@
 //! The real binary, run as people run it.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -18,6 +18,15 @@ pub(crate) fn mizzen() -> Command {
         command.env_remove(variable);
     }
     command
+}
+
+/// A path in the repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
+        .canonicalize()
+        .unwrap()
 }
 
 /// Runs it with these arguments to its end.

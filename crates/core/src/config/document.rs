@@ -131,7 +131,9 @@ fn gfd() -> Shape {
 
 const RESOURCE_NAME: Form = Form {
     expected: "the name of a resource, with or without nvidia.com/ before it",
-    pattern: None,
+    pattern: Some(
+        r"^(nvidia\.com/)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    ),
     check: |text| {
         let name = text.parse::<ResourceName>();
         name.map(drop).map_err(|error| error.to_string())

@@ -18,6 +18,16 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// The place in the config file, if it came from there and is known.
+    pub fn location(&self) -> Option<Location> {
+        match self {
+            Self::File { location, .. } => *location,
+            Self::CommandLine(_) | Self::Environment(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -70,6 +80,18 @@ pub enum ConfigError {
         /// What is wrong and what to do.
         message: String,
     },
+}
+
+impl ConfigError {
+    /// The place in the config file, if the mistake is there and its place is known.
+    pub fn location(&self) -> Option<Location> {
+        match self {
+            Self::InvalidValue { origin, .. } | Self::Unsupported { origin, .. } => {
+                origin.location()
+            }
+            Self::File { location, .. } => *location,
+        }
+    }
 }
 
 pub(super) fn did_you_mean(suggestion: Option<&str>) -> String {

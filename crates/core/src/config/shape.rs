@@ -239,6 +239,7 @@ fn check_map(node: &mut Node, keys: &[Key], path: &str, findings: &mut Findings)
     let Value::Map(entries) = &mut node.value else {
         return;
     };
+    let mut given = Vec::new();
     entries.retain_mut(|entry| {
         let Some(key) = key_of(entry, keys) else {
             findings.error(entry.location, unknown(&entry.key, keys, path));
@@ -248,12 +249,14 @@ fn check_map(node: &mut Node, keys: &[Key], path: &str, findings: &mut Findings)
         if entry.key != key.name {
             findings.miscased.push((path.clone(), entry.location));
         }
+        if entry.node.value != Value::Null {
+            given.push(key.name);
+        }
         check(&mut entry.node, &key.shape, &path, findings);
         true
     });
     for key in keys.iter().filter(|key| key.required) {
-        let given = entries.iter().find(|entry| same_key(&entry.key, key.name));
-        if given.is_none() {
+        if !given.contains(&key.name) {
             let message = format!(
                 "{} must be given: {}",
                 named(&join(path, key.name)),

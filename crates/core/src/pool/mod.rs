@@ -1,7 +1,7 @@
 //! The devices of one resource, and what can be asked of them.
 
 mod ids;
-mod offer;
+mod plan;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +20,7 @@ use crate::prefer::shared::{Stock, Terms, distribute};
 use crate::resource::ResourceName;
 use crate::topology::LinkMatrix;
 use ids::{Finder, Part};
-pub use offer::{Offer, Remark, offer};
+pub use plan::{Offer, Remark, offer};
 
 /// The resources of a node and their devices, see [`offer`].
 pub fn pools(

@@ -1,5 +1,6 @@
 //! Which GPUs to hand out together, so that those chosen and those left are well connected.
 
+mod explain;
 mod search;
 pub(crate) mod shared;
 mod symmetry;
@@ -8,6 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::gpu::Gpu;
 use crate::topology::{LinkMatrix, PcieRelation};
+pub use explain::{Explainer, Explanation, Rule, Scored, Scores};
 use search::Search;
 use symmetry::Symmetry;
 

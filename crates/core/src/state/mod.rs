@@ -151,7 +151,7 @@ impl NodeState {
     }
 
     /// The known GPUs in the order in which they are offered; the position is that of
-    /// [`Device::gpu`](crate::pool::Device::gpu).
+    /// [`Share::gpu`](crate::pool::Share::gpu).
     pub fn gpus(&self) -> &[KnownGpu] {
         &self.roster.gpus
     }

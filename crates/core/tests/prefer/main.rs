@@ -5,6 +5,7 @@
     reason = "a test's helpers may fail it"
 )]
 
+mod explanations;
 mod machines;
 mod oracle;
 mod properties;

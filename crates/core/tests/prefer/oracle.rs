@@ -26,20 +26,46 @@ pub(crate) fn best(
     size: usize,
     order: Order,
 ) -> Vec<usize> {
+    sets(available, must_include, size)
+        .max_by_key(|(chosen, rest)| in_order(order, worth(nodes, links, chosen, rest)))
+        .map(|(chosen, _)| chosen)
+        .expect("a set of that size exists")
+}
+
+/// All such sets, the best one first.
+pub(crate) fn ranked(
+    nodes: &[Option<u32>],
+    links: &LinkMatrix,
+    available: &[usize],
+    must_include: &[usize],
+    size: usize,
+    order: Order,
+) -> Vec<Vec<usize>> {
+    let mut sets: Vec<_> = sets(available, must_include, size).collect();
+    sets.sort_by_cached_key(|(chosen, rest)| {
+        Reverse(in_order(order, worth(nodes, links, chosen, rest)))
+    });
+    sets.into_iter().map(|(chosen, _)| chosen).collect()
+}
+
+/// Every set with what it leaves.
+fn sets(
+    available: &[usize],
+    must_include: &[usize],
+    size: usize,
+) -> impl Iterator<Item = (Vec<usize>, Vec<usize>)> {
     let mut pool = available.to_vec();
     pool.sort_unstable();
     pool.dedup();
     (0_u32..1 << pool.len())
-        .filter(|mask| mask.count_ones() as usize == size)
-        .map(|mask| split(&pool, mask))
+        .filter(move |mask| mask.count_ones() as usize == size)
+        .map(move |mask| split(&pool, mask))
         .filter(|(chosen, _)| must_include.iter().all(|must| chosen.contains(must)))
-        .max_by_key(|(chosen, rest)| {
-            let worth = worth(nodes, links, chosen, rest);
-            let first = (order == Order::NumaFirst).then_some(worth.2);
-            (first, worth)
-        })
-        .map(|(chosen, _)| chosen)
-        .expect("a set of that size exists")
+}
+
+/// The worth with the rule before it that an order puts there.
+fn in_order(order: Order, worth: Worth) -> (Option<Reverse<usize>>, Worth) {
+    ((order == Order::NumaFirst).then_some(worth.2), worth)
 }
 
 fn split(pool: &[usize], mask: u32) -> (Vec<usize>, Vec<usize>) {

@@ -18,17 +18,17 @@ const RELATIONS: [PcieRelation; 7] = [
 ];
 
 #[derive(Debug, Clone)]
-struct Case {
-    nodes: Vec<Option<u32>>,
-    links: LinkMatrix,
-    available: Vec<usize>,
-    must_include: Vec<usize>,
-    size: usize,
+pub(crate) struct Case {
+    pub(crate) nodes: Vec<Option<u32>>,
+    pub(crate) links: LinkMatrix,
+    pub(crate) available: Vec<usize>,
+    pub(crate) must_include: Vec<usize>,
+    pub(crate) size: usize,
 }
 
 /// Up to ten GPUs; links from a palette of one to four kinds, so that ties and twins abound,
 /// written both ways as an asymmetric report would be.
-fn cases() -> impl Strategy<Value = Case> {
+pub(crate) fn cases() -> impl Strategy<Value = Case> {
     let palette = prop::collection::vec((0..RELATIONS.len(), 0_u8..=18), 1..=4);
     (1_usize..=10, palette)
         .prop_flat_map(|(size, palette)| {

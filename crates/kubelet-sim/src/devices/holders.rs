@@ -78,11 +78,21 @@ impl Holders {
         allocated
     }
 
-    /// The pod and container that hold a device.
-    pub(crate) fn holder_of(&self, resource: &str, id: &str) -> Option<(String, String)> {
-        self.iter()
-            .find(|(_, _, held, holding)| *held == resource && holding.ids().contains(id))
-            .map(|(pod, container, _, _)| (pod.to_owned(), container.to_owned()))
+    /// The pod and container that hold each device of a resource; of several containers, the
+    /// first.
+    pub(crate) fn by_device(&self, resource: &str) -> BTreeMap<&str, (&str, &str)> {
+        let mut holders = BTreeMap::new();
+        for (pod, container, _, holding) in self.of(resource) {
+            for id in holding.by_numa.values().flatten() {
+                holders.entry(id.as_str()).or_insert((pod, container));
+            }
+        }
+        holders
+    }
+
+    /// Everything that is held of a resource.
+    pub(crate) fn of(&self, resource: &str) -> impl Iterator<Item = (&str, &str, &str, &Holding)> {
+        self.iter().filter(move |(_, _, held, _)| *held == resource)
     }
 
     /// Pod UID, container, resource and holding, of all.

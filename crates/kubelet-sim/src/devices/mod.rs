@@ -162,13 +162,14 @@ impl DeviceManager {
                 .get(*id)
                 .is_none_or(|old| old.healthy != known.healthy)
         });
+        let holders = self.holders.by_device(resource);
         let changes = news.filter_map(|(id, known)| {
-            let (pod_uid, container) = self.holders.holder_of(resource, id)?;
+            let (pod_uid, container) = holders.get(id.as_str())?;
             Some(HealthChange {
                 device: id.clone(),
                 healthy: known.healthy,
-                pod_uid,
-                container,
+                pod_uid: (*pod_uid).to_owned(),
+                container: (*container).to_owned(),
             })
         });
         let changes = changes.collect();

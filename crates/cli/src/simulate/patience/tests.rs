@@ -100,6 +100,20 @@ fn a_healed_gpu_is_waited_for_until_the_kubelet_knows_it_as_healthy() {
 }
 
 #[test]
+fn a_gpu_that_the_config_leaves_out_is_not_waited_for() {
+    let mut patience = Patience::new(None);
+    patience.step_was_done(Duration::from_secs(1), &action("heal gpu 2"));
+    let left_out = |millis| {
+        at(millis, |picture| {
+            end_of_pods(picture);
+            picture.gpus[0].health = Health::Unknown;
+        })
+    };
+    assert_eq!(patience.is_over(&left_out(3000), false), Ok(false));
+    assert_eq!(patience.is_over(&left_out(4001), false), Ok(true));
+}
+
+#[test]
 fn an_agent_that_reports_nothing_ends_the_run_unless_there_are_no_gpus() {
     let patience = Patience::new(None);
     let silent = |millis, gpus: bool| {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Agent, Container, FORM, Gpu, Health, Node, Phase, Picture, Pod, ResourceCount};
+use super::{
+    Agent, Container, Devices, FORM, Gpu, Health, Node, Phase, Picture, Pod, ResourceCount,
+};
 use crate::simulate::agent_process::Figures;
 use crate::simulate::timeline::{Entry, Source, Tone};
 
@@ -25,6 +27,13 @@ fn gpu(index: u32, health: Health, held_by: &[&str]) -> Gpu {
         } else {
             vec![]
         },
+        offered_as: BTreeMap::from([(
+            "nvidia.com/gpu".into(),
+            Devices {
+                devices: 1,
+                held_by: held_by.iter().map(|by| (by.to_string(), 1)).collect(),
+            },
+        )]),
         held_by: held_by.iter().map(ToString::to_string).collect(),
         was_held_by: Vec::new(),
     }

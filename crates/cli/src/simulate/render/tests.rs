@@ -1,7 +1,7 @@
 //! What people see.
 
 use super::*;
-use crate::simulate::picture::{DeviceNode, Mount, Outcome, sample};
+use crate::simulate::picture::{DeviceNode, Devices, Mount, Outcome, sample};
 
 fn text(lines: &[Line]) -> String {
     lines
@@ -31,6 +31,53 @@ PODS
   ◌ too-many              Pending  0/1 nodes are available: 1 Insufficient nvidia.com/gpu.
 "
     );
+}
+
+#[test]
+fn shared_gpus_show_what_they_are_offered_as_and_who_has_how_many() {
+    let mut picture = sample();
+    let offer = |held: &[(&str, u64)]| {
+        let held_by = held
+            .iter()
+            .map(|(holder, count)| ((*holder).into(), *count));
+        let here = Devices {
+            devices: 1000,
+            held_by: held_by.collect(),
+        };
+        [("nvidia.com/gpu.shared".to_owned(), here)].into()
+    };
+    let many: Vec<String> = (0..900).map(|pod| format!("pod-{pod}/main")).collect();
+    let counts: Vec<(&str, u64)> = many.iter().map(|holder| (holder.as_str(), 1)).collect();
+    picture.gpus[0].offered_as = offer(&[("a/main", 3), ("b/main", 1)]);
+    picture.gpus[0].held_by = vec!["a/main".into(), "b/main".into()];
+    picture.gpus[1].offered_as = offer(&counts);
+    picture.gpus[1].held_by = many;
+    picture.pods.clear();
+    let shown = text(&state(&picture, Detail::Terminal));
+    let rows: Vec<&str> = shown.lines().skip(4).collect();
+    for (row, expected) in rows.iter().zip([
+        "  GPU  HEALTH       OFFERED AS                   IN USE       HELD BY ",
+        "  0    ● healthy    nvidia.com/gpu.shared ×1000  4 of 1000    a/main ×3, b/main ",
+        "  1    ● healthy    nvidia.com/gpu.shared ×1000  900 of 1000  \
+         pod-0/main, pod-1/main, pod-2/main, 897 more ",
+        "  2    ✖ unhealthy  nvidia.com/gpu                            –",
+    ]) {
+        assert!(row.starts_with(expected), "{shown}");
+    }
+}
+
+#[test]
+fn several_resources_have_a_line_each() {
+    let mut picture = sample();
+    let count = picture.node.resources["nvidia.com/gpu"];
+    picture.node.resources.insert("nvidia.com/l4".into(), count);
+    let shown = text(&state(&picture, Detail::Terminal));
+    let expected = "
+  nvidia.com/gpu: 2 allocatable of 3
+  nvidia.com/l4: 2 allocatable of 3
+
+GPUS";
+    assert!(shown.contains(expected), "{shown}");
 }
 
 #[test]

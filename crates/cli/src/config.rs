@@ -1,0 +1,97 @@
+//! The `mizzen config` command.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use mizzen_core::config::{RawConfig, file};
+
+mod args;
+mod check;
+mod choice;
+pub(crate) mod findings;
+mod keys;
+mod node;
+mod offer;
+mod schema;
+
+pub(crate) use args::{ABOUT, ConfigArgs};
+
+use args::{ConfigCommand, SchemaForm};
+
+/// The exit code of a config file that cannot be used.
+const UNUSABLE: u8 = 1;
+/// The exit code of a command line, a file that cannot be read or a scenario that cannot be
+/// understood, as clap has it.
+const MISUNDERSTOOD: u8 = 2;
+
+/// Carries the command out.
+pub(crate) fn run(args: ConfigArgs) -> Result<ExitCode> {
+    match args.command {
+        ConfigCommand::Schema { output } => {
+            let text = match output {
+                SchemaForm::Json => serde_json::to_string_pretty(&schema::of_file())? + "\n",
+                SchemaForm::Markdown => keys::table(),
+            };
+            print(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ConfigCommand::Check(args) => check::run(&args),
+        ConfigCommand::ExplainChoice(args) => choice::run(&args),
+    }
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")
+}
+
+fn print_json(document: &impl serde::Serialize) -> Result<()> {
+    print(&(serde_json::to_string_pretty(document)? + "\n"))
+}
+
+/// Says what cannot be understood.
+fn misunderstood(error: &anyhow::Error) -> ExitCode {
+    eprintln!("mizzen config: {error:#}");
+    MISUNDERSTOOD.into()
+}
+
+/// A config file as an agent reads it that is given nothing else: no flags, no variables.
+#[derive(Debug)]
+struct ConfigFile {
+    /// Its name, for people.
+    name: String,
+    settings: RawConfig,
+}
+
+impl ConfigFile {
+    /// Reads a file, or standard input for `-`.
+    fn read(path: &Path) -> Result<Self> {
+        let (name, text) = if path == Path::new("-") {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("cannot read standard input")?;
+            ("standard input".to_owned(), text)
+        } else {
+            let name = path.display().to_string();
+            let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+            (name, text)
+        };
+        Ok(Self {
+            name,
+            settings: file::parse(&text),
+        })
+    }
+
+    /// The file of an agent without one.
+    fn none() -> Self {
+        Self {
+            name: "no config file".to_owned(),
+            settings: RawConfig::default(),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A choice for people.
+
+use mizzen_core::config::AllocationPolicy;
+use mizzen_core::prefer::{Explanation, Rule, Scored};
+
+use super::{Choice, Stand};
+use crate::config::check::heading;
+use crate::config::offer::word;
+use crate::terminal::{BAD, BOLD, BUSY, DIM, GOOD, Line, PLAIN, Table, WARN};
+use crate::words::{ranges, times};
+
+/// The node, what the container gets, and why.
+pub(super) fn lines(choice: &Choice<'_>) -> Vec<Line> {
+    let mut lines = heading(choice.node);
+    lines.push(Line::default());
+    lines.push(verdict(choice));
+    lines.push(Line::of(DIM, format!("  {}", policy(choice))));
+    lines.push(Line::default());
+    if let Some(told) = &choice.rules {
+        lines.extend(sets(told, choice));
+        lines.push(Line::default());
+        lines.push(Line::from(format!("  {}", decision(told, choice))));
+    } else {
+        lines.extend(stands(choice));
+    }
+    lines
+}
+
+fn verdict(choice: &Choice<'_>) -> Line {
+    let asks = format!(
+        "A container that asks for {} × {} ",
+        choice.want,
+        choice.resource.name()
+    );
+    if choice.gets.is_empty() {
+        let free = format!("stays Pending: {} are free", choice.free());
+        return Line::from(asks).and(WARN, free);
+    }
+    if let Some(refusal) = &choice.refusal {
+        return Line::from(asks).and(BAD, format!("is refused: {refusal}"));
+    }
+    let with = choice.gpus.iter().filter(|stand| stand.gets > 0);
+    let parts: Vec<String> = if choice.resource.shared.is_some() {
+        with.map(|stand| times(&index(choice, stand).to_string(), stand.gets))
+            .collect()
+    } else {
+        vec![ranges(with.map(|stand| index(choice, stand)))]
+    };
+    Line::from(asks + "gets ").and(GOOD, format!("GPU {}", parts.join(", ")))
+}
+
+fn index(choice: &Choice<'_>, stand: &Stand) -> u32 {
+    choice.node.gpus()[stand.gpu].index
+}
+
+fn policy(choice: &Choice<'_>) -> String {
+    let policy = choice.resource.policy();
+    let what = match policy {
+        AllocationPolicy::Distributed => "the GPU with the fewest devices given out goes first",
+        AllocationPolicy::Packed => "the GPU with the most devices given out goes first",
+        AllocationPolicy::Aligned => "the best connected GPUs go together",
+        AllocationPolicy::Numa => "the fewest NUMA nodes, and on them the best connected GPUs",
+        AllocationPolicy::NumaDistributed => {
+            "the NUMA node with the fewest devices given out goes first"
+        }
+        AllocationPolicy::NumaPacked => {
+            "the NUMA node with the most devices given out that has enough goes first"
+        }
+    };
+    let placement = choice.resource.shared.map_or_else(String::new, |shared| {
+        format!(" · replicaPlacement {}", word(shared.placement))
+    });
+    format!("policy {}: {what}{placement}", word(policy))
+}
+
+/// The chosen set and the next best, with what each rule says.
+fn sets(told: &Explanation, choice: &Choice<'_>) -> Vec<Line> {
+    let mut table = Table::new(&[
+        "",
+        "GPUS",
+        "LINKS",
+        "LEFT OVER",
+        "NUMA SPLITS",
+        "PCIE STEPS",
+    ]);
+    let sets = std::iter::once(&told.chosen).chain(&told.runners_up);
+    for (place, set) in sets.enumerate() {
+        let (mark, style) = if place == 0 {
+            ("▸", BUSY)
+        } else {
+            ("", PLAIN)
+        };
+        let scores = &set.scores;
+        let numbers = [
+            scores.links,
+            scores.remainder,
+            scores.numa_splits,
+            scores.pcie_steps,
+        ];
+        let mut row = vec![Line::of(style, mark), Line::of(style, gpus(set, choice))];
+        row.extend(numbers.map(|number| Line::of(style, number.to_string())));
+        table.row(row);
+    }
+    table.lines(2)
+}
+
+fn gpus(set: &Scored, choice: &Choice<'_>) -> String {
+    ranges(set.gpus.iter().map(|&gpu| choice.node.gpus()[gpu].index))
+}
+
+/// Which rule decided, between which sets.
+fn decision(told: &Explanation, choice: &Choice<'_>) -> String {
+    let Some((rule, next)) = told.decided_by.zip(told.runners_up.first()) else {
+        return match told.sets {
+            1 => "There was nothing to choose: no other set is possible.".to_owned(),
+            sets => format!("{sets} sets were possible."),
+        };
+    };
+    let (chosen, other) = (&told.chosen.scores, &next.scores);
+    let against = |what, chosen: u64, other: u64| {
+        let next = gpus(next, choice);
+        format!("{what}: {chosen} against {other} of {next}")
+    };
+    let why = match rule {
+        Rule::Links => against("links", chosen.links, other.links),
+        Rule::Remainder => against("what is left over", chosen.remainder, other.remainder),
+        Rule::Numa => against("NUMA splits", chosen.numa_splits, other.numa_splits),
+        Rule::Pcie => against("PCIe steps", chosen.pcie_steps, other.pcie_steps),
+        Rule::Positions => {
+            let next = gpus(next, choice);
+            format!("the lowest indices: {next} is as good by every other rule")
+        }
+    };
+    let compared = if told.complete {
+        ""
+    } else {
+        " (the others shown are the best of those that differ in one GPU)"
+    };
+    format!("Of {} sets{compared}, decided by {why}.", told.sets)
+}
+
+/// How many devices of each GPU are given out, and to whom they go now.
+fn stands(choice: &Choice<'_>) -> Vec<Line> {
+    let mut table = Table::new(&["GPU", "DEVICES", "TAKEN", "GETS", "NUMA"]);
+    for stand in &choice.gpus {
+        let style = if stand.gets > 0 { BUSY } else { PLAIN };
+        let numa = choice.node.gpus()[stand.gpu].numa_node;
+        table.row(vec![
+            Line::of(BOLD, index(choice, stand).to_string()),
+            stand.devices.to_string().into(),
+            stand.taken.to_string().into(),
+            Line::of(style, stand.gets.to_string()),
+            numa.map_or_else(String::new, |numa| numa.to_string())
+                .into(),
+        ]);
+    }
+    table.lines(2)
+}
