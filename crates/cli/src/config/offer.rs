@@ -77,7 +77,7 @@ impl Resource {
         let listed = pool.list(|_| DeviceHealth::Healthy);
         let positions = pool.shares().iter().map(|share| share.gpu);
         let backings = listed.iter().map(|listed| Backing {
-            ids: listed.ids().map(|id| id.to_string()).collect(),
+            ids: listed.ids().collect(),
             is_shared: listed.replicas.is_some(),
         });
         let gpus: BTreeMap<usize, Backing> = positions.zip(backings).collect();
