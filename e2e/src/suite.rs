@@ -7,6 +7,7 @@ mod gpu_pods;
 mod manifests;
 mod restarts;
 mod same_story;
+mod sharing;
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -113,6 +114,22 @@ fn tests() -> Vec<Test> {
         test!(
             "deploy/mizzen-config.yaml gives a node the config that its label names, live",
             config_by_node::the_label_chooses_the_config
+        ),
+        test!(
+            "ten pods share two GPUs by time-slicing, five on each, and an eleventh waits",
+            sharing::ten_pods_on_two_gpus
+        ),
+        test!(
+            "an Xid takes all replicas of its GPU back, and healed all are offered again",
+            sharing::a_sick_gpu_takes_its_replicas_along
+        ),
+        test!(
+            "a misspelt config rolled out to a node changes nothing and is an Event of the node",
+            sharing::a_misspelt_config_is_harmless
+        ),
+        test!(
+            "a config switched by label leaves another resource's pod, socket and stream alone",
+            sharing::another_resource_is_left_alone
         ),
         test!(
             "deploy/mizzen.yaml makes the GPUs the node's capacity",

@@ -22,6 +22,14 @@ const EVENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Label, content and mistakes in both.
 pub(super) async fn the_label_chooses_the_config(context: &Context<'_>) -> Result<()> {
+    install(context).await?;
+    let tested = choices(context).await;
+    remove(context).await?;
+    tested
+}
+
+/// Installs the agent with a config for each node; none is chosen yet.
+pub(super) async fn install(context: &Context<'_>) -> Result<()> {
     context.without_agent().await?;
     let agent = context.any_agent();
     let mut documents = Manifest::Config.documents()?;
@@ -30,11 +38,13 @@ pub(super) async fn the_label_chooses_the_config(context: &Context<'_>) -> Resul
     }
     agent.install_with(documents, &context.hardware).await?;
     let gpus = context.hardware.gpus().await?;
-    wait_for_node(context, gpus.len(), gpus.len()).await?;
-    let tested = choices(context).await;
+    wait_for_node(context, gpus.len(), gpus.len()).await
+}
+
+/// Removes it, and the label.
+pub(super) async fn remove(context: &Context<'_>) -> Result<()> {
     set_label(context, None).await?;
-    context.without_agent().await?;
-    tested
+    context.without_agent().await
 }
 
 /// Here no proxy leads from pods to the API server, which listens on this machine alone.
@@ -79,30 +89,43 @@ async fn choices(context: &Context<'_>) -> Result<()> {
 
     set_label(context, Some("indx")).await?;
     says(context, "did you mean \"index\"?").await?;
-    let warning = event(context, "InvalidConfig").await?;
+    let warning = event(context, "InvalidConfig", &["indx"]).await?;
     ensure!(
         warning.type_.as_deref() == Some("Warning"),
         "its type is {:?}",
         warning.type_
     );
-    event(context, "ConfigApplied").await?;
+    event(context, "ConfigApplied", &[]).await?;
     Ok(())
 }
 
-/// The Event of this reason about the Node, as `kubectl describe node` finds it.
-async fn event(context: &Context<'_>, reason: &str) -> Result<Event> {
+/// The Event of this reason about the Node whose message has these words, as
+/// `kubectl describe node` finds it.
+pub(super) async fn event(context: &Context<'_>, reason: &str, words: &[&str]) -> Result<Event> {
     let events: Api<Event> = Api::namespaced(context.client.clone(), "default");
     let about = format!(
         "involvedObject.kind=Node,involvedObject.name={NODE},involvedObject.uid={NODE},\
          reason={reason}"
     );
+    let meant = |event: &Event| {
+        let message = event.message.as_deref().unwrap_or_default();
+        words.iter().all(|word| message.contains(word))
+    };
     let deadline = Instant::now() + EVENT_LIMIT;
     loop {
         let found = events.list(&ListParams::default().fields(&about)).await?;
-        if let Some(event) = found.items.into_iter().next() {
+        let messages: Vec<_> = found
+            .items
+            .iter()
+            .map(|event| event.message.clone())
+            .collect();
+        if let Some(event) = found.items.into_iter().find(meant) {
             return Ok(event);
         }
-        ensure!(Instant::now() < deadline, "there is no Event {reason}");
+        ensure!(
+            Instant::now() < deadline,
+            "there is no Event {reason} with {words:?} among {messages:?}"
+        );
         sleep(Duration::from_millis(50)).await;
     }
 }
@@ -127,13 +150,13 @@ async fn says_times(context: &Context<'_>, words: &str, times: usize) -> Result<
     }
 }
 
-async fn set_label(context: &Context<'_>, value: Option<&str>) -> Result<()> {
+pub(super) async fn set_label(context: &Context<'_>, value: Option<&str>) -> Result<()> {
     let change = json!({ "metadata": { "labels": { LABEL: value } } });
     let nodes: Api<Node> = Api::all(context.client.clone());
     patch(&nodes, NODE, &change).await.context("label the Node")
 }
 
-async fn set_config(context: &Context<'_>, name: &str, text: &str) -> Result<()> {
+pub(super) async fn set_config(context: &Context<'_>, name: &str, text: &str) -> Result<()> {
     let change = json!({ "data": { name: text } });
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), "mizzen-system");
     patch(&maps, "mizzen-config", &change)

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
 use super::Context;
@@ -48,7 +49,7 @@ pub(super) async fn gpu_of(context: &Context<'_>, pod: &str) -> Result<Gpu> {
     gpu.with_context(|| format!("{visible:?} is no GPU of the node"))
 }
 
-async fn environment(context: &Context<'_>, pod: &str) -> Result<Option<String>> {
+pub(super) async fn environment(context: &Context<'_>, pod: &str) -> Result<Option<String>> {
     let variables = context.pods.exec(pod, &["env"]).await?;
     let value = variables
         .lines()
@@ -71,15 +72,14 @@ async fn seen_through_nvml(context: &Context<'_>, pod: &str) -> Result<Vec<Strin
     Ok(listed.lines().map(String::from).collect())
 }
 
-/// Capacity and allocatable of the node, in the API.
-pub(super) async fn node_gpus(context: &Context<'_>) -> Result<(usize, usize)> {
+/// Capacity and allocatable of a resource of the node, in the API.
+async fn node_amounts(context: &Context<'_>, resource: &str) -> Result<(usize, usize)> {
     let status = client::node(&context.client)
         .await?
         .status
         .unwrap_or_default();
-    let count = |quantities: Option<std::collections::BTreeMap<String, _>>| {
-        let quantity: Option<k8s_openapi::apimachinery::pkg::api::resource::Quantity> =
-            quantities.and_then(|mut all| all.remove(GPU));
+    let count = |quantities: Option<std::collections::BTreeMap<String, Quantity>>| {
+        let quantity = quantities.and_then(|mut all| all.remove(resource));
         quantity.map_or(Ok(0), |quantity| quantity.0.parse())
     };
     Ok((count(status.capacity)?, count(status.allocatable)?))
@@ -91,16 +91,25 @@ pub(super) async fn wait_for_node(
     capacity: usize,
     allocatable: usize,
 ) -> Result<()> {
-    let wanted = (capacity, allocatable);
+    wait_for_amounts(context, GPU, (capacity, allocatable)).await
+}
+
+/// Waits until the API shows this capacity and allocatable of a resource.
+pub(super) async fn wait_for_amounts(
+    context: &Context<'_>,
+    resource: &str,
+    wanted: (usize, usize),
+) -> Result<()> {
     let deadline = tokio::time::Instant::now() + STATUS_LIMIT;
     loop {
-        let now = node_gpus(context).await?;
+        let now = node_amounts(context, resource).await?;
         if now == wanted {
             return Ok(());
         }
         ensure!(
             tokio::time::Instant::now() < deadline,
-            "the node's capacity and allocatable are {now:?}, not {wanted:?}, after {STATUS_LIMIT:?}"
+            "the node's capacity and allocatable of {resource} are {now:?}, not {wanted:?}, \
+             after {STATUS_LIMIT:?}"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -305,15 +314,20 @@ pub(super) async fn the_kubelet_names_the_devices(context: &Context<'_>) -> Resu
     Ok(())
 }
 
-/// `allocatedResourcesStatus` of a pod's containers: device and health.
+/// `allocatedResourcesStatus` of a pod's containers: device and health of its GPUs.
 pub(super) fn device_health(pod: &Pod) -> BTreeSet<(String, String)> {
+    device_health_of(pod, GPU)
+}
+
+/// The same of another resource.
+pub(super) fn device_health_of(pod: &Pod, name: &str) -> BTreeSet<(String, String)> {
     let status = pod.status.as_ref();
     let containers = status.and_then(|status| status.container_statuses.as_deref());
     containers
         .unwrap_or_default()
         .iter()
         .flat_map(|container| container.allocated_resources_status.iter().flatten())
-        .filter(|resource| resource.name == GPU)
+        .filter(|resource| resource.name == name)
         .flat_map(|resource| resource.resources.iter().flatten())
         .map(|device| {
             (
