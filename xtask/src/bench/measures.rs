@@ -245,11 +245,10 @@ pub(super) async fn xid(
     let mut running = start(recipe, dir).await?;
     // The plugin may still be arming its event watch after its first list.
     sleep(Duration::from_millis(500)).await;
-    let uuid = |id: &String| id.split("::").next().map(str::to_owned);
-    let gpus: BTreeSet<_> = running.ids.iter().filter_map(uuid).collect();
-    let replicas = running.ids.len() / gpus.len();
-    let mut samples = Vec::with_capacity(gpus.len());
-    for gpu in 0..gpus.len() {
+    let gpus = gpus(&running.ids);
+    let replicas = running.ids.len() / gpus;
+    let mut samples = Vec::with_capacity(gpus);
+    for gpu in 0..gpus {
         let start = Instant::now();
         inject(gpu)?;
         let (at, list) = running.lists.next().await?;
@@ -269,6 +268,42 @@ pub(super) async fn xid(
     drop(running.process);
     running.kubelet.stop().await.context("stop the kubelet")?;
     Ok(samples)
+}
+
+/// Another config is rolled out `times` times; from that to the list it makes. `change` rolls out
+/// one with so many replicas of each GPU.
+pub(super) async fn reconfigure(
+    recipe: &Recipe,
+    dir: &Path,
+    times: usize,
+    change: &mut dyn FnMut(u32) -> Result<()>,
+) -> Result<Samples> {
+    let mut running = start(recipe, dir).await?;
+    let gpus = gpus(&running.ids);
+    let before = u32::try_from(running.ids.len() / gpus)?;
+    let mut samples = Vec::with_capacity(times);
+    for number in 0..times {
+        let replicas = if number % 2 == 0 { before - 1 } else { before };
+        let start = Instant::now();
+        change(replicas)?;
+        let (at, list) = running.lists.next().await?;
+        let count = list.devices.len();
+        anyhow::ensure!(
+            count == gpus * replicas as usize,
+            "{count} devices of {gpus} GPUs with {replicas} replicas each"
+        );
+        samples.push(at - start);
+        sleep(Duration::from_millis(50)).await;
+    }
+    drop(running.process);
+    running.kubelet.stop().await?;
+    Ok(Samples::new(samples))
+}
+
+/// How many GPUs these devices are, or are replicas of.
+fn gpus(ids: &[String]) -> usize {
+    let uuid = |id: &String| id.split("::").next().map(str::to_owned);
+    ids.iter().filter_map(uuid).collect::<BTreeSet<_>>().len()
 }
 
 /// A number between `low` and `high` that looks random and is the same in each run.

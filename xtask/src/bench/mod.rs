@@ -107,7 +107,7 @@ impl Bench {
         let eight = Node::new(&self.work, "8xh100-80gb", self.args.dir.as_deref())?;
         // No NVSwitch: with uniform links any choice would be as good as another.
         let sixteen = Node::new(&self.work, "16xl40s", self.args.dir.as_deref())?;
-        let shared = Node::shared(&self.work, "8xh100-80gb", 1000, self.args.dir.as_deref())?;
+        let shared = Node::shared(&self.work, "8xh100-80gb", self.args.dir.as_deref())?;
         let mut table = Table::new(self.args.peer.is_some());
         for figure in FIGURES.iter().filter(|figure| self.wanted(figure.name)) {
             let node = match figure.on {
@@ -179,6 +179,10 @@ impl Bench {
                 }
                 spread(&Samples::new(samples))
             }
+            What::Reconfigure => {
+                let change = &mut |replicas| node.configure(replicas);
+                spread(&measures::reconfigure(recipe, dir, args.starts, change).await?)
+            }
             What::Reregister => {
                 let samples = measures::reregister(recipe, dir, args.restarts).await?;
                 format!("{}, worst {}", ms(samples.median()), ms(samples.worst()))
@@ -249,6 +253,7 @@ enum What {
     Allocate,
     Prefer(usize),
     Xid,
+    Reconfigure,
     Reregister,
     After(Trouble),
     Growth,
@@ -379,6 +384,13 @@ const FIGURES: &[Figure] = &[
         What::Xid,
         "(marks one)",
         "≤ 6 ms",
+    )
+    .on(On::EightShared),
+    Figure::new(
+        "config file changed → device list, 8 GPUs × 1,000 replicas",
+        What::Reconfigure,
+        "(restarts)",
+        "≤ 50 ms",
     )
     .on(On::EightShared),
 ];

@@ -49,19 +49,24 @@ impl Node {
         Self::in_directory(work.join(gpus), gpus, plugin_dir)
     }
 
-    /// The same, with each GPU offered `replicas` times.
-    pub(super) fn shared(
-        work: &Path,
-        gpus: &str,
-        replicas: u32,
-        plugin_dir: Option<&Path>,
-    ) -> Result<Self> {
+    /// The same, with each GPU offered [`SHARED_REPLICAS`] times.
+    pub(super) fn shared(work: &Path, gpus: &str, plugin_dir: Option<&Path>) -> Result<Self> {
         let work = work.join(format!("{gpus}-shared"));
         let mut node = Self::in_directory(work, gpus, plugin_dir)?;
-        let config = node.work.join("config.yaml");
-        fs::write(&config, time_slicing(replicas))?;
-        node.config = Some(config);
+        node.config = Some(node.work.join("config.yaml"));
+        node.configure(SHARED_REPLICAS)?;
         Ok(node)
+    }
+
+    /// Rolls out a config with this many replicas of each GPU, if the node has a config.
+    pub(super) fn configure(&self, replicas: u32) -> Result<()> {
+        let Some(config) = &self.config else {
+            return Ok(());
+        };
+        let new = config.with_extension("new");
+        fs::write(&new, time_slicing(replicas))?;
+        fs::rename(new, config)?;
+        Ok(())
     }
 
     fn in_directory(work: PathBuf, gpus: &str, plugin_dir: Option<&Path>) -> Result<Self> {
@@ -86,6 +91,7 @@ impl Node {
 
     /// Ends every fault, and forgets what an agent knew of them.
     pub(super) fn heal(&self) -> Result<()> {
+        self.configure(SHARED_REPLICAS)?;
         self.simulator.heal(&Gpus::All)?;
         match fs::remove_dir_all(&self.state_dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
@@ -118,6 +124,9 @@ impl Node {
         }
     }
 }
+
+/// How often each GPU of a node with shared GPUs is offered.
+const SHARED_REPLICAS: u32 = 1000;
 
 /// The reference's config for this many replicas of each GPU.
 fn time_slicing(replicas: u32) -> String {
