@@ -7,8 +7,8 @@ use super::types::{AllocationPolicy, Choice};
 use crate::gpu::GpuUuid;
 use crate::resource::ResourceName;
 
-/// The most replicas of one GPU. A kubelet takes at most 4 MiB in one device list, which 16 GPUs
-/// with 1,000 replicas each fill by a third.
+/// The most replicas of one GPU: more than anybody can use, and few enough that several GPUs with
+/// so many fit into the one message in which a kubelet takes a device list.
 pub const MOST_REPLICAS: u32 = 10_000;
 
 /// Which devices are shared, and how.

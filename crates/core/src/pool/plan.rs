@@ -15,6 +15,10 @@ use crate::prefer::AlignedChooser;
 use crate::resource::ResourceName;
 use crate::topology::LinkMatrix;
 
+/// The most devices of one resource. A kubelet's gRPC client takes messages of 4 MiB (grpc-go's
+/// default), and a device takes up to 80 bytes in a list.
+const MOST_DEVICES: usize = 4 * 1024 * 1024 / 80;
+
 /// What a node offers.
 #[derive(Debug, Clone, Default)]
 pub struct Offer {
@@ -55,6 +59,7 @@ pub fn offer(gpus: &[Gpu], links: &LinkMatrix, config: &Config) -> Offer {
     plan.name_gpus();
     plan.share_gpus();
     plan.judge_filter();
+    plan.keep_lists_short();
     plan.pools(links)
 }
 
@@ -272,6 +277,24 @@ impl<'a> Plan<'a> {
             self.remarks.push(Remark(
                 "gpus.include and gpus.exclude leave no GPU of this node to offer".to_owned(),
             ));
+        }
+    }
+
+    /// Offers fewer replicas of a resource whose device list a kubelet would not take.
+    fn keep_lists_short(&mut self) {
+        for (name, sketch) in &mut self.sketches {
+            let asked: usize = sketch.shares.iter().map(Share::devices).sum();
+            if asked <= MOST_DEVICES {
+                continue;
+            }
+            let each = u32::try_from(MOST_DEVICES / sketch.shares.len()).unwrap_or(u32::MAX);
+            for share in &mut sketch.shares {
+                share.replicas = share.replicas.map(|replicas| replicas.min(each));
+            }
+            self.remarks.push(Remark(format!(
+                "{name} would have {asked} devices, and a kubelet takes no list of more than \
+                 {MOST_DEVICES}; no GPU of it has more than {each} replicas"
+            )));
         }
     }
 

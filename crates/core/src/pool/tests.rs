@@ -207,6 +207,19 @@ sharing:
 }
 
 #[test]
+fn no_list_is_longer_than_a_kubelet_takes() {
+    let offer = offer_of(&["H100"; 16], &shared("{name: gpu, replicas: 10000}"));
+    let pool = &offer.pools[&ResourceName::gpu()];
+    let list = pool.list(|_| DeviceHealth::Unhealthy);
+    // As protobuf: each text with its tag and length, the NUMA node, and the message around them.
+    let bytes = |id: &String| id.len() + "Unhealthy".len() + 16;
+    let size: usize = list.iter().flat_map(Listed::ids).map(|id| bytes(&id)).sum();
+    assert!(size < 4 * 1024 * 1024, "{size}");
+    assert!(pool.device_count() > 50_000, "{}", pool.device_count());
+    assert!(remarks(&offer)[0].contains("no GPU of it has more than 3276 replicas"));
+}
+
+#[test]
 fn a_thousand_replicas_on_each_of_sixteen_gpus_are_no_trouble() {
     let mut node = Node::new(&["H100"; 16], "{name: gpu, replicas: 1000}");
     assert_eq!(node.pool.device_count(), 16_000);
