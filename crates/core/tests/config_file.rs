@@ -418,6 +418,16 @@ sharing: {timeSlicing: {resources: [{name: a, replicas: 2}, {name: a, replicas: 
 }
 
 #[test]
+fn a_placement_of_single_replicas_is_warned_of() {
+    let entry =
+        "{name: gpu, replicas: 2, replicaPlacement: one-gpu, failRequestsGreaterThanOne: true}";
+    let warnings = warnings(&format!(
+        "sharing: {{timeSlicing: {{resources: [{entry}]}}}}"
+    ));
+    assert!(warnings[0].contains("replicaPlacement does nothing here"));
+}
+
+#[test]
 fn a_name_too_long_to_be_renamed_by_default_is_refused() {
     let name = "a".repeat(50);
     let text = format!(

@@ -142,6 +142,11 @@ fn shared(
             placement: choice::<ReplicaPlacement>(item, "replicaPlacement").unwrap_or_default(),
             policy: choice::<AllocationPolicy>(item, "allocationPolicy"),
         };
+        if entry.placement != ReplicaPlacement::Any && entry.fail_requests_greater_than_one {
+            let message = "replicaPlacement does nothing here: failRequestsGreaterThanOne lets a \
+                           container have one replica";
+            warnings.push(warning(&path, item.location, message));
+        }
         resources.push(entry);
     }
     resources
