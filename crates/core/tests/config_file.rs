@@ -458,3 +458,36 @@ fn the_place_of_a_key_is_that_of_its_value() {
         })
     );
 }
+
+/// Whatever an editor, a template or a half-written file may leave behind.
+mod any_text {
+    use proptest::prelude::*;
+
+    use super::{EVERY_SETTING, file};
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_much_for_the_reader(text in "[ -~\\n\\t\u{e9}]{0,120}") {
+            drop(file::parse(&text).validate());
+        }
+
+        #[test]
+        fn a_file_with_a_piece_cut_out_or_doubled_is_read_or_refused(
+            from in 0..EVERY_SETTING.len(),
+            length in 1_usize..40,
+            doubled in any::<bool>(),
+        ) {
+            let to = (from + length).min(EVERY_SETTING.len());
+            let (head, piece, tail) =
+                (&EVERY_SETTING[..from], &EVERY_SETTING[from..to], &EVERY_SETTING[to..]);
+            let text = if doubled {
+                format!("{head}{piece}{piece}{tail}")
+            } else {
+                format!("{head}{tail}")
+            };
+            if let Err(errors) = file::parse(&text).validate() {
+                prop_assert!(!errors.is_empty());
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! A reader that goes straight to types stops at the first mistake; this one keeps all that the
 //! text says, and [`shape`](super::shape) judges it.
 
-use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
+use serde_saphyr::granit_parser::{Event, Marker, Options, Parser, ScalarStyle, ScanError, Span};
 
 use super::error::{ConfigError, Location};
 
@@ -106,8 +106,11 @@ pub(super) struct Document {
 
 /// Reads the first document of a text.
 pub(super) fn read(text: &str) -> Document {
+    let mut options = Options::default();
+    // They may stand anywhere, between a key and its value too, and mean nothing.
+    options.set_emit_comments(false);
     let mut reader = Reader {
-        parser: Parser::new_from_str(text).peekable(),
+        parser: Parser::new_from_str_with_options(text, options).peekable(),
         anchors: Vec::new(),
         errors: Vec::new(),
         nodes: 0,
@@ -353,6 +356,16 @@ mod tests {
         assert_eq!(list.items()[0].location, at(3, 5));
         assert_eq!(list.items()[1].get("c").unwrap().location, at(4, 8));
         assert_eq!(list.items()[1].get("c").unwrap().text(), Some("y"));
+    }
+
+    #[test]
+    fn comments_may_stand_anywhere() {
+        let commented =
+            "# a\na: # b\n  # c\n  b: 1 # d\n# e\nc: # f\n  # g\n  - x # h\n  # i\n  - y\n";
+        let root = root(commented);
+        let b = root.get("a").and_then(|a| a.get("b")).unwrap();
+        assert_eq!(b.text(), Some("1"));
+        assert_eq!(root.get("c").unwrap().items().len(), 2);
     }
 
     #[test]
