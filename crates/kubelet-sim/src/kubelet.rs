@@ -73,6 +73,11 @@ impl Kubelet {
         &self.shared.config
     }
 
+    /// When the embedded kubelet was made, from which [`Event::at`](crate::Event::at) counts.
+    pub fn began(&self) -> Instant {
+        self.shared.began()
+    }
+
     /// Where plugins register.
     pub fn registration_socket(&self) -> PathBuf {
         self.shared.config.plugin_dir().join(KUBELET_SOCKET_NAME)

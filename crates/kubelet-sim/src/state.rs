@@ -76,6 +76,11 @@ impl Shared {
         }
     }
 
+    /// When this was made, from which events count.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Looks at the state.
     pub(crate) fn read<R>(&self, look: impl FnOnce(&State) -> R) -> R {
         look(&self.lock())

@@ -122,8 +122,9 @@ pub(super) async fn a_sick_gpu_takes_its_replicas_along(context: &Context<'_>) -
         let pods = &context.pods;
         pods.wait("patient", "shown as Unhealthy", is("Unhealthy"))
             .await?;
-        // None of its replicas is given out: what is left goes to the other GPU.
-        for number in 0..REPLICAS {
+        // None of its replicas is given out: what is left goes to the other GPU. The patient counts
+        // for the scheduler as it did before.
+        for number in 1..REPLICAS {
             let name = format!("other-{number}");
             pods.run(&sharer(&name, 1)).await?;
             let other = gpu_of(context, &name).await?;

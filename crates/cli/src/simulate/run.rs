@@ -49,8 +49,6 @@ pub(crate) struct Run {
     observer: Observer,
     screen: Screen,
     patience: Patience,
-    /// When the kubelet's own clock began.
-    kubelet_began: Instant,
     /// The beginning of the timeline: the agent's first start.
     began: Instant,
     /// When the present agent was started, while its first device list is awaited.
@@ -71,7 +69,6 @@ impl Run {
         let driver = Driver::install(&world, &plan.scenario)?;
         let config = Config::new(world.kubelet());
         let node_name = config.node_name.clone();
-        let kubelet_began = Instant::now();
         let kubelet = Kubelet::start(config)
             .await
             .with_context(|| format!("cannot serve in {}", world.kubelet().display()))?;
@@ -91,7 +88,6 @@ impl Run {
             log,
             observer,
             screen,
-            kubelet_began,
             began,
             awaited_since: Some(began),
             pods_due: None,
@@ -207,7 +203,7 @@ impl Run {
 
     /// Takes an event of the kubelet, whose clock began before ours.
     fn heard(&mut self, mut event: Event) {
-        let ahead = self.began.saturating_duration_since(self.kubelet_began);
+        let ahead = self.began.saturating_duration_since(self.kubelet.began());
         event.at = event.at.saturating_sub(ahead);
         self.patience.something_happened(self.began.elapsed());
         self.observer.event(&event, &self.kubelet.snapshot());

@@ -110,6 +110,28 @@ fn a_gpu_that_falls_off_the_bus_is_taken_away_and_comes_back_when_it_is_healed()
     assert!(sick < well, "{story}");
 }
 
+/// The kubelet's clock and ours tell one time: what follows from a step is not told before it.
+#[test]
+fn an_effect_is_not_told_before_its_cause() {
+    let (_, document) = simulate_json(&[
+        "--inject",
+        "at 300ms: xid 79 on gpu 1; at 500ms: heal gpu 1",
+    ]);
+    let entries = document["timeline"].as_array().unwrap();
+    let at = |source: &str, words: &str| {
+        let said = |entry: &&Value| {
+            entry["source"] == source && entry["message"].as_str().unwrap().contains(words)
+        };
+        let entry = entries.iter().find(said);
+        entry.unwrap_or_else(|| panic!("{words}: {document:#}"))["atMs"]
+            .as_f64()
+            .unwrap()
+    };
+    assert!(at("kubelet", "GPU 1 is unhealthy") >= at("script", "Xid 79"));
+    // No process starts in no time.
+    assert!(document["agent"]["readyMs"].as_f64().unwrap() > 0.5);
+}
+
 #[test]
 fn a_pod_that_holds_a_gpu_is_told_when_it_breaks() {
     let dir = tempfile::tempdir().unwrap();
