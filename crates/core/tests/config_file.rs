@@ -409,12 +409,57 @@ fn entries_that_can_never_count_are_warned_of() {
 sharing: {timeSlicing: {resources: [{name: a, replicas: 2}, {name: a, replicas: 3, devices: 1}]}}
 ",
     );
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
-    assert!(warnings[0].contains("resources.gpus[1]"), "{warnings:?}");
+    let never: Vec<_> = warnings
+        .iter()
+        .filter(|warning| warning.contains("it never counts"))
+        .collect();
+    assert_eq!(never.len(), 2, "{warnings:?}");
+    assert!(never[0].contains("resources.gpus[1]"), "{warnings:?}");
     assert!(
-        warnings[1].contains("sharing.timeSlicing.resources[1]"),
+        never[1].contains("sharing.timeSlicing.resources[1]"),
         "{warnings:?}"
     );
+}
+
+/// What the reference reads and passes over would change a node silently.
+#[test]
+fn what_the_reference_passes_over_and_mizzen_does_not_is_warned_of() {
+    let shared = |entry: &str| format!("sharing: {{timeSlicing: {{resources: [{entry}]}}}}");
+    for (text, words) in [
+        (
+            "resources: {gpus: [{pattern: '*', name: a}]}".to_owned(),
+            "GPUs are offered by these names",
+        ),
+        (
+            "resources: {mig: [{pattern: '*', name: a}]}".to_owned(),
+            "offers no MIG devices",
+        ),
+        (
+            shared("{name: gpu, replicas: 2, rename: b}"),
+            "offered as nvidia.com/b; the reference passes rename over",
+        ),
+        (
+            shared("{name: gpu, replicas: 2, devices: 2000}"),
+            "only these devices are shared",
+        ),
+        (
+            shared("{name: gpu, replicas: 2, devices: []}"),
+            "nothing is shared",
+        ),
+    ] {
+        let warnings = warnings(&text);
+        assert_eq!(warnings.len(), 1, "{text}: {warnings:?}");
+        assert!(warnings[0].contains(words), "{text}: {warnings:?}");
+    }
+    assert_eq!(warnings(&shared("{name: gpu, replicas: 2}")), [""; 0]);
+}
+
+#[test]
+fn of_very_many_mistakes_the_first_are_told_and_the_rest_counted() {
+    let keys: Vec<String> = (0..5000).map(|number| format!("k{number}: 1\n")).collect();
+    let errors = failures(&keys.concat());
+    assert_eq!(errors.len(), 101);
+    assert!(errors[100].contains("4900 more"), "{}", errors[100]);
 }
 
 #[test]

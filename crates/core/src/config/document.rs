@@ -205,15 +205,35 @@ fn naming() -> Shape {
 }
 
 fn shared() -> Shape {
+    Shape::Map(vec![
+        key(
+            "renameByDefault",
+            "Offer shared devices as <name>.shared",
+            Shape::Boolean,
+        ),
+        key(
+            "failRequestsGreaterThanOne",
+            "Refuse containers that ask for more than one replica: it gives them no larger share",
+            Shape::Boolean,
+        ),
+        key(
+            "resources",
+            "Which devices are shared; the first entry that holds for a device counts",
+            list(shared_resource()),
+        ),
+    ])
+}
+
+fn shared_resource() -> Shape {
     let devices = Shape::OneOf(vec![
         Shape::Word(&["all"]),
         Shape::Integer {
             least: 1,
-            most: 1024,
+            most: u32::MAX,
         },
         list(Shape::Form(DEVICE)),
     ]);
-    let resource = Shape::Map(vec![
+    Shape::Map(vec![
         required(
             "name",
             "The resource whose devices are shared",
@@ -252,64 +272,46 @@ fn shared() -> Shape {
             "Which replicas go first, where it is not as flags.plugin.sharedDevicesAllocationPolicy says",
             Shape::Word(const { &words::<AllocationPolicy, 6>() }),
         ),
-    ]);
-    Shape::Map(vec![
-        key(
-            "renameByDefault",
-            "Offer shared devices as <name>.shared",
-            Shape::Boolean,
-        ),
-        key(
-            "failRequestsGreaterThanOne",
-            "Refuse containers that ask for more than one replica: it gives them no larger share",
-            Shape::Boolean,
-        ),
-        key(
-            "resources",
-            "Which devices are shared; the first entry that holds for a device counts",
-            list(resource),
-        ),
     ])
 }
 
-fn health() -> Shape {
-    let action = || Shape::Word(const { &words::<FaultAction, 3>() });
-    let limits = || {
-        [
-            key(
-                "count",
-                "How many it takes",
-                Shape::Integer {
-                    least: 1,
-                    most: 1_000_000,
-                },
-            ),
-            key(
-                "within",
-                "Within which time they must come",
-                Shape::Form(DURATION),
-            ),
-            key(
-                "holdDown",
-                "How long the GPU must be well afterwards to be healthy again",
-                Shape::Form(HOLD_DOWN),
-            ),
-        ]
-    };
-    let rule = || {
-        let mut keys = vec![required("action", "What is done", action())];
-        keys.extend(limits());
-        Shape::OneOf(vec![action(), Shape::Map(keys)])
-    };
-    let mut xid = vec![
-        required(
-            "xids",
-            "For which Xids",
-            Shape::OneOf(vec![Shape::Form(XIDS), list(Shape::Form(XIDS))]),
+fn action() -> Shape {
+    Shape::Word(const { &words::<FaultAction, 3>() })
+}
+
+/// When how much is done about a kind of fault: what, and the keys that limit it.
+fn fault_rule() -> Vec<Key> {
+    vec![
+        required("action", "What is done", action()),
+        key(
+            "count",
+            "How many it takes",
+            Shape::Integer {
+                least: 1,
+                most: 1_000_000,
+            },
         ),
-        required("action", "What is done about them", action()),
-    ];
-    xid.extend(limits());
+        key(
+            "within",
+            "Within which time they must come",
+            Shape::Form(DURATION),
+        ),
+        key(
+            "holdDown",
+            "How long the GPU must be well afterwards to be healthy again",
+            Shape::Form(HOLD_DOWN),
+        ),
+    ]
+}
+
+fn health() -> Shape {
+    let rule = || Shape::OneOf(vec![action(), Shape::Map(fault_rule())]);
+    let mut xid = vec![required(
+        "xids",
+        "For which Xids",
+        Shape::OneOf(vec![Shape::Form(XIDS), list(Shape::Form(XIDS))]),
+    )];
+    xid.extend(fault_rule());
     let actions = sections::RECOVERY_ACTIONS
         .iter()
         .map(|(name, _)| key(name, "What the driver asks for", action()))

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 /// Why a text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected numbers with units (ms, s, m, h), such as 30s or 1m30s")]
+#[error("expected numbers with units (ms, s, m, h), such as 30s or 1m30s, ten years at most")]
 pub struct InvalidDuration;
+
+/// The longest time that can be asked for: ten years. No sum of a moment and this is out of range.
+const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// Reads whole numbers with units, largest unit first or not, such as `1m30s`.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
@@ -32,7 +35,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
             .checked_add(Duration::from_millis(millis))
             .ok_or(InvalidDuration)?;
     }
-    if text.is_empty() {
+    if text.is_empty() || total > LONGEST {
         Err(InvalidDuration)
     } else {
         Ok(total)
@@ -98,6 +101,7 @@ mod tests {
             "1d",
             "99999999999999999999s",
             "5124095576030432h",
+            "87601h",
         ] {
             assert_eq!(parse_duration(bad), Err(InvalidDuration), "{bad:?}");
         }

@@ -15,6 +15,7 @@ mod sections;
 mod select;
 mod setting;
 mod shape;
+mod shares;
 mod sharing;
 mod source;
 mod tree;

@@ -9,12 +9,12 @@ use super::error::{ConfigError, ConfigWarning, Location};
 use super::file::warning;
 use super::naming::{NamingRule, ResourceNaming};
 use super::rules::{FaultAction, FaultRule, HealthRules, XidRule, XidSet};
-use super::setting::parse_boolean;
-use super::sharing::{ReplicaPlacement, SharedDevices, SharedResource, SharingConfig};
+use super::setting::parse_integer;
+use super::shares::Shares;
+use super::sharing::SharingConfig;
 use super::tree::Node;
-use super::types::{AllocationPolicy, Choice};
+use super::types::Choice;
 use crate::driver::RecoveryAction;
-use crate::resource::ResourceName;
 use crate::xid::Xid;
 
 /// What these parts say.
@@ -34,45 +34,50 @@ pub(super) fn read(
     warnings: &mut Vec<ConfigWarning>,
 ) -> Sections {
     let resources = root.get("resources");
-    let mut naming = |list: &str| {
+    let mut naming = |list: &str, meaning: &str| {
         let rules = resources.and_then(|resources| resources.get(list));
-        naming_rules(&format!("resources.{list}"), rules, warnings)
+        naming_rules(&format!("resources.{list}"), rules, meaning, warnings)
     };
-    let (gpus, mig) = (naming("gpus"), naming("mig"));
-    let sharing = root.get("sharing");
-    let part = |name: &str| sharing.and_then(|sharing| sharing.get(name));
-    let (time_slicing, mps) = (part("timeSlicing"), part("mps"));
+    let gpus = naming(
+        "gpus",
+        "GPUs are offered by these names; the reference passes them over",
+    );
+    let mig = naming(
+        "mig",
+        "this build offers no MIG devices, so these names do nothing yet",
+    );
+    let mut shares = Shares { errors, warnings };
+    let (sharing, mps_at) = shares.read(root.get("sharing"));
     Sections {
         naming: ResourceNaming { gpus, mig },
-        sharing: SharingConfig {
-            time_slicing: time_slicing
-                .map(|node| shared("sharing.timeSlicing", node, false, errors, warnings))
-                .unwrap_or_default(),
-            mps: mps.map(|node| shared("sharing.mps", node, true, errors, warnings)),
-        },
-        mps_at: mps.map(|node| node.location),
+        sharing,
+        mps_at,
         health: health(root.get("health"), errors),
     }
 }
 
-fn parsed<T: std::str::FromStr>(node: &Node, key: &str) -> Option<T> {
+pub(super) fn parsed<T: std::str::FromStr>(node: &Node, key: &str) -> Option<T> {
     node.get(key)?.text()?.parse().ok()
 }
 
-fn choice<T: Choice>(node: &Node, key: &str) -> Option<T> {
+pub(super) fn choice<T: Choice>(node: &Node, key: &str) -> Option<T> {
     T::from_word(node.get(key)?.text()?)
 }
 
-fn switch(node: &Node, key: &str) -> Option<bool> {
-    parse_boolean(node.get(key)?.text()?)
+pub(super) fn number(node: &Node, key: &str) -> Option<u32> {
+    parse_integer(node.get(key)?.text()?)
 }
 
 fn naming_rules(
     path: &str,
     node: Option<&Node>,
+    meaning: &str,
     warnings: &mut Vec<ConfigWarning>,
 ) -> Vec<NamingRule> {
     let mut rules: Vec<NamingRule> = Vec::new();
+    if let Some(node) = node.filter(|node| !node.items().is_empty()) {
+        warnings.push(warning(path, node.location, meaning));
+    }
     for (at, item) in node.map(Node::items).unwrap_or_default().iter().enumerate() {
         let pattern = item.get("pattern").and_then(Node::text);
         let (Some(pattern), Some(name)) = (pattern, parsed(item, "name")) else {
@@ -91,77 +96,6 @@ fn naming_rules(
         });
     }
     rules
-}
-
-fn shared(
-    path: &str,
-    node: &Node,
-    fail_by_default: bool,
-    errors: &mut Vec<ConfigError>,
-    warnings: &mut Vec<ConfigWarning>,
-) -> Vec<SharedResource> {
-    let rename_all = switch(node, "renameByDefault").unwrap_or(false);
-    let fail = switch(node, "failRequestsGreaterThanOne").unwrap_or(fail_by_default);
-    let mut resources: Vec<SharedResource> = Vec::new();
-    let items = node.get("resources").map(Node::items).unwrap_or_default();
-    for (at, item) in items.iter().enumerate() {
-        let path = format!("{path}.resources[{at}]");
-        let named: Option<ResourceName> = parsed(item, "name");
-        let (Some(name), Some(replicas)) = (named, parsed(item, "replicas")) else {
-            continue;
-        };
-        let hidden = resources
-            .iter()
-            .any(|other| other.name == name && other.devices == SharedDevices::All);
-        if hidden {
-            let message =
-                format!("it never counts: an entry before it shares all devices of {name}");
-            warnings.push(warning(&path, item.location, &message));
-        }
-        let shared_name = match parsed(item, "rename") {
-            Some(rename) => rename,
-            None if rename_all => match name.shared() {
-                Ok(shared) => shared,
-                Err(error) => {
-                    errors.push(ConfigError::File {
-                        location: Some(item.location),
-                        message: format!("{path}: {error}; give it another name with rename"),
-                    });
-                    continue;
-                }
-            },
-            None => name.clone(),
-        };
-        let entry = SharedResource {
-            shared_name,
-            name,
-            devices: devices(item.get("devices")),
-            replicas,
-            fail_requests_greater_than_one: switch(item, "failRequestsGreaterThanOne")
-                .unwrap_or(fail),
-            placement: choice::<ReplicaPlacement>(item, "replicaPlacement").unwrap_or_default(),
-            policy: choice::<AllocationPolicy>(item, "allocationPolicy"),
-        };
-        if entry.placement != ReplicaPlacement::Any && entry.fail_requests_greater_than_one {
-            let message = "replicaPlacement does nothing here: failRequestsGreaterThanOne lets a \
-                           container have one replica";
-            warnings.push(warning(&path, item.location, message));
-        }
-        resources.push(entry);
-    }
-    resources
-}
-
-fn devices(node: Option<&Node>) -> SharedDevices {
-    let Some(node) = node else {
-        return SharedDevices::All;
-    };
-    if let Some(text) = node.text() {
-        let count = text.parse().ok();
-        return count.map_or(SharedDevices::All, SharedDevices::Count);
-    }
-    let texts = node.items().iter().filter_map(Node::text);
-    SharedDevices::These(texts.filter_map(|text| text.parse().ok()).collect())
 }
 
 /// The keys of `health.recoveryActions` and what they stand for.
@@ -217,7 +151,7 @@ fn fault_rule(node: &Node, errors: &mut Vec<ConfigError>) -> Option<FaultRule> {
     if let Some(word) = node.text() {
         return FaultAction::from_word(word).map(FaultRule::each);
     }
-    let count = parsed(node, "count").unwrap_or(1);
+    let count = number(node, "count").unwrap_or(1);
     let within = node.get("within");
     if let Some(within) = within.filter(|_| count == 1) {
         errors.push(ConfigError::File {

@@ -78,6 +78,26 @@ pub(super) fn parse_boolean(text: &str) -> Option<bool> {
     }
 }
 
+/// Reads a whole number as the reference's reader of YAML 1.1 does: `10`, `1_000`, `0x10`, `0o10`,
+/// `010` (octal), and `4.0`.
+pub(super) fn parse_integer(text: &str) -> Option<u32> {
+    let digits = text.replace('_', "");
+    let octal = digits.strip_prefix("0o").or(digits.strip_prefix('0'));
+    if let Some(hexadecimal) = digits.strip_prefix("0x") {
+        u32::from_str_radix(hexadecimal, 16).ok()
+    } else if let Some(octal) = octal.filter(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
+        && !octal.is_empty()
+    {
+        u32::from_str_radix(octal, 8).ok()
+    } else {
+        let whole = match digits.split_once('.') {
+            Some((whole, fraction)) if fraction.bytes().all(|byte| byte == b'0') => whole,
+            _ => digits.as_str(),
+        };
+        whole.parse().ok()
+    }
+}
+
 /// Reads an address and port. `:8080` is how Kubernetes' own components are told to listen on
 /// every address.
 pub(super) fn parse_address(text: &str) -> Option<SocketAddr> {
@@ -413,6 +433,24 @@ mod tests {
             }
         }
         assert_eq!(Setting::from_flag("no-such-flag"), None);
+    }
+
+    #[test]
+    fn whole_numbers_are_read_in_the_spellings_of_yaml() {
+        for (text, number) in [
+            ("0", 0),
+            ("10", 10),
+            ("1_000", 1000),
+            ("0x10", 16),
+            ("0o10", 8),
+            ("010", 8),
+            ("4.0", 4),
+        ] {
+            assert_eq!(parse_integer(text), Some(number), "{text}");
+        }
+        for bad in ["", "-1", "4.5", "1e3", "0x", "09", "ten", "4294967296"] {
+            assert_eq!(parse_integer(bad), None, "{bad}");
+        }
     }
 
     #[test]

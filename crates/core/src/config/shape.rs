@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::document;
 use super::error::{ConfigError, Location, did_you_mean, nearest};
-use super::setting::{Kind, Setting, SettingInfo};
+use super::setting::{Kind, Setting, SettingInfo, parse_integer};
 use super::tree::{Entry, Node, Value, same_key};
 
 /// What a value in the file may be.
@@ -83,6 +83,10 @@ impl Shape {
         match self {
             Self::Setting(setting) => setting.info().kind.expected(),
             Self::Boolean => Kind::Boolean.expected(),
+            Self::Integer {
+                least,
+                most: u32::MAX,
+            } => format!("a whole number of at least {least}"),
             Self::Integer { least, most } => format!("a whole number from {least} to {most}"),
             Self::Word(words) => match words {
                 [word] => (*word).to_owned(),
@@ -127,7 +131,7 @@ impl Shape {
             Self::Setting(setting) => plain(setting.info().kind.accepts(text)),
             Self::Boolean => plain(Kind::Boolean.accepts(text)),
             Self::Integer { least, most } => {
-                let number = text.parse::<u32>().ok().filter(|_| !quoted);
+                let number = parse_integer(text).filter(|_| !quoted);
                 plain(number.is_some_and(|number| (*least..=*most).contains(&number)))
             }
             Self::Word(words) => plain(words.contains(&text)),

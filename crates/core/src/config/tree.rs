@@ -3,6 +3,8 @@
 //! A reader that goes straight to types stops at the first mistake; this one keeps all that the
 //! text says, and [`shape`](super::shape) judges it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_saphyr::granit_parser::{Event, Marker, Options, Parser, ScalarStyle, ScanError, Span};
 
 use super::error::{ConfigError, Location};
@@ -93,6 +95,11 @@ impl Node {
 /// Whether two spellings are one key. The reference's reader does not tell upper from lower case.
 pub(super) fn same_key(a: &str, b: &str) -> bool {
     a.eq_ignore_ascii_case(b)
+}
+
+/// The spelling that all spellings of one key have in common.
+fn folded(key: &str) -> String {
+    key.to_ascii_lowercase()
 }
 
 /// What a text says, and what is wrong with it as YAML.
@@ -195,6 +202,7 @@ impl<'text, P: Iterator<Item = Result<(Event<'text>, Span), ScanError>>> Reader<
         };
         let node = Node { value, location };
         if anchor > 0 {
+            self.count(size(&node), location)?;
             self.anchors.push((anchor, node.clone()));
         }
         Ok(node)
@@ -235,6 +243,7 @@ impl<'text, P: Iterator<Item = Result<(Event<'text>, Span), ScanError>>> Reader<
 
     fn map(&mut self, depth: usize) -> Result<Vec<Entry>, ConfigError> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut lines: BTreeMap<String, u64> = BTreeMap::new();
         let mut merged = Vec::new();
         loop {
             let (event, location) = self.next()?;
@@ -254,15 +263,10 @@ impl<'text, P: Iterator<Item = Result<(Event<'text>, Span), ScanError>>> Reader<
                     let key = key.to_owned();
                     if key == "<<" {
                         merged.push(node);
-                    } else if let Some(first) =
-                        entries.iter().find(|entry| same_key(&entry.key, &key))
-                    {
+                    } else if let Some(first) = lines.insert(folded(&key), location.line) {
                         self.errors.push(ConfigError::File {
                             location: Some(location),
-                            message: format!(
-                                "{key:?} is there twice; the first is in line {}",
-                                first.location.line
-                            ),
+                            message: format!("{key:?} is there twice; once before in line {first}"),
                         });
                     } else {
                         entries.push(Entry {
@@ -275,14 +279,14 @@ impl<'text, P: Iterator<Item = Result<(Event<'text>, Span), ScanError>>> Reader<
                 _ => {}
             }
         }
-        merge(&mut entries, merged);
+        merge(&mut entries, lines.into_keys().collect(), merged);
         Ok(entries)
     }
 }
 
 /// YAML's merge key: what the mappings behind `<<` say counts where the mapping itself says
 /// nothing.
-fn merge(entries: &mut Vec<Entry>, merged: Vec<Node>) {
+fn merge(entries: &mut Vec<Entry>, mut keys: BTreeSet<String>, merged: Vec<Node>) {
     let maps = merged.into_iter().flat_map(|node| match node.value {
         Value::List(items) => items,
         _ => vec![node],
@@ -291,7 +295,7 @@ fn merge(entries: &mut Vec<Entry>, merged: Vec<Node>) {
         Value::Map(entries) => entries,
         _ => Vec::new(),
     }) {
-        if !entries.iter().any(|known| same_key(&known.key, &entry.key)) {
+        if keys.insert(folded(&entry.key)) {
             entries.push(entry);
         }
     }
@@ -419,6 +423,14 @@ mod tests {
         }
         let errors = failures(&text);
         assert!(errors[0].contains("too many values"), "{errors:?}");
+    }
+
+    #[test]
+    fn anchors_in_anchors_count_each_time_they_are_kept() {
+        let open: Vec<String> = (0..60).map(|level| format!("&a{level} [")).collect();
+        let (values, close) = ("x,".repeat(99_000), "]".repeat(60));
+        let text = format!("x: {}{values}{close}\n", open.concat());
+        assert!(failures(&text)[0].contains("too many values"));
     }
 
     #[test]

@@ -35,9 +35,25 @@ impl RawConfig {
             config.warnings = reader.warnings;
             Ok(config)
         } else {
-            Err(reader.errors)
+            Err(few(reader.errors))
         }
     }
+}
+
+/// The most mistakes that are told at once; more help nobody, and end up in one line of a log.
+const MOST_ERRORS: usize = 100;
+
+/// The first mistakes, and how many more there are.
+fn few(mut errors: Vec<ConfigError>) -> Vec<ConfigError> {
+    if errors.len() > MOST_ERRORS {
+        let more = errors.len() - MOST_ERRORS;
+        errors.truncate(MOST_ERRORS);
+        errors.push(ConfigError::File {
+            location: None,
+            message: format!("there are {more} more mistakes"),
+        });
+    }
+    errors
 }
 
 /// Reads settings one by one and collects what is wrong with them.
@@ -290,7 +306,7 @@ impl Reader<'_> {
         let place = |message: &str| warning("sharing.mps", at, message);
         if !config.sharing.time_slicing.is_empty() {
             self.warnings.push(place(
-                "it outranks sharing.timeSlicing, which is left unused",
+                "where both name a GPU, it outranks sharing.timeSlicing",
             ));
         }
         self.warnings.push(place(

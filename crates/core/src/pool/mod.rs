@@ -154,11 +154,6 @@ impl DevicePool {
         self.shares.iter().map(listed).collect()
     }
 
-    /// Whether the kubelet should ask [`prefer`](Self::prefer) before it allocates.
-    pub fn has_preferences(&self) -> bool {
-        self.device_count() > 1
-    }
-
     /// The devices that go best together by the pool's policy, in order of their GPUs and
     /// replicas, after those that must be included.
     ///

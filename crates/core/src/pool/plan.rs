@@ -59,6 +59,7 @@ pub fn offer(gpus: &[Gpu], links: &LinkMatrix, config: &Config) -> Offer {
     plan.name_gpus();
     plan.share_gpus();
     plan.judge_filter();
+    plan.judge_mixtures();
     plan.keep_lists_short();
     plan.pools(links)
 }
@@ -277,6 +278,20 @@ impl<'a> Plan<'a> {
             self.remarks.push(Remark(
                 "gpus.include and gpus.exclude leave no GPU of this node to offer".to_owned(),
             ));
+        }
+    }
+
+    /// A pod that asks for a resource cannot say whether it wants a whole GPU or a share.
+    fn judge_mixtures(&mut self) {
+        for (name, sketch) in &self.sketches {
+            let shared = |share: &&Share| share.replicas.is_some();
+            let count = sketch.shares.iter().filter(shared).count();
+            if count > 0 && count < sketch.shares.len() {
+                self.remarks.push(Remark(format!(
+                    "{name} has whole GPUs and shared ones, and a pod cannot tell which it gets; \
+                     give the shared ones a name of their own with rename"
+                )));
+            }
         }
     }
 
