@@ -428,7 +428,7 @@ fn what_the_reference_passes_over_and_mizzen_does_not_is_warned_of() {
     for (text, words) in [
         (
             "resources: {gpus: [{pattern: '*', name: a}]}".to_owned(),
-            "GPUs are offered by these names",
+            "these names hold",
         ),
         (
             "resources: {mig: [{pattern: '*', name: a}]}".to_owned(),
@@ -436,11 +436,11 @@ fn what_the_reference_passes_over_and_mizzen_does_not_is_warned_of() {
         ),
         (
             shared("{name: gpu, replicas: 2, rename: b}"),
-            "offered as nvidia.com/b; the reference passes rename over",
+            "rename holds; the reference passes it over",
         ),
         (
             shared("{name: gpu, replicas: 2, devices: 2000}"),
-            "only these devices are shared",
+            "devices holds; the reference passes it over",
         ),
         (
             shared("{name: gpu, replicas: 2, devices: []}"),

@@ -38,10 +38,7 @@ pub(super) fn read(
         let rules = resources.and_then(|resources| resources.get(list));
         naming_rules(&format!("resources.{list}"), rules, meaning, warnings)
     };
-    let gpus = naming(
-        "gpus",
-        "GPUs are offered by these names; the reference passes them over",
-    );
+    let gpus = naming("gpus", "these names hold; the reference passes them over");
     let mig = naming(
         "mig",
         "this build offers no MIG devices, so these names do nothing yet",

@@ -103,31 +103,24 @@ impl Shares<'_> {
                            container have one replica";
             self.warn(path, item.location, message);
         }
+        if entry.devices == SharedDevices::These(Vec::new()) {
+            let message = "devices is an empty list, so nothing is shared; leave it out to share \
+                           all, as the reference does";
+            return self.warn(path, item.location, message);
+        }
         let theirs = if defaults.rename {
             entry.name.shared().ok()
         } else {
             Some(entry.name.clone())
         };
-        if theirs.is_some_and(|name| name != entry.shared_name) {
-            let message = format!(
-                "the replicas are offered as {}; the reference passes rename over",
-                entry.shared_name
-            );
-            self.warn(path, item.location, &message);
-        }
-        match &entry.devices {
-            SharedDevices::All => {}
-            SharedDevices::These(devices) if devices.is_empty() => {
-                let message = "devices is an empty list, so nothing is shared; leave it out to \
-                               share all, as the reference does";
-                self.warn(path, item.location, message);
-            }
-            SharedDevices::Count(_) | SharedDevices::These(_) => {
-                let message = "only these devices are shared; the reference passes devices over \
-                               and shares all";
-                self.warn(path, item.location, message);
-            }
-        }
+        let renamed = theirs.is_some_and(|name| name != entry.shared_name);
+        let passed_over = match (renamed, entry.devices != SharedDevices::All) {
+            (true, true) => "rename and devices hold; the reference passes them over",
+            (true, false) => "rename holds; the reference passes it over",
+            (false, true) => "devices holds; the reference passes it over and shares all",
+            (false, false) => return,
+        };
+        self.warn(path, item.location, passed_over);
     }
 
     fn warn(&mut self, path: &str, location: Location, message: &str) {

@@ -165,7 +165,7 @@ sharing: {timeSlicing: {resources: [{name: gpu, devices: [9], replicas: 2}]}}
 ";
     let ran = check(text, &["--gpus", "2xt4"]).ended_with(0);
     let told = ran.stdout();
-    assert!(told.contains("can be used, with 1 warning"), "{told}");
+    assert!(told.contains("can be used, with 2 warnings"), "{told}");
     assert!(
         told.contains("config.yaml:2:22: warning: flags.migStrategy"),
         "{told}"

@@ -132,7 +132,9 @@ fn the_commands_in_the_examples_work() {
             };
             let (code, output) = printed(&command);
             assert_eq!(code, 0, "{}: {command}\n{output}", path.display());
-            assert!(!output.contains("warning"), "{command}\n{output}");
+            // That more is honoured than by the reference is no fault of an example.
+            let odd = |line: &&str| line.contains("warning: ") && !line.contains("the reference");
+            assert_eq!(output.lines().find(odd), None, "{command}\n{output}");
             count += 1;
         }
     }
