@@ -60,6 +60,12 @@ pub enum InvalidResourceName {
         /// The name, domain included.
         name: String,
     },
+    /// It is in another domain.
+    #[error("{name:?} is not one of NVIDIA's resources: leave the domain out, or use {PREFIX}")]
+    OtherDomain {
+        /// The name.
+        name: String,
+    },
     /// The part after the domain is no DNS subdomain.
     #[error(
         "{name:?} is not a resource name: after nvidia.com/ it must be lower-case letters, digits, \
@@ -78,7 +84,10 @@ impl FromStr for ResourceName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let short = text.strip_prefix(PREFIX).unwrap_or(text);
         let name = format!("{PREFIX}{short}");
-        if name.len() > MAX_LENGTH {
+        if short.contains('/') {
+            let name = text.to_owned();
+            Err(InvalidResourceName::OtherDomain { name })
+        } else if name.len() > MAX_LENGTH {
             Err(InvalidResourceName::TooLong { name })
         } else if is_dns_subdomain(short) {
             Ok(Self(name.into()))
@@ -152,16 +161,7 @@ mod tests {
 
     #[test]
     fn what_kubernetes_would_refuse_is_refused() {
-        for bad in [
-            "",
-            "nvidia.com/",
-            "GPU",
-            "gpu_1",
-            "-gpu",
-            "gpu-",
-            "gpu..a",
-            "other.com/gpu",
-        ] {
+        for bad in ["", "nvidia.com/", "GPU", "gpu_1", "-gpu", "gpu-", "gpu..a"] {
             assert!(
                 matches!(
                     bad.parse::<ResourceName>(),
@@ -169,6 +169,10 @@ mod tests {
                 ),
                 "{bad:?} was accepted"
             );
+        }
+        for other in ["other.com/gpu", "nvidia.com/a/b", "Nvidia.com/gpu"] {
+            let error = other.parse::<ResourceName>().unwrap_err();
+            assert!(error.to_string().contains(other), "{error}");
         }
     }
 

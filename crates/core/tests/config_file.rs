@@ -455,6 +455,24 @@ fn what_the_reference_passes_over_and_mizzen_does_not_is_warned_of() {
 }
 
 #[test]
+fn a_key_in_the_wrong_place_is_told_its_right_one() {
+    for (text, place) in [
+        (
+            "flags: {passDeviceSpecs: true}",
+            "flags.plugin.passDeviceSpecs",
+        ),
+        ("replicas: 2", "sharing.timeSlicing.resources[].replicas"),
+        (
+            "sharing: {resources: []}",
+            "did you mean \"sharing.timeSlicing.resources\"?",
+        ),
+    ] {
+        let errors = failures(text);
+        assert!(errors[0].contains(place), "{errors:?}");
+    }
+}
+
+#[test]
 fn of_very_many_mistakes_the_first_are_told_and_the_rest_counted() {
     let keys: Vec<String> = (0..5000).map(|number| format!("k{number}: 1\n")).collect();
     let errors = failures(&keys.concat());

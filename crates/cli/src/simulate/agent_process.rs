@@ -99,11 +99,6 @@ impl AgentProcess {
         Figures::of(self.pid())
     }
 
-    /// Makes it read its settings again (SIGHUP).
-    pub(crate) fn reload(&self) -> Result<()> {
-        kill_process(self.pid, Signal::HUP).context("cannot signal the agent")
-    }
-
     /// Whether its end has been noticed.
     pub(crate) fn has_ended(&self) -> bool {
         self.child.id().is_none()

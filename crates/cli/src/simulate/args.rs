@@ -26,8 +26,9 @@ Examples:
       your own pod on two L4
   mizzen simulate --inject 'at 1s: xid 79 on gpu 2' --inject 'at 2s: heal gpu 2'
       a GPU falls off the bus and comes back
-  mizzen simulate --config examples/configs/time-slicing.yaml
-      with a config file of the agent (docs/config.md); pods may ask for what it offers
+  mizzen simulate --config examples/configs/time-slicing.yaml \
+      --pod examples/configs/pods/shared.yaml
+      with a config file of the agent (docs/config.md), and pods that ask for what it offers
   mizzen simulate --for ever
       stays until Ctrl-C; break GPUs from another terminal with `mizzen sim`
   mizzen simulate --output json | jq '.pods[] | {name, phase}'

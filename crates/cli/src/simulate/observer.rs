@@ -212,6 +212,8 @@ impl Observer {
             (None, None) => (Phase::Pending, String::new(), String::new()),
         };
         let key = submitted.pod.key();
+        // A pod that was refused has no containers, whatever another one of its name has.
+        let view = view.filter(|_| phase != Phase::Refused);
         let containers = view.into_iter().flat_map(|view| &view.containers);
         Pod {
             namespace: submitted.pod.metadata.namespace.clone(),

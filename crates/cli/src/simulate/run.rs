@@ -56,8 +56,6 @@ pub(crate) struct Run {
     /// When the pods are to be created.
     pods_due: Option<Instant>,
     pods_created: bool,
-    /// Whether the agent is to read its settings again as soon as it can.
-    reload_due: bool,
     /// The next of the plan's steps.
     next_step: usize,
 }
@@ -92,7 +90,6 @@ impl Run {
             awaited_since: Some(began),
             pods_due: None,
             pods_created: false,
-            reload_due: false,
             next_step: 0,
         };
         run.observer.say(
@@ -220,13 +217,6 @@ impl Run {
 
     /// Does what had to wait for the agent.
     fn agent_is_ready(&mut self) {
-        if std::mem::take(&mut self.reload_due)
-            && let Err(error) = self.agent.reload()
-        {
-            let now = self.began.elapsed();
-            self.observer
-                .say(now, Source::Script, Tone::Bad, format!("{error:#}"));
-        }
         if self.plan.configs.first().is_none() {
             self.create_pods();
         } else if !self.pods_created {
@@ -287,13 +277,8 @@ impl Run {
             }
             Action::Config(file) => {
                 let text = self.plan.configs.later(file)?;
+                // The agent watches the file.
                 configs::replace(&self.world.agent_config(), text)?;
-                // An agent that has only just been started knows no signals yet.
-                if self.awaited_since.is_some() {
-                    self.reload_due = true;
-                } else {
-                    self.agent.reload()?;
-                }
             }
             action => {
                 self.observer.caused(now, action);

@@ -132,11 +132,14 @@ impl FromStr for GpuSelector {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = || InvalidGpuSelector(text.to_owned());
-        if text.is_empty() {
+        let no_letter = !text.contains(|c: char| c.is_ascii_alphabetic() || c == '*');
+        let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if no_letter && !number && !text.contains(':') {
+            // Nothing, -1, or a range: no model is called so.
             Err(invalid())
         } else if text == "all" {
             Ok(Self::Model(NamePattern::any()))
-        } else if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        } else if number {
             text.parse().map(Self::Index).map_err(|_| invalid())
         } else if text.starts_with("GPU-") {
             text.parse().map(Self::Uuid).map_err(|_| invalid())
@@ -253,7 +256,7 @@ mod tests {
             let selector: GpuSelector = text.parse().unwrap();
             assert!(!selector.picks(&gpu()), "{text}");
         }
-        for bad in ["", "GPU-1", "99999999999", "0:1"] {
+        for bad in ["", "GPU-1", "99999999999", "0:1", "-1", "3-5", "1.5"] {
             assert!(bad.parse::<GpuSelector>().is_err(), "{bad:?}");
         }
     }

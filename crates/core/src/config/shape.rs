@@ -7,6 +7,7 @@ use super::document;
 use super::error::{ConfigError, Location, did_you_mean, nearest};
 use super::setting::{Kind, Setting, SettingInfo, parse_integer};
 use super::tree::{Entry, Node, Value, same_key};
+use super::validate::MOST_ERRORS;
 
 /// What a value in the file may be.
 #[derive(Clone)]
@@ -99,6 +100,16 @@ impl Shape {
             }
             Self::List(item) => format!("a list, each item {}", item.expected()),
             Self::Map(keys) => format!("a mapping with the keys {}", names(keys)),
+        }
+    }
+
+    /// The path of the first key of this name below.
+    fn place_of(&self, name: &str, path: &str) -> Option<String> {
+        match self {
+            Self::Map(keys) => place_of(keys, name, path),
+            Self::List(item) => item.place_of(name, &format!("{path}[]")),
+            Self::OneOf(shapes) => shapes.iter().find_map(|shape| shape.place_of(name, path)),
+            _ => None,
         }
     }
 
@@ -246,7 +257,13 @@ fn check_map(node: &mut Node, keys: &[Key], path: &str, findings: &mut Findings)
     let mut given = Vec::new();
     entries.retain_mut(|entry| {
         let Some(key) = key_of(entry, keys) else {
-            findings.error(entry.location, unknown(&entry.key, keys, path));
+            let message = if findings.errors.len() < MOST_ERRORS {
+                unknown(&entry.key, keys, path)
+            } else {
+                // It is only counted.
+                String::new()
+            };
+            findings.error(entry.location, message);
             return false;
         };
         let path = join(path, key.name);
@@ -275,16 +292,28 @@ fn key_of<'a>(entry: &Entry, keys: &'a [Key]) -> Option<&'a Key> {
     keys.iter().find(|key| same_key(&entry.key, key.name))
 }
 
+/// The path of the first key of this name among `keys` and below.
+fn place_of(keys: &[Key], name: &str, path: &str) -> Option<String> {
+    keys.iter().find_map(|key| {
+        let path = join(path, key.name);
+        if same_key(key.name, name) {
+            Some(path)
+        } else {
+            key.shape.place_of(name, &path)
+        }
+    })
+}
+
 fn unknown(typed: &str, keys: &[Key], path: &str) -> String {
     let place = match path {
         "" => "at the top of the file".to_owned(),
         path => format!("in {path}"),
     };
     let known: Vec<&str> = keys.iter().map(|key| key.name).collect();
-    let hint = match nearest(typed, &known) {
-        Some(name) => format!("did you mean {name:?}? "),
-        None => String::new(),
-    };
+    // Somebody may have put it in the wrong place: below of here, or anywhere.
+    let elsewhere = || place_of(keys, typed, path).or_else(|| Shape::of_file().place_of(typed, ""));
+    let meant = nearest(typed, &known).or_else(elsewhere);
+    let hint = meant.map_or_else(String::new, |name| format!("did you mean {name:?}? "));
     format!(
         "there is no key {typed:?} {place}; {hint}known are {}",
         known.join(", ")

@@ -41,7 +41,7 @@ impl RawConfig {
 }
 
 /// The most mistakes that are told at once; more help nobody, and end up in one line of a log.
-const MOST_ERRORS: usize = 100;
+pub(super) const MOST_ERRORS: usize = 100;
 
 /// The first mistakes, and how many more there are.
 fn few(mut errors: Vec<ConfigError>) -> Vec<ConfigError> {

@@ -8,7 +8,8 @@ use super::ids::Finder;
 use super::{DevicePool, PoolTerms, Share};
 use crate::allocate::AllocationRules;
 use crate::config::{
-    AllocationPolicy, Config, DeviceRef, ReplicaPlacement, SharedDevices, SharedResource,
+    AllocationPolicy, Config, DeviceRef, GpuSelector, NamePattern, ReplicaPlacement, SharedDevices,
+    SharedResource,
 };
 use crate::gpu::Gpu;
 use crate::prefer::AlignedChooser;
@@ -274,11 +275,37 @@ impl<'a> Plan<'a> {
     }
 
     fn judge_filter(&mut self) {
+        let filter = &self.config.gpus;
+        let each = |list: &'static str, selectors: &'a [GpuSelector]| {
+            selectors.iter().map(move |selector| (list, selector))
+        };
+        let all = each("include", &filter.include).chain(each("exclude", &filter.exclude));
+        for (list, selector) in all {
+            if self.gpus.is_empty() || self.gpus.iter().any(|gpu| selector.picks(gpu)) {
+                continue;
+            }
+            let hint = self
+                .nearly(selector)
+                .map_or_else(String::new, |meant| format!("; did you mean \"{meant}\"?"));
+            self.remarks.push(Remark(format!(
+                "gpus.{list}: {selector} is no GPU of this node{hint}"
+            )));
+        }
         if !self.gpus.is_empty() && self.names.is_empty() {
             self.remarks.push(Remark(
                 "gpus.include and gpus.exclude leave no GPU of this node to offer".to_owned(),
             ));
         }
+    }
+
+    /// A model's name that stands for some of the node's GPUs if any text may stand around it.
+    fn nearly(&self, selector: &GpuSelector) -> Option<String> {
+        let GpuSelector::Model(pattern) = selector else {
+            return None;
+        };
+        let wider = format!("*{pattern}*");
+        let picks = |gpu: &Gpu| NamePattern::from(wider.as_str()).matches(&gpu.name);
+        self.gpus.iter().any(picks).then_some(wider)
     }
 
     /// A pod that asks for a resource cannot say whether it wants a whole GPU or a share.

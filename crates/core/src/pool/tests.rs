@@ -154,6 +154,14 @@ fn gpus_are_left_out_by_the_filter() {
     );
     assert_eq!(offer.left_out, [1, 2]);
 
+    let odd = offer_of(&FOUR, "gpus: {exclude: [99, 100]}");
+    assert!(remarks(&odd)[0].contains("gpus.exclude: 99 is no GPU of this node"));
+    let nearly = offer_of(
+        &["NVIDIA H100 NVL"],
+        "gpus: {include: ['*'], exclude: [h100]}",
+    );
+    assert!(remarks(&nearly)[0].contains("did you mean \"*h100*\""));
+
     let nothing = offer_of(&FOUR, "gpus: {exclude: ['*']}");
     assert!(nothing.pools.is_empty());
     assert!(remarks(&nothing)[0].contains("leave no GPU"));

@@ -33,7 +33,10 @@ fn verdict(choice: &Choice<'_>) -> Line {
         choice.resource.name()
     );
     if choice.gets.is_empty() {
-        let free = format!("stays Pending: {} are free", choice.free());
+        let free = match choice.free() {
+            1 => "stays Pending: 1 is free".to_owned(),
+            free => format!("stays Pending: {free} are free"),
+        };
         return Line::from(asks).and(WARN, free);
     }
     if let Some(refusal) = &choice.refusal {
