@@ -501,6 +501,23 @@ fn a_name_too_long_to_be_renamed_by_default_is_refused() {
 }
 
 #[test]
+fn a_rule_for_xids_that_others_have_named_is_warned_of() {
+    let rule = |xids: &str| format!("{{xids: {xids}, action: report}}");
+    for (first, second, hidden) in [
+        ("60-65", "62", true),
+        ("60-65", "[61, 64-65]", true),
+        ("all", "application", true),
+        ("60-65", "65-66", false),
+        ("79", "[79, 94]", false),
+    ] {
+        let text = format!("health: {{xids: [{}, {}]}}", rule(first), rule(second));
+        let warnings = warnings(&text);
+        let told = warnings.iter().any(|text| text.contains("health.xids[1]"));
+        assert_eq!(told, hidden, "{first} {second}: {warnings:?}");
+    }
+}
+
+#[test]
 fn a_window_needs_a_count() {
     let errors = failures("health: {xids: [{xids: 94, action: report, within: 10m}]}");
     assert!(errors[0].contains("count of 2 or more"), "{errors:?}");

@@ -64,6 +64,15 @@ pub enum XidSet {
 }
 
 impl XidSet {
+    /// Whether it surely holds every Xid that `other` does.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, _) | (Self::Application, Self::Application) => true,
+            (Self::Range(first, last), Self::Range(from, to)) => first <= from && to <= last,
+            _ => false,
+        }
+    }
+
     /// Whether `xid` is one of them.
     pub fn contains(&self, xid: Xid) -> bool {
         match self {

@@ -49,7 +49,7 @@ pub(super) fn read(
         naming: ResourceNaming { gpus, mig },
         sharing,
         mps_at,
-        health: health(root.get("health"), errors),
+        health: health(root.get("health"), errors, warnings),
     }
 }
 
@@ -104,7 +104,11 @@ pub(super) const RECOVERY_ACTIONS: [(&str, RecoveryAction); 5] = [
     ("recover-imex-domain", RecoveryAction::RecoverImexDomain),
 ];
 
-fn health(node: Option<&Node>, errors: &mut Vec<ConfigError>) -> HealthRules {
+fn health(
+    node: Option<&Node>,
+    errors: &mut Vec<ConfigError>,
+    warnings: &mut Vec<ConfigWarning>,
+) -> HealthRules {
     let default = HealthRules::default();
     let Some(node) = node else { return default };
     let mut rule = |section: &str, key: &str, default: FaultRule| {
@@ -115,17 +119,29 @@ fn health(node: Option<&Node>, errors: &mut Vec<ConfigError>) -> HealthRules {
     let single_bit_ecc = rule("ecc", "singleBit", default.single_bit_ecc);
     let row_remap_failure = rule("rowRemap", "failure", default.row_remap_failure);
     let row_remap_pending = rule("rowRemap", "pending", default.row_remap_pending);
-    let xids = node.get("xids").map(Node::items).unwrap_or_default();
+    let items = node.get("xids").map(Node::items).unwrap_or_default();
+    let mut xids: Vec<XidRule> = Vec::new();
+    for (at, item) in items.iter().enumerate() {
+        let Some(rule) = xid_rule(item, errors) else {
+            continue;
+        };
+        let before = xids.iter().flat_map(|rule| &rule.xids);
+        let before: Vec<&XidSet> = before.collect();
+        let hidden = |set: &XidSet| before.iter().any(|other| other.covers(set));
+        if rule.xids.iter().all(hidden) {
+            let message = "it never counts: rules before it name all of its Xids";
+            let path = format!("health.xids[{at}]");
+            warnings.push(warning(&path, item.location, message));
+        }
+        xids.push(rule);
+    }
     let actions = node.get("recoveryActions");
     let recovery_actions = RECOVERY_ACTIONS.iter().filter_map(|(key, action)| {
         let what = choice::<FaultAction>(actions?, key)?;
         Some((*action, what))
     });
     HealthRules {
-        xids: xids
-            .iter()
-            .filter_map(|item| xid_rule(item, errors))
-            .collect(),
+        xids,
         double_bit_ecc,
         single_bit_ecc,
         row_remap_failure,
