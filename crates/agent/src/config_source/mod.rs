@@ -9,6 +9,7 @@ mod decide;
 mod memory;
 mod shelf;
 mod task;
+mod text;
 mod watches;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::cluster::{ClientFactory, Cluster, Reporter, connect, post};
 use crate::ground::Ground;
 use shelf::{Shelf, watch_disk};
 use task::Task;
+pub use text::read_config_file;
 use watches::{follow_config_map, follow_label};
 
 /// Settings that wait for the agent.

@@ -1,8 +1,7 @@
 //! Where the texts of configs are, and how changes on the disk are noticed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,10 +9,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Known;
+use super::text::read_config_file;
 use crate::dirwatch::{DirEvent, DirWatch, nearest_directory};
 
-/// The most that a config may have, in bytes: what a ConfigMap can hold.
-const TEXT_LIMIT: u64 = 1 << 20;
 /// How long changes that come together may take to do so.
 const SETTLE: Duration = Duration::from_millis(10);
 /// How long a new file may take to be written.
@@ -56,8 +54,8 @@ impl Shelf {
     /// Why it cannot be had, in words.
     pub(super) fn text(&self, name: &str) -> Result<String, String> {
         match self {
-            Self::File(path) => read(path),
-            Self::Directory(path) => read(&path.join(name)),
+            Self::File(path) => read_config_file(path),
+            Self::Directory(path) => read_config_file(&path.join(name)),
             Self::Map(texts) => texts
                 .get(name)
                 .cloned()
@@ -87,24 +85,6 @@ fn names(directory: &Path) -> Result<BTreeSet<String>, String> {
         }
     }
     Ok(names)
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let read = || {
-        let mut text = String::new();
-        let file = File::open(path)?;
-        file.take(TEXT_LIMIT + 1).read_to_string(&mut text)?;
-        Ok::<_, std::io::Error>(text)
-    };
-    let text = read()
-        .map_err(|error| format!("the config file {} cannot be read: {error}", path.display()))?;
-    if text.len() as u64 > TEXT_LIMIT {
-        return Err(format!(
-            "the config file {} is longer than {TEXT_LIMIT} bytes",
-            path.display()
-        ));
-    }
-    Ok(text)
 }
 
 /// Says whenever what `shelf` has on the disk may have changed, for ever.
@@ -250,14 +230,5 @@ mod tests {
         while shelf.text("a").unwrap() != "other" {
             changed(&mut news).await;
         }
-    }
-
-    #[test]
-    fn a_text_that_is_too_long_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("long");
-        fs::write(&path, vec![b'a'; usize::try_from(TEXT_LIMIT).unwrap() + 1]).unwrap();
-        let error = Shelf::File(path).text("").unwrap_err();
-        assert!(error.contains("longer than"), "{error}");
     }
 }

@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs;
+use std::path::Path;
 
-use mizzen_agent::ConfigText;
+use mizzen_agent::{ConfigText, read_config_file};
 use mizzen_core::config::{Config, RawConfig, file};
 
 use super::logging::{self, LogArgs, LogSettings};
@@ -39,7 +39,7 @@ fn read(
         return joined(given, None).map_err(|mistakes| vec![mistakes]);
     };
     let name = format!("the config file {path}");
-    match fs::read_to_string(path) {
+    match read_config_file(Path::new(&path)) {
         Ok(text) => {
             let text = ConfigText {
                 name: &name,
@@ -48,9 +48,8 @@ fn read(
             joined(given, Some(text)).map_err(|mistakes| vec![mistakes])
         }
         // What can be said without the file is said, too.
-        Err(error) => {
+        Err(mistake) => {
             let others = joined(given, None).err();
-            let mistake = format!("{name} cannot be read: {error}");
             Err(std::iter::once(mistake).chain(others).collect())
         }
     }
@@ -102,6 +101,8 @@ fn listed(what: &str, errors: &[impl Display]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use mizzen_core::config::Setting;
 
     use super::*;
@@ -154,9 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
-        let mut flags = RawConfig::default();
-        flags.set_flag(Setting::ConfigFile, ["/no/such/file".to_owned()]);
-        assert!(start(&flags).unwrap_err().contains("/no/such/file"));
+    fn a_file_that_is_not_there_or_never_ends_is_named() {
+        for file in ["/no/such/file", "/dev/zero", "/dev"] {
+            let mut flags = RawConfig::default();
+            flags.set_flag(Setting::ConfigFile, [file.to_owned()]);
+            assert!(start(&flags).unwrap_err().contains(file));
+        }
     }
 }
