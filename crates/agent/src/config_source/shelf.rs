@@ -1,8 +1,9 @@
 //! Where the texts of configs are, and how changes on the disk are noticed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,6 +21,8 @@ const WRITE: Duration = Duration::from_millis(250);
 const SETTLE_LIMIT: Duration = Duration::from_millis(500);
 /// How often to look where the system has no watches left.
 const BLIND_LOOK: Duration = Duration::from_secs(1);
+/// Symbolic links on the way of one path that the system follows, see `path_resolution(7)`.
+const LINKS_LIMIT: u32 = 40;
 
 /// The configs that there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,23 +141,59 @@ async fn settled(mut watch: DirWatch) {
 }
 
 /// The directories in which something happens when the text at `path`, or one below it, changes:
-/// a mounted ConfigMap's files are symbolic links to a directory that is exchanged as a whole.
+/// a mounted ConfigMap's files are symbolic links to a directory that is exchanged as a whole,
+/// and people switch from one directory to another in the same way.
 fn places(path: &Path) -> BTreeSet<PathBuf> {
-    let parents = |path: &Path| path.parent().map(nearest_directory);
-    let target = |path: &Path| path.canonicalize().ok();
-    match fs::read_dir(path) {
-        Ok(entries) => {
-            let targets = entries.flatten().filter_map(|entry| target(&entry.path()));
-            let parents = targets.filter_map(|target| parents(&target));
-            parents.chain([path.to_owned()]).collect()
+    let mut places = BTreeSet::new();
+    add_way(path, &mut places);
+    if let Ok(entries) = fs::read_dir(path) {
+        places.insert(path.to_owned());
+        for entry in entries.flatten() {
+            add_way(&entry.path(), &mut places);
         }
-        Err(_) => target(path)
-            .iter()
-            .map(PathBuf::as_path)
-            .chain([path])
-            .filter_map(parents)
-            .collect(),
     }
+    places
+}
+
+/// Adds the directories of all symbolic links on the way to `path`, and the one in which the way
+/// ends, or would.
+fn add_way(path: &Path, places: &mut BTreeSet<PathBuf>) {
+    let Ok(path) = std::path::absolute(path) else {
+        return;
+    };
+    // As the system walks: `here` has no links in it, and `rest` is what is left, its end first.
+    let mut here = PathBuf::from("/");
+    let mut rest = steps(&path);
+    let mut links = 0;
+    while let Some(step) = rest.pop() {
+        if step == ".." {
+            here.pop();
+            continue;
+        }
+        let next = here.join(step);
+        match fs::read_link(&next) {
+            Ok(target) if links < LINKS_LIMIT => {
+                links += 1;
+                rest.extend(steps(&target));
+                places.insert(here.clone());
+                if target.is_absolute() {
+                    here = PathBuf::from("/");
+                }
+            }
+            // It is no link, or nothing is there.
+            Ok(_) | Err(_) => here = next,
+        }
+    }
+    places.extend(here.parent().map(nearest_directory));
+}
+
+/// The names in a path, the last one first.
+fn steps(path: &Path) -> Vec<OsString> {
+    let steps = path.components().rev();
+    steps
+        .filter(|step| matches!(step, Component::Normal(_) | Component::ParentDir))
+        .map(|step| step.as_os_str().to_owned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -230,5 +269,51 @@ mod tests {
         while shelf.text("a").unwrap() != "other" {
             changed(&mut news).await;
         }
+    }
+
+    /// Lets the link lead elsewhere, as `ln -sfn` does.
+    fn switch(link: &Path, target: &str) {
+        let new = link.with_extension("new");
+        symlink(target, &new).unwrap();
+        fs::rename(new, link).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_link_on_the_way_that_is_switched_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        for version in ["v1", "v2"] {
+            fs::create_dir_all(dir.path().join(version).join("in")).unwrap();
+            fs::write(dir.path().join(version).join("in/a"), version).unwrap();
+        }
+        let link = dir.path().join("current");
+        for (way, shelf) in [
+            ("current/in", Shelf::Directory as fn(PathBuf) -> Shelf),
+            ("current/in/a", Shelf::File),
+            ("v1/../current/in/a", Shelf::File),
+        ] {
+            switch(&link, "v1");
+            let path = dir.path().join(way);
+            let place = shelf(path.clone());
+            let (tell, mut news) = watch::channel(Known::NotYet);
+            let mut tasks = tokio::task::JoinSet::new();
+            tasks.spawn(watch_disk(place.clone(), path, tell));
+            changed(&mut news).await;
+            assert_eq!(place.text("a").unwrap(), "v1");
+            switch(&link, "v2");
+            changed(&mut news).await;
+            assert_eq!(place.text("a").unwrap(), "v2");
+        }
+    }
+
+    #[test]
+    fn a_link_to_itself_and_one_to_nothing_are_watched_where_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        fs::create_dir(real.join("there")).unwrap();
+        symlink("circle", real.join("circle")).unwrap();
+        symlink("there/none/a", real.join("nothing")).unwrap();
+        let at = |name: &str| places(&real.join(name));
+        assert_eq!(at("circle"), [real.clone()].into());
+        assert_eq!(at("nothing"), [real.clone(), real.join("there")].into());
     }
 }
