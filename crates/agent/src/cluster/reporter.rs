@@ -183,8 +183,8 @@ async fn offer(
             }
             Ok(Err(error)) if is_forbidden(&error) => {
                 return Err(format!(
-                    "{}; the agent's ServiceAccount needs a ClusterRole with verbs [create, \
-                     patch] on resources [events] of apiGroups [\"\"]",
+                    "{}; the agent's ServiceAccount needs a Role in the namespace default with \
+                     verbs [create, patch] on resources [events] of apiGroups [\"\"]",
                     words(&error)
                 ));
             }
