@@ -136,8 +136,8 @@ impl Agent {
     }
 }
 
-/// The settings to begin with: `base`, or what the source of named configs has, which is waited
-/// for. `None` if the agent is stopped before.
+/// The settings to begin with: `base`, or what the source has, which is waited for where configs
+/// have names. `None` if the agent is stopped before.
 async fn settled(
     base: Arc<Config>,
     source: Option<Source>,
@@ -147,7 +147,7 @@ async fn settled(
     let Some(mut source) = source else {
         return Some((base, None));
     };
-    if !base.source.place.has_names() {
+    if source.first.is_none() && !base.source.place.has_names() {
         // Whoever made the settings has read the file.
         return Some((base, Some(source)));
     }
@@ -166,8 +166,10 @@ async fn settled(
         },
     };
     drop(waiting);
-    for warning in &first.config.warnings {
-        tracing::warn!(event = "config", "{warning}");
+    if *first.config != *base {
+        for warning in &first.config.warnings {
+            tracing::warn!(event = "config", "{warning}");
+        }
     }
     tracing::info!(event = "config", "beginning with {}", first.words);
     Some((Arc::new(*first.config), Some(source)))

@@ -386,7 +386,32 @@ async fn an_edit_of_the_config_file_is_in_force_without_a_signal() {
     fs::rename(node.path("config.yaml.new"), &path).unwrap();
     until_gives_nodes(&node, false).await;
     untouched.is_still_so(&node).await;
-    assert!(!node.path("state/config.json").exists());
+}
+
+#[tokio::test]
+async fn a_restart_with_a_bad_config_file_uses_its_last_good_text() {
+    let mut node = Node::new(2).await;
+    let path = node.path("config.yaml");
+    fs::write(&path, NODES).unwrap();
+    node.config.source.place = ConfigPlace::File(path.clone());
+    node.start_agent();
+    node.allocatable(2).await;
+    node.stop_agent().await;
+    fs::write(&path, MISSPELT).unwrap();
+    node.start_agent();
+    node.allocatable(2).await;
+    assert!(gives_nodes(&node).await);
+    fs::write(&path, PLAIN).unwrap();
+    until_gives_nodes(&node, false).await;
+    node.stop_agent().await;
+
+    // What another file had is of no use.
+    node.config.source.place = ConfigPlace::File(node.path("other.yaml"));
+    fs::write(node.path("other.yaml"), MISSPELT).unwrap();
+    node.config.pass_device_specs = true;
+    node.start_agent();
+    node.allocatable(2).await;
+    assert!(gives_nodes(&node).await, "the settings that it was given");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser;
-use mizzen_agent::{Agent, ConfigText};
+use mizzen_agent::{Agent, ConfigText, last_good_text};
 
 pub(crate) use flags::AgentArgs;
 
@@ -38,7 +38,7 @@ pub(crate) struct AgentCli {
 const BAD_SETTINGS: u8 = 2;
 
 /// Whether an agent that is started with these words after `mizzen`, and with these variables
-/// besides those that are there, can use its settings.
+/// besides those that are there, can use its settings, with nothing remembered.
 ///
 /// # Errors
 /// What it would say.
@@ -54,7 +54,7 @@ pub(crate) fn check(
             None => settings::variable(name),
         }
     };
-    settings::read_with_log(&settings, &log, variable)
+    settings::read_with_log(&settings, &log, variable, |_| Ok(None))
         .map(|_| ())
         .map_err(CannotStart::Settings)
 }
@@ -73,7 +73,8 @@ pub(crate) enum CannotStart {
 /// Carries the command out.
 pub(crate) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let AgentArgs { settings, log } = args;
-    let config = match settings::read_with_log(&settings, &log, settings::variable) {
+    let begun = settings::read_with_log(&settings, &log, settings::variable, last_good_text);
+    let config = match begun {
         Ok((config, log)) => {
             logging::start(log);
             config

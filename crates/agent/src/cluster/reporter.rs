@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Cluster, is_forbidden, words};
 use crate::backoff::Backoff;
@@ -26,6 +26,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Events at once, and how long until another may follow once these are used up.
 const BURST: u32 = 10;
 const REFILL: Duration = Duration::from_secs(30);
+const TOO_MANY: &str = "there were too many Events in a short time";
 /// Where Events about Nodes are: a Node has no namespace.
 const EVENTS: &str = "/api/v1/namespaces/default/events";
 const COMPONENT: &str = "mizzen-agent";
@@ -97,9 +98,14 @@ pub(crate) async fn post(
     // The Events of this process, by what they say: one that repeats is counted, as the
     // kubelet's are.
     let mut posted: BTreeMap<Report, Posted> = BTreeMap::new();
-    while let Some(report) = reports.recv().await {
+    let mut waiting = None;
+    while let Some(report) = next(&mut reports, &mut waiting, &allowance).await {
         if !allowance.take() {
-            dropped(&report, "there were too many Events in a short time");
+            match report {
+                // As long as nothing else is said of it the config is wrong.
+                Report::InvalidConfig(_) => waiting = Some(report),
+                Report::ConfigApplied(_) => dropped(&report, TOO_MANY),
+            }
             continue;
         }
         let known = posted.get(&report).cloned();
@@ -112,6 +118,25 @@ pub(crate) async fn post(
             }
             Err(why) => dropped(&report, &why),
         }
+    }
+}
+
+/// The next report: what is new at once, or else the one that waits when another Event may be
+/// sent.
+async fn next(
+    reports: &mut mpsc::Receiver<Report>,
+    waiting: &mut Option<Report>,
+    allowance: &Allowance,
+) -> Option<Report> {
+    let Some(report) = waiting.take() else {
+        return reports.recv().await;
+    };
+    match timeout_at(allowance.refilled(), reports.recv()).await {
+        Ok(newer) => {
+            dropped(&report, TOO_MANY);
+            newer
+        }
+        Err(_) => Some(report),
     }
 }
 
@@ -158,8 +183,8 @@ async fn offer(
             }
             Ok(Err(error)) if is_forbidden(&error) => {
                 return Err(format!(
-                    "{}; the agent's ServiceAccount needs a ClusterRole with verbs [create, \
-                     patch] on resources [events] of apiGroups [\"\"]",
+                    "{}; the agent's ServiceAccount needs a Role in the namespace default with \
+                     verbs [create, patch] on resources [events] of apiGroups [\"\"]",
                     words(&error)
                 ));
             }
@@ -257,6 +282,11 @@ impl Allowance {
         }
     }
 
+    /// When one more may be sent, if none may now.
+    fn refilled(&self) -> Instant {
+        self.filled + REFILL
+    }
+
     fn take(&mut self) -> bool {
         while self.left < BURST && self.filled.elapsed() >= REFILL {
             self.left += 1;
@@ -273,7 +303,61 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use http::Response;
+    use http_body_util::BodyExt as _;
+    use kube::Client;
+    use kube::client::Body;
+    use tokio::task::JoinSet;
+
     use super::*;
+
+    /// An API that takes every Event and hands its message on.
+    fn api() -> (Cluster, mpsc::UnboundedReceiver<String>) {
+        let (seen, messages) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let seen = seen.clone();
+            async move {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let event: Value = serde_json::from_slice(&body).unwrap();
+                seen.send(event["message"].as_str().unwrap().to_owned())
+                    .unwrap();
+                let answer = json!({ "metadata": { "name": "event" } }).to_string();
+                Ok::<_, Infallible>(Response::new(Body::from(answer.into_bytes())))
+            }
+        });
+        let factory = move || Ok(Client::new(service.clone(), "default"));
+        (Cluster::new(Arc::new(factory)), messages)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_mistake_waits_until_it_may_be_sent_and_none_that_is_over() {
+        let (cluster, mut messages) = api();
+        let (queue, reports) = mpsc::channel(32);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(post(cluster, "node".to_owned(), Clock::new(), reports));
+        let wrong = |number: u32| Report::InvalidConfig(number.to_string());
+        let begun = Instant::now();
+        for number in 0..BURST + 3 {
+            queue.send(wrong(number)).await.unwrap();
+        }
+        for number in 0..BURST {
+            assert_eq!(messages.recv().await, Some(number.to_string()));
+        }
+        assert!(begun.elapsed() < REFILL);
+        assert_eq!(messages.recv().await, Some((BURST + 2).to_string()));
+        assert!(begun.elapsed() >= REFILL);
+
+        // One that is put right while it waits is not told afterwards.
+        for report in [wrong(20), Report::ConfigApplied("right".to_owned())] {
+            queue.send(report).await.unwrap();
+        }
+        tokio::time::sleep(REFILL * 2).await;
+        queue.send(wrong(21)).await.unwrap();
+        assert_eq!(messages.recv().await, Some("21".to_owned()));
+    }
 
     #[test]
     fn a_message_is_cut_between_letters_to_what_the_api_takes() {

@@ -1,10 +1,11 @@
 //! `config.json`: the last good config of this node, kept over restarts of this process.
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mizzen_core::config::ConfigPlace;
+use mizzen_core::config::{Config, ConfigPlace};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -46,32 +47,40 @@ impl Remembered {
     }
 }
 
-/// Reads what a former process remembered of `place`. A file that cannot be used is passed over
-/// with a warning: the config will be read anew.
-pub(super) fn load(dir: &Path, place: &ConfigPlace) -> Option<Remembered> {
+/// Reads what a former process remembered of `place`.
+///
+/// # Errors
+/// What cannot be used of it, in words: the config will be read anew.
+pub(super) fn load(dir: &Path, place: &ConfigPlace) -> Result<Option<Remembered>, String> {
     let path = dir.join(FILE);
+    let unusable = |why: &dyn Display| {
+        format!(
+            "the last good config, in {}, cannot be read: {why}",
+            path.display()
+        )
+    };
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => return unusable(&path, &error),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unusable(&error)),
     };
     match serde_json::from_slice::<Remembered>(&text) {
         Ok(found) if found.version != VERSION => {
-            unusable(&path, &format!("version {} is unknown", found.version))
+            Err(unusable(&format!("version {} is unknown", found.version)))
         }
-        Ok(found) => (found.place == place.to_string()).then_some(found),
-        Err(error) => unusable(&path, &error),
+        Ok(found) => Ok((found.place == place.to_string()).then_some(found)),
+        Err(error) => Err(unusable(&error)),
     }
 }
 
-fn unusable(path: &Path, why: &dyn std::fmt::Display) -> Option<Remembered> {
-    tracing::warn!(
-        event = "config-not-remembered",
-        path = %path.display(),
-        error = %why,
-        "the last good config cannot be read; starting without it"
-    );
-    None
+/// The text that the config file of these settings had when it could last be used, if a former
+/// process has written it down.
+///
+/// # Errors
+/// Why what was written down cannot be read, for people.
+pub fn last_good_text(settings: &Config) -> Result<Option<String>, String> {
+    let found = load(&settings.state_dir, &settings.source.place)?;
+    Ok(found.map(|found| found.text))
 }
 
 /// Writes each config that comes into force down; of several that come at once, the last.
@@ -94,8 +103,9 @@ pub(super) async fn keep(
                 event = "config-not-kept",
                 path = %dir.join(FILE).display(),
                 %error,
-                "the config cannot be written down; a restart without the Kubernetes API would \
-                 wait for it (mount a writable directory and set --state-dir)"
+                "the config cannot be written down; a restart could not go on with it where the \
+                 Kubernetes API is away or the config cannot be used any more (mount a writable \
+                 directory and set --state-dir)"
             );
         }
     }
@@ -124,17 +134,23 @@ mod tests {
         sender.send_replace(Some(config.clone()));
         drop(sender);
         keep(dir.clone(), receiver).await.unwrap();
-        assert_eq!(load(&dir, &place("/a")), Some(config));
-        assert_eq!(load(&dir, &place("/b")), None);
+        assert_eq!(load(&dir, &place("/a")), Ok(Some(config)));
+        assert_eq!(load(&dir, &place("/b")), Ok(None));
+        let file = ConfigPlace::File("/a".into());
+        assert_eq!(load(&dir, &file), Ok(None), "a file is no directory");
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_is_passed_over() {
+    fn a_file_that_cannot_be_used_is_told_with_its_path() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(load(dir.path(), &place("/a")), None);
-        for text in ["{", r#"{"version": 2, "place": "", "text": ""}"#] {
+        assert_eq!(load(dir.path(), &place("/a")), Ok(None));
+        for text in [
+            "{",
+            r#"{"version": 2, "place": "the directory /a", "text": ""}"#,
+        ] {
             fs::write(dir.path().join(FILE), text).unwrap();
-            assert_eq!(load(dir.path(), &place("/a")), None, "{text}");
+            let error = load(dir.path(), &place("/a")).unwrap_err();
+            assert!(error.contains(FILE), "{error}");
         }
     }
 }

@@ -9,6 +9,7 @@ mod decide;
 mod memory;
 mod shelf;
 mod task;
+mod text;
 mod watches;
 
 use std::path::PathBuf;
@@ -19,8 +20,10 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::cluster::{ClientFactory, Cluster, Reporter, connect, post};
 use crate::ground::Ground;
+pub use memory::last_good_text;
 use shelf::{Shelf, watch_disk};
 use task::Task;
+pub use text::read_config_file;
 use watches::{follow_config_map, follow_label};
 
 /// Settings that wait for the agent.
@@ -65,7 +68,8 @@ pub(crate) struct Settings {
 /// A started source.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// What can be used at once; without it the agent must wait.
+    /// What can be used at once; without it the agent must wait, unless the config is a file,
+    /// which whoever made the settings has read.
     pub(crate) first: Option<Settings>,
     /// What is to be used from then on.
     pub(crate) settings: mpsc::Receiver<Settings>,
@@ -80,43 +84,20 @@ pub(crate) fn start(
     client: Option<ClientFactory>,
     ground: &mut Ground,
 ) -> Source {
-    let source = base.source.clone();
-    let (tell_label, label) = watch::channel(Known::Is(None));
-    let (tell_shelf, shelf) = watch::channel(Known::NotYet);
-    let mut reporter = None;
-    if source.needs_api() {
-        let client = client.unwrap_or_else(|| {
-            let source = source.clone();
-            Arc::new(move || connect(&source))
-        });
-        let cluster = Cluster::new(client);
-        reporter = start_api(&source, &cluster, tell_label, &tell_shelf, ground);
-    }
-    match &source.place {
-        ConfigPlace::File(path) => {
-            start_disk(Shelf::File(path.clone()), path.clone(), tell_shelf, ground);
-        }
-        ConfigPlace::Directory(path) => {
-            start_disk(
-                Shelf::Directory(path.clone()),
-                path.clone(),
-                tell_shelf,
-                ground,
-            );
-        }
-        ConfigPlace::Nowhere | ConfigPlace::ConfigMap(_) => {}
-    }
+    let Views {
+        label,
+        shelf,
+        reporter,
+    } = watch_places(&base.source, client, ground);
     let (tell_memory, memory) = watch::channel(None);
-    if source.place.has_names() {
-        let dir = base.state_dir.clone();
-        ground.supervisor.keep("config on disk", move || {
-            memory::keep(dir.clone(), memory.clone())
-        });
-    }
+    let dir = base.state_dir.clone();
+    ground.supervisor.keep("config on disk", move || {
+        memory::keep(dir.clone(), memory.clone())
+    });
     let (send, settings) = mpsc::channel(SETTINGS_LIMIT);
     let reread = Arc::new(Notify::new());
     let mut task = Task {
-        source,
+        source: base.source.clone(),
         interpret,
         label,
         shelf,
@@ -135,6 +116,45 @@ pub(crate) fn start(
         first,
         settings,
         reread,
+    }
+}
+
+/// What the task sees, and how it speaks to the Node.
+struct Views {
+    label: watch::Receiver<Known<Option<String>>>,
+    shelf: watch::Receiver<Known<Shelf>>,
+    reporter: Option<Reporter>,
+}
+
+/// Starts to watch the label and the configs, as far as there are any.
+fn watch_places(
+    source: &ConfigSource,
+    client: Option<ClientFactory>,
+    ground: &mut Ground,
+) -> Views {
+    let (tell_label, label) = watch::channel(Known::Is(None));
+    let (tell_shelf, shelf) = watch::channel(Known::NotYet);
+    let mut reporter = None;
+    if source.needs_api() {
+        let client = client.unwrap_or_else(|| {
+            let source = source.clone();
+            Arc::new(move || connect(&source))
+        });
+        let cluster = Cluster::new(client);
+        reporter = start_api(source, &cluster, tell_label, &tell_shelf, ground);
+    }
+    let on_disk = match &source.place {
+        ConfigPlace::File(path) => Some((Shelf::File(path.clone()), path)),
+        ConfigPlace::Directory(path) => Some((Shelf::Directory(path.clone()), path)),
+        ConfigPlace::Nowhere | ConfigPlace::ConfigMap(_) => None,
+    };
+    if let Some((shelf, path)) = on_disk {
+        start_disk(shelf, path.clone(), tell_shelf, ground);
+    }
+    Views {
+        label,
+        shelf,
+        reporter,
     }
 }
 

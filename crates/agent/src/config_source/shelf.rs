@@ -1,19 +1,18 @@
 //! Where the texts of configs are, and how changes on the disk are noticed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Known;
+use super::text::read_config_file;
 use crate::dirwatch::{DirEvent, DirWatch, nearest_directory};
 
-/// The most that a config may have, in bytes: what a ConfigMap can hold.
-const TEXT_LIMIT: u64 = 1 << 20;
 /// How long changes that come together may take to do so.
 const SETTLE: Duration = Duration::from_millis(10);
 /// How long a new file may take to be written.
@@ -22,6 +21,8 @@ const WRITE: Duration = Duration::from_millis(250);
 const SETTLE_LIMIT: Duration = Duration::from_millis(500);
 /// How often to look where the system has no watches left.
 const BLIND_LOOK: Duration = Duration::from_secs(1);
+/// Symbolic links on the way of one path that the system follows, see `path_resolution(7)`.
+const LINKS_LIMIT: u32 = 40;
 
 /// The configs that there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +57,8 @@ impl Shelf {
     /// Why it cannot be had, in words.
     pub(super) fn text(&self, name: &str) -> Result<String, String> {
         match self {
-            Self::File(path) => read(path),
-            Self::Directory(path) => read(&path.join(name)),
+            Self::File(path) => read_config_file(path),
+            Self::Directory(path) => read_config_file(&path.join(name)),
             Self::Map(texts) => texts
                 .get(name)
                 .cloned()
@@ -87,24 +88,6 @@ fn names(directory: &Path) -> Result<BTreeSet<String>, String> {
         }
     }
     Ok(names)
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let read = || {
-        let mut text = String::new();
-        let file = File::open(path)?;
-        file.take(TEXT_LIMIT + 1).read_to_string(&mut text)?;
-        Ok::<_, std::io::Error>(text)
-    };
-    let text = read()
-        .map_err(|error| format!("the config file {} cannot be read: {error}", path.display()))?;
-    if text.len() as u64 > TEXT_LIMIT {
-        return Err(format!(
-            "the config file {} is longer than {TEXT_LIMIT} bytes",
-            path.display()
-        ));
-    }
-    Ok(text)
 }
 
 /// Says whenever what `shelf` has on the disk may have changed, for ever.
@@ -158,23 +141,59 @@ async fn settled(mut watch: DirWatch) {
 }
 
 /// The directories in which something happens when the text at `path`, or one below it, changes:
-/// a mounted ConfigMap's files are symbolic links to a directory that is exchanged as a whole.
+/// a mounted ConfigMap's files are symbolic links to a directory that is exchanged as a whole,
+/// and people switch from one directory to another in the same way.
 fn places(path: &Path) -> BTreeSet<PathBuf> {
-    let parents = |path: &Path| path.parent().map(nearest_directory);
-    let target = |path: &Path| path.canonicalize().ok();
-    match fs::read_dir(path) {
-        Ok(entries) => {
-            let targets = entries.flatten().filter_map(|entry| target(&entry.path()));
-            let parents = targets.filter_map(|target| parents(&target));
-            parents.chain([path.to_owned()]).collect()
+    let mut places = BTreeSet::new();
+    add_way(path, &mut places);
+    if let Ok(entries) = fs::read_dir(path) {
+        places.insert(path.to_owned());
+        for entry in entries.flatten() {
+            add_way(&entry.path(), &mut places);
         }
-        Err(_) => target(path)
-            .iter()
-            .map(PathBuf::as_path)
-            .chain([path])
-            .filter_map(parents)
-            .collect(),
     }
+    places
+}
+
+/// Adds the directories of all symbolic links on the way to `path`, and the one in which the way
+/// ends, or would.
+fn add_way(path: &Path, places: &mut BTreeSet<PathBuf>) {
+    let Ok(path) = std::path::absolute(path) else {
+        return;
+    };
+    // As the system walks: `here` has no links in it, and `rest` is what is left, its end first.
+    let mut here = PathBuf::from("/");
+    let mut rest = steps(&path);
+    let mut links = 0;
+    while let Some(step) = rest.pop() {
+        if step == ".." {
+            here.pop();
+            continue;
+        }
+        let next = here.join(step);
+        match fs::read_link(&next) {
+            Ok(target) if links < LINKS_LIMIT => {
+                links += 1;
+                rest.extend(steps(&target));
+                places.insert(here.clone());
+                if target.is_absolute() {
+                    here = PathBuf::from("/");
+                }
+            }
+            // It is no link, or nothing is there.
+            Ok(_) | Err(_) => here = next,
+        }
+    }
+    places.extend(here.parent().map(nearest_directory));
+}
+
+/// The names in a path, the last one first.
+fn steps(path: &Path) -> Vec<OsString> {
+    let steps = path.components().rev();
+    steps
+        .filter(|step| matches!(step, Component::Normal(_) | Component::ParentDir))
+        .map(|step| step.as_os_str().to_owned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -252,12 +271,49 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_text_that_is_too_long_is_refused() {
+    /// Lets the link lead elsewhere, as `ln -sfn` does.
+    fn switch(link: &Path, target: &str) {
+        let new = link.with_extension("new");
+        symlink(target, &new).unwrap();
+        fs::rename(new, link).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_link_on_the_way_that_is_switched_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("long");
-        fs::write(&path, vec![b'a'; usize::try_from(TEXT_LIMIT).unwrap() + 1]).unwrap();
-        let error = Shelf::File(path).text("").unwrap_err();
-        assert!(error.contains("longer than"), "{error}");
+        for version in ["v1", "v2"] {
+            fs::create_dir_all(dir.path().join(version).join("in")).unwrap();
+            fs::write(dir.path().join(version).join("in/a"), version).unwrap();
+        }
+        let link = dir.path().join("current");
+        for (way, shelf) in [
+            ("current/in", Shelf::Directory as fn(PathBuf) -> Shelf),
+            ("current/in/a", Shelf::File),
+            ("v1/../current/in/a", Shelf::File),
+        ] {
+            switch(&link, "v1");
+            let path = dir.path().join(way);
+            let place = shelf(path.clone());
+            let (tell, mut news) = watch::channel(Known::NotYet);
+            let mut tasks = tokio::task::JoinSet::new();
+            tasks.spawn(watch_disk(place.clone(), path, tell));
+            changed(&mut news).await;
+            assert_eq!(place.text("a").unwrap(), "v1");
+            switch(&link, "v2");
+            changed(&mut news).await;
+            assert_eq!(place.text("a").unwrap(), "v2");
+        }
+    }
+
+    #[test]
+    fn a_link_to_itself_and_one_to_nothing_are_watched_where_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        fs::create_dir(real.join("there")).unwrap();
+        symlink("circle", real.join("circle")).unwrap();
+        symlink("there/none/a", real.join("nothing")).unwrap();
+        let at = |name: &str| places(&real.join(name));
+        assert_eq!(at("circle"), [real.clone()].into());
+        assert_eq!(at("nothing"), [real.clone(), real.join("there")].into());
     }
 }

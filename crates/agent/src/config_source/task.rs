@@ -35,10 +35,15 @@ impl Task {
     /// The settings to begin with: those asked for as far as that is known, or else the last good
     /// ones.
     pub(super) fn first(&mut self, base: &Config) -> Option<Settings> {
-        if !self.source.place.has_names() {
-            return None;
-        }
-        let remembered = memory::load(&base.state_dir, &self.source.place);
+        let loaded = memory::load(&base.state_dir, &self.source.place);
+        let remembered = loaded.unwrap_or_else(|error| {
+            tracing::warn!(
+                event = "config-not-remembered",
+                error,
+                "starting without what was in force before"
+            );
+            None
+        });
         let restored = remembered.as_ref().and_then(|found| self.restored(found));
         if restored.is_some() {
             self.in_force = remembered;
@@ -54,7 +59,7 @@ impl Task {
                 "going on with {}, which was in force before",
                 restored.words
             ),
-            (None, None) => tracing::info!(
+            (None, None) if self.source.place.has_names() => tracing::info!(
                 event = "config-waiting",
                 "nothing is offered until the Kubernetes API has told which config is this node's"
             ),
@@ -65,9 +70,11 @@ impl Task {
 
     /// The settings of a config that was in force before.
     fn restored(&self, remembered: &Remembered) -> Option<Settings> {
+        let place = &self.source.place;
         let words = match &remembered.name {
-            Some(name) => format!("the config {name:?} of {}", self.source.place),
-            None => format!("no config of {}", self.source.place),
+            Some(_) if !place.has_names() => format!("the last good text of {place}"),
+            Some(name) => format!("the config {name:?} of {place}"),
+            None => format!("no config of {place}"),
         };
         let text = remembered.name.as_ref().map(|_| ConfigText {
             name: &words,
@@ -160,9 +167,7 @@ impl Task {
         };
         self.complaint = None;
         if self.in_force.as_ref() != Some(&wanted) {
-            if self.source.place.has_names() {
-                self.memory.send_replace(Some(wanted.clone()));
-            }
+            self.memory.send_replace(Some(wanted.clone()));
             self.in_force = Some(wanted);
         }
         if !same && let Some(reporter) = &self.reporter {

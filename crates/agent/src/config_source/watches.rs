@@ -19,7 +19,7 @@ pub(super) async fn follow_label(
         words: format!("the Node {node}"),
         name: node,
         metadata_only: true,
-        rule: "give the agent's ServiceAccount a ClusterRole with verbs [get, list, watch] on \
+        rule: "give the agent's ServiceAccount a ClusterRole with verbs [list, watch] on \
                resources [nodes] of apiGroups [\"\"]"
             .to_owned(),
     };
@@ -55,7 +55,7 @@ pub(super) async fn follow_config_map(
     let object = OneObject {
         path: format!("/api/v1/namespaces/{}/configmaps", name.namespace),
         rule: format!(
-            "give the agent's ServiceAccount a Role in the namespace {} with verbs [get, list, \
+            "give the agent's ServiceAccount a Role in the namespace {} with verbs [list, \
              watch] on resources [configmaps] of apiGroups [\"\"], for resourceNames [{}]",
             name.namespace, name.name
         ),

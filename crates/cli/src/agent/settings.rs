@@ -2,16 +2,21 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs;
+use std::path::Path;
 
-use mizzen_agent::ConfigText;
+use mizzen_agent::{ConfigText, read_config_file};
 use mizzen_core::config::{Config, RawConfig, file};
 
 use super::logging::{self, LogArgs, LogSettings};
 use super::misspelt;
 
+/// Finds the text that the config file of these settings had when it could last be used; see
+/// [`mizzen_agent::last_good_text`].
+pub(super) type LastGood = fn(&Config) -> Result<Option<String>, String>;
+
 /// The settings to begin with, from flags, environment and the config file, if one is named; and
-/// what the log is to be like.
+/// what the log is to be like. Where only the file cannot be used, its last good text stands in,
+/// and the agent will say so.
 ///
 /// # Errors
 /// Everything that is wrong, for people, one line each.
@@ -19,13 +24,31 @@ pub(super) fn read_with_log(
     flags: &RawConfig,
     log: &LogArgs,
     environment: impl Fn(&str) -> Option<String>,
+    last_good: LastGood,
 ) -> Result<(Config, LogSettings), String> {
-    match (read(flags, environment), logging::read(log)) {
-        (Ok(config), Ok(log)) => Ok((config, log)),
-        (config, log) => {
-            let mut mistakes = config.err().unwrap_or_default();
+    match (read(flags, environment, last_good), logging::read(log)) {
+        (Ok(begun), Ok(log)) => Ok((begun.config, log)),
+        (begun, log) => {
+            let mut mistakes = begun.map_or_else(|mistakes| mistakes, |begun| begun.passed_over);
             mistakes.extend(log.err().map(|lines| listed("the log's settings", &lines)));
             Err(mistakes.join("\n"))
+        }
+    }
+}
+
+/// Settings that can be used.
+#[derive(Debug)]
+struct Begun {
+    config: Config,
+    /// What is wrong with the file, where its last good text stands in.
+    passed_over: Vec<String>,
+}
+
+impl Begun {
+    fn as_given(config: Config) -> Self {
+        Self {
+            config,
+            passed_over: Vec::new(),
         }
     }
 }
@@ -33,27 +56,41 @@ pub(super) fn read_with_log(
 fn read(
     flags: &RawConfig,
     environment: impl Fn(&str) -> Option<String>,
-) -> Result<Config, Vec<String>> {
+    last_good: LastGood,
+) -> Result<Begun, Vec<String>> {
     let given = flags.clone().or(RawConfig::from_environment(environment));
-    let Some(path) = given.config_file().map(str::to_owned) else {
-        return joined(given, None).map_err(|mistakes| vec![mistakes]);
+    let alone = || joined(given.clone(), None);
+    let Some(path) = given.config_file() else {
+        return alone()
+            .map(Begun::as_given)
+            .map_err(|mistakes| vec![mistakes]);
     };
+    let with = |name: &str, text: &str| joined(given.clone(), Some(ConfigText { name, text }));
     let name = format!("the config file {path}");
-    match fs::read_to_string(path) {
-        Ok(text) => {
-            let text = ConfigText {
-                name: &name,
-                text: &text,
-            };
-            joined(given, Some(text)).map_err(|mistakes| vec![mistakes])
-        }
+    let mut mistakes = match read_config_file(Path::new(path)) {
+        Ok(text) => match with(&name, &text) {
+            Ok(config) => return Ok(Begun::as_given(config)),
+            Err(mistakes) => vec![mistakes],
+        },
         // What can be said without the file is said, too.
-        Err(error) => {
-            let others = joined(given, None).err();
-            let mistake = format!("{name} cannot be read: {error}");
-            Err(std::iter::once(mistake).chain(others).collect())
+        Err(mistake) => std::iter::once(mistake).chain(alone().err()).collect(),
+    };
+    // Nothing stands in for flags and environment.
+    let Ok(alone) = alone() else {
+        return Err(mistakes);
+    };
+    let stand_in = |text: String| with(&format!("the last good text of {name}"), &text);
+    match last_good(&alone).and_then(|text| text.map(stand_in).transpose()) {
+        Ok(Some(config)) => {
+            return Ok(Begun {
+                config,
+                passed_over: mistakes,
+            });
         }
+        Ok(None) => {}
+        Err(mistake) => mistakes.push(mistake),
     }
+    Err(mistakes)
 }
 
 /// Joins the flags with the environment and the text of a config, and checks the whole.
@@ -102,6 +139,8 @@ fn listed(what: &str, errors: &[impl Display]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use mizzen_core::config::Setting;
 
     use super::*;
@@ -117,7 +156,10 @@ mod tests {
     }
 
     fn start(flags: &RawConfig) -> Result<Config, String> {
-        read(flags, |_| None).map_err(|mistakes| mistakes.join("\n"))
+        let begun = read(flags, |_| None, |_| Ok(None));
+        let begun = begun.map_err(|mistakes| mistakes.join("\n"))?;
+        assert!(begun.passed_over.is_empty());
+        Ok(begun.config)
     }
 
     #[test]
@@ -146,7 +188,8 @@ mod tests {
             flags.set_flag(Setting::ConfigFile, [file.clone()]);
             flags.set_flag(Setting::MigStrategy, ["singel".to_owned()]);
             let environment = |name: &str| (name == "GDS_ENABLED").then(|| "maybe".to_owned());
-            let mistakes = read(&flags, environment).unwrap_err().join("\n");
+            let last_good: LastGood = |_| Ok(Some("version: v1\n".to_owned()));
+            let mistakes = read(&flags, environment, last_good).unwrap_err().join("\n");
             for word in [&file, "--mig-strategy", "GDS_ENABLED"] {
                 assert!(mistakes.contains(word), "{word} is missing in {mistakes}");
             }
@@ -154,9 +197,42 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn a_file_that_is_not_there_or_never_ends_is_named() {
+        for file in ["/no/such/file", "/dev/zero", "/dev"] {
+            let mut flags = RawConfig::default();
+            flags.set_flag(Setting::ConfigFile, [file.to_owned()]);
+            assert!(start(&flags).unwrap_err().contains(file));
+        }
+    }
+    #[test]
+    fn the_last_good_text_stands_in_for_a_file_that_cannot_be_used_if_it_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.yaml");
+        fs::write(&path, "version: v1\nflags:\n  gdsEnabeld: true\n").unwrap();
         let mut flags = RawConfig::default();
-        flags.set_flag(Setting::ConfigFile, ["/no/such/file".to_owned()]);
-        assert!(start(&flags).unwrap_err().contains("/no/such/file"));
+        flags.set_flag(Setting::ConfigFile, [path.display().to_string()]);
+        flags.set_flag(Setting::StateDir, ["/state".to_owned()]);
+
+        let begun = read(
+            &flags,
+            |_| None,
+            |settings| {
+                assert_eq!(settings.state_dir, Path::new("/state"));
+                Ok(Some("version: v1\nflags: {gdsEnabled: true}\n".to_owned()))
+            },
+        );
+        let begun = begun.unwrap();
+        assert!(begun.config.gds_enabled);
+        assert!(begun.passed_over[0].contains("line 3"));
+
+        let useless: [(LastGood, &str); 2] = [
+            (|_| Ok(Some("verion: v1\n".to_owned())), "last good text"),
+            (|_| Err("config.json is torn".to_owned()), "torn"),
+        ];
+        for (last_good, word) in useless {
+            let mistakes = read(&flags, |_| None, last_good).unwrap_err();
+            assert!(mistakes[0].contains("line 3"), "{mistakes:?}");
+            assert!(mistakes[1].contains(word), "{mistakes:?}");
+        }
     }
 }

@@ -20,34 +20,42 @@ struct Agent {
 
 impl Agent {
     fn start() -> Self {
+        Self::start_with("version: v1\n")
+    }
+
+    /// With this in its config file.
+    fn start_with(config: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| {
-            dir.path()
-                .join(name)
-                .into_os_string()
-                .into_string()
-                .unwrap()
-        };
-        run(["sim", "library", &path("lib")]).ended_with(0);
+        let path = |name: &str| dir.path().join(name);
+        run(["sim", "library", path("lib").to_str().unwrap()]).ended_with(0);
         fs::create_dir(path("plugins")).unwrap();
-        fs::write(path("config.yaml"), "version: v1\n").unwrap();
+        fs::write(path("config.yaml"), config).unwrap();
+        let (process, log) = Self::spawn(dir.path());
+        Self { process, log, dir }
+    }
+
+    fn spawn(dir: &Path) -> (Child, Lines<BufReader<ChildStderr>>) {
         let mut process = mizzen()
-            .args(["agent", "--log-format", "json"])
-            .args(["--nvml-library", &path("lib/libnvidia-ml.so.1")])
-            .args(["--kubelet-socket", &path("plugins/kubelet.sock")])
-            .args([
-                "--state-dir",
-                &path("state"),
-                "--config-file",
-                &path("config.yaml"),
-            ])
-            .env("MIZZEN_SIM_STATE", path("sim"))
+            .args(["agent", "--log-format", "json", "--nvml-library"])
+            .arg(dir.join("lib/libnvidia-ml.so.1"))
+            .arg("--kubelet-socket")
+            .arg(dir.join("plugins/kubelet.sock"))
+            .arg("--state-dir")
+            .arg(dir.join("state"))
+            .arg("--config-file")
+            .arg(dir.join("config.yaml"))
+            .env("MIZZEN_SIM_STATE", dir.join("sim"))
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let log = BufReader::new(process.stderr.take().unwrap()).lines();
-        Self { process, log, dir }
+        (process, log)
+    }
+
+    /// Starts it again, after its end.
+    fn restart(&mut self) {
+        (self.process, self.log) = Self::spawn(self.dir.path());
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -175,6 +183,55 @@ fn a_directory_of_configs_needs_no_api_and_outlives_a_bad_edit_and_a_restart() {
     let remembered = agent.next("config-remembered");
     assert!(remembered["error"].as_str().unwrap().contains("line 1"));
     agent.next("no-driver");
+}
+
+#[test]
+fn a_config_file_outlives_a_bad_edit_and_a_restart() {
+    const SHARED: &str = "version: v1\nsharing: {timeSlicing: {renameByDefault: true, \
+                          resources: [{name: nvidia.com/gpu, replicas: 2}]}}\n";
+    let mut agent = Agent::start_with(SHARED);
+    agent.next("not-registered");
+    let socket = |dir: &Path| {
+        let mut entries = fs::read_dir(dir).unwrap();
+        entries.next().unwrap().unwrap().file_name()
+    };
+    let shared = socket(&agent.path("plugins"));
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.process.wait().unwrap().code(), Some(0));
+
+    // Misspelt, and then gone.
+    for mistake in [Some("version: v1\nshering: {}\nflags: {a: b}\n"), None] {
+        let path = agent.path("config.yaml");
+        match mistake {
+            Some(text) => fs::write(path, text).unwrap(),
+            None => fs::remove_file(path).unwrap(),
+        }
+        agent.restart();
+        let remembered = agent.next("config-remembered");
+        let words: &[&str] = match mistake {
+            Some(_) => &["line 2", "shering", "line 3", "key \"a\""],
+            None => &["config.yaml", "No such file"],
+        };
+        for word in words {
+            let error = remembered["error"].as_str().unwrap();
+            assert!(error.contains(word), "{word} is missing in {error}");
+        }
+        agent.next("not-registered");
+        assert_eq!(socket(&agent.path("plugins")), shared);
+        agent.signal(Signal::TERM);
+        assert_eq!(agent.process.wait().unwrap().code(), Some(0));
+    }
+
+    // What is remembered is for this file alone, and nothing stands in for a flag.
+    let state = format!("--state-dir={}", agent.path("state").display());
+    let file = format!("--config-file={}", agent.path("config.yaml").display());
+    let ran = run(["agent", &state, "--config-file=/no/such/file"]).ended_with(2);
+    assert!(ran.stderr().contains("/no/such/file"), "{}", ran.stderr());
+    let ran = run(["agent", &state, &file, "--mig-strategy=singel"]).ended_with(2);
+    for word in ["config.yaml", "--mig-strategy"] {
+        let told = ran.stderr();
+        assert!(told.contains(word), "{word} is missing in {told}");
+    }
 }
 
 #[test]

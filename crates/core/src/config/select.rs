@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::error::nearest;
+use super::error::{did_you_mean, nearest};
 use super::source::{ConfigSource, FallbackStrategy};
 
 /// The config that [`FallbackStrategy::Named`] means.
@@ -31,13 +31,11 @@ pub enum ChosenBy {
 
 impl fmt::Display for ChosenBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Label => "the node's label",
-            Self::Default => "--default-config",
-            Self::Fallback(FallbackStrategy::Named) => "the fallback named",
-            Self::Fallback(FallbackStrategy::Single) => "the fallback single",
-            Self::Fallback(FallbackStrategy::Empty) => "the fallback empty",
-        })
+        match self {
+            Self::Label => f.write_str("the node's label"),
+            Self::Default => f.write_str("--default-config"),
+            Self::Fallback(strategy) => write!(f, "the fallback {}", strategy.word()),
+        }
     }
 }
 
@@ -81,10 +79,6 @@ fn listed(available: &[String]) -> String {
         [] => "it has none".to_owned(),
         names => format!("it has {}", names.join(", ")),
     }
-}
-
-fn did_you_mean(suggestion: Option<&str>) -> String {
-    suggestion.map_or_else(String::new, |name| format!("; did you mean {name:?}?"))
 }
 
 /// Chooses for a node whose label has the value `label`; an empty one counts as none.
@@ -149,14 +143,10 @@ fn fall_back(
     };
     let chosen = source.fallbacks.iter().find_map(|one| try_one(*one));
     chosen.ok_or_else(|| {
-        let words = source.fallbacks.iter().map(|one| match one {
-            FallbackStrategy::Named => "named",
-            FallbackStrategy::Single => "single",
-            FallbackStrategy::Empty => "empty",
-        });
+        let words: Vec<_> = source.fallbacks.iter().map(|one| one.word()).collect();
         SelectError::NoneApplies {
             label: source.node_label.clone(),
-            fallbacks: words.collect::<Vec<_>>().join(", "),
+            fallbacks: words.join(", "),
             available: available.iter().cloned().collect(),
         }
     })

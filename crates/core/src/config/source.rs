@@ -134,27 +134,39 @@ pub enum FallbackStrategy {
     Empty,
 }
 
+impl FallbackStrategy {
+    /// The word that means it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Named => "named",
+            Self::Single => "single",
+            Self::Empty => "empty",
+        }
+    }
+}
+
 impl Choice for FallbackStrategy {
     const WORDS: &'static [(&'static str, Self)] = &[
-        ("named", Self::Named),
-        ("single", Self::Single),
-        ("empty", Self::Empty),
+        (Self::Named.word(), Self::Named),
+        (Self::Single.word(), Self::Single),
+        (Self::Empty.word(), Self::Empty),
     ];
 }
 
 /// Whether Kubernetes takes `text` as the name of a namespace (RFC 1123).
 fn is_dns_label(text: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    text.len() <= 63
-        && !text.is_empty()
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+    text.len() <= 63 && is_label_of_any_length(text)
 }
 
-/// Whether Kubernetes takes `text` as the name of a Node or a ConfigMap (RFC 1123).
+/// Whether Kubernetes takes `text` as the name of a Node or a ConfigMap (RFC 1123): for these it
+/// bounds the whole, and no part of it.
 pub(super) fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_dns_label)
+    text.len() <= 253 && text.split('.').all(is_label_of_any_length)
+}
+
+fn is_label_of_any_length(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// Whether Kubernetes takes `text` as the key of a label.
@@ -183,6 +195,17 @@ mod tests {
         for text in ["", "a", "a/", "/b", "a/b/c", "A/b", "a.b/c", "-a/b", "a/b."] {
             assert!(text.parse::<ConfigMapName>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_namespace_is_short_and_other_names_are_bounded_as_a_whole() {
+        let good = |namespace: usize, name: usize| {
+            let text = format!("{}/{}", "a".repeat(namespace), "b".repeat(name));
+            text.parse::<ConfigMapName>().is_ok()
+        };
+        assert!(good(63, 253));
+        assert!(!good(64, 1));
+        assert!(!good(1, 254));
     }
 
     #[test]
