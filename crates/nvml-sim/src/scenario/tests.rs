@@ -214,3 +214,53 @@ fn the_documentation_lists_every_model_with_its_name_and_memory() {
         assert!(page.contains(&row), "{row}");
     }
 }
+
+#[test]
+fn gpus_are_partitioned_as_the_scenario_says() {
+    let node = planned(
+        "gpus:\n- {model: h100-80gb, mig: {instances: [3g.40gb, 1g.10gb+me]}}\n\
+         - {model: a30, mig: {}}\n- {model: b200}\n",
+    );
+    let partitions: Vec<_> = node
+        .gpus
+        .iter()
+        .map(crate::mig::Partition::initial)
+        .collect();
+    let names = |index: usize| -> Vec<&str> {
+        let partition = partitions[index].as_ref().unwrap();
+        let all = partition.gpu_instances.iter();
+        all.map(|instance| instance.profile.name).collect()
+    };
+    assert_eq!(names(0), ["3g.40gb", "1g.10gb+me"]);
+    assert_eq!(partitions[0].as_ref().unwrap().compute_instances.len(), 2);
+    assert!(names(1).is_empty());
+    assert_eq!(partitions[2], None);
+}
+
+#[test]
+fn a_partition_that_cannot_be_is_refused_with_what_can() {
+    for (mig, words) in [
+        ("{model: t4, mig: {}}", "t4 cannot be partitioned"),
+        (
+            "{model: b200, mig: {instances: [1g.10gb]}}",
+            "1g.23gb, 1g.23gb+me",
+        ),
+        (
+            "{model: b200, mig: {instances: [4g.90gb, 4g.90gb]}}",
+            "no room for 4g.90gb, number 2 of the list: what still fits is 1g.23gb (3)",
+        ),
+        (
+            "{model: b200, mig: {instances: [7g.180gb, 1g.23gb]}}",
+            "nothing else fits",
+        ),
+        (
+            "{model: b200, mig: {enabled: false, instances: [1g.23gb]}}",
+            "enabled: true",
+        ),
+        ("{model: b200, mig: {instanzes: []}}", "instanzes"),
+    ] {
+        let message = refusal(&format!("gpus:\n- {mig}\n"));
+        assert!(message.starts_with("test.yaml:2:"), "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+}
