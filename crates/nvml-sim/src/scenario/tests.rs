@@ -36,6 +36,16 @@ fn a_scenario_round_trips_through_its_yaml() {
             ..Scenario::short("2xa30").unwrap()
         },
         Scenario {
+            gpus: vec![GpuGroup {
+                mig: Some(MigSetup {
+                    enabled: true,
+                    instances: vec!["1g.24gb+me.all".to_owned(), "2g.48gb-me".to_owned()],
+                }),
+                ..GpuGroup::new("rtx-pro-6000".parse().unwrap(), 2)
+            }],
+            ..Scenario::default()
+        },
+        Scenario {
             nvlink: NvLink::All(Wiring::None),
             numa_nodes: vec![NumaNode {
                 cpus: CpuList::range(0, 3),
@@ -262,5 +272,29 @@ fn a_partition_that_cannot_be_is_refused_with_what_can() {
         let message = refusal(&format!("gpus:\n- {mig}\n"));
         assert!(message.starts_with("test.yaml:2:"), "{message}");
         assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn the_documentation_lists_the_profiles_of_every_model() {
+    let page = include_str!("../../../../docs/simulator.md");
+    for model in crate::model::MODELS {
+        let Some(table) = model.mig else { continue };
+        let profiles = table.profiles.iter().map(|profile| {
+            let count = table.count(profile);
+            let times = if count == 1 {
+                String::new()
+            } else {
+                format!(" ×{count}")
+            };
+            format!("{}{times}", profile.name)
+        });
+        let profiles = profiles.collect::<Vec<_>>().join(", ");
+        let key = format!("`{}`", model.key);
+        let mut rows = page.lines().filter(|line| line.contains(&key));
+        assert!(
+            rows.any(|row| row.ends_with(&format!("| {profiles} |"))),
+            "{key}"
+        );
     }
 }
