@@ -12,6 +12,7 @@ use mizzen_nvml_sim::{host, library};
 
 mod args;
 mod course;
+mod mig;
 mod status;
 
 pub(crate) use args::{ABOUT, SimArgs};
@@ -49,6 +50,7 @@ fn drive(mut simulator: Simulator, command: SimCommand) -> Result<()> {
             let what = if args.idle { "idle" } else { "loaded" };
             tell(&simulator.load(&gpus, &(*args).into())?, what)?;
         }
+        SimCommand::Mig(args) => mig::run(&simulator, args)?,
         SimCommand::Add { model, count } => {
             tell(&simulator.add(&GpuGroup::new(model, count))?, "added")?;
         }
@@ -88,7 +90,8 @@ fn print_library(dir: &Path) -> Result<()> {
 
 /// Writes the machine around the live GPUs, prints where, and says what to know about its nodes.
 fn write_host(simulator: &Simulator, dir: &Path) -> Result<()> {
-    let report = host::write(&simulator.node()?, dir)?;
+    let (node, partitions) = simulator.partitions()?;
+    let report = host::write_partitioned(&node, &partitions, dir)?;
     print(&format!("{}\n", report.root.display()))?;
     if let Some(reason) = report.no_devices_because {
         eprintln!("mizzen: the device nodes are empty files: {reason}");

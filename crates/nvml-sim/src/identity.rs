@@ -52,15 +52,19 @@ pub(crate) fn mix(value: u64) -> u64 {
 
 impl fmt::Display for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GPU")?;
-        for (position, byte) in self.0.iter().enumerate() {
-            if matches!(position, 0 | 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        write_uuid("GPU", self.0, f)
     }
+}
+
+fn write_uuid(kind: &str, bytes: [u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(kind)?;
+    for (position, byte) in bytes.iter().enumerate() {
+        if matches!(position, 0 | 4 | 6 | 8 | 10) {
+            f.write_str("-")?;
+        }
+        write!(f, "{byte:02x}")?;
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Uuid {
@@ -78,12 +82,14 @@ impl FromStr for Uuid {
     type Err = InvalidUuid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse_uuid(text).ok_or_else(|| InvalidUuid(text.to_owned()))
+        let digits = text.strip_prefix("GPU-");
+        digits
+            .and_then(parse_uuid)
+            .ok_or_else(|| InvalidUuid(text.to_owned()))
     }
 }
 
-fn parse_uuid(text: &str) -> Option<Uuid> {
-    let digits = text.strip_prefix("GPU-")?;
+fn parse_uuid(digits: &str) -> Option<Uuid> {
     let mut bytes = [0; 16];
     let mut filled = 0;
     let mut groups = digits.split('-');
@@ -111,6 +117,59 @@ impl TryFrom<String> for Uuid {
 impl From<Uuid> for String {
     fn from(uuid: Uuid) -> Self {
         uuid.to_string()
+    }
+}
+
+/// A MIG device's UUID, `MIG-` and 8-4-4-4-12 hexadecimal digits in text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
+pub struct MigUuid(Uuid);
+
+impl MigUuid {
+    /// The sixteen bytes in the order they are written.
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0.bytes()
+    }
+}
+
+impl From<Uuid> for MigUuid {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl fmt::Display for MigUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_uuid("MIG", self.bytes(), f)
+    }
+}
+
+impl fmt::Debug for MigUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<MigUuid> for String {
+    fn from(uuid: MigUuid) -> Self {
+        uuid.to_string()
+    }
+}
+
+/// Why a text is no MIG device's UUID.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a MIG UUID: expected MIG- and 8-4-4-4-12 hexadecimal digits")]
+pub struct InvalidMigUuid(String);
+
+impl FromStr for MigUuid {
+    type Err = InvalidMigUuid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix("MIG-");
+        digits
+            .and_then(parse_uuid)
+            .map(Self)
+            .ok_or_else(|| InvalidMigUuid(text.to_owned()))
     }
 }
 
@@ -215,6 +274,21 @@ mod tests {
         let uuid = Uuid::derived("node", 3);
         assert_eq!(uuid.to_string().parse::<Uuid>().unwrap(), uuid);
         assert_eq!(uuid, Uuid::derived("node", 3));
+    }
+
+    #[test]
+    fn a_mig_uuid_round_trips_through_its_text_and_is_no_gpus() {
+        let uuid = MigUuid::from(Uuid::derived("node", 3));
+        let text = uuid.to_string();
+        assert!(text.starts_with("MIG-"));
+        assert_eq!(text.parse(), Ok(uuid));
+        assert!(text.parse::<Uuid>().is_err());
+        assert!(
+            Uuid::derived("node", 3)
+                .to_string()
+                .parse::<MigUuid>()
+                .is_err()
+        );
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod exports;
 pub mod host;
 pub mod identity;
 pub mod library;
+pub mod mig;
 pub mod model;
 pub mod node;
 pub mod scenario;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::{PciAddress, Uuid};
 use crate::model::GpuModel;
+use crate::model::mig::ProfileKind;
 
 /// Most GPUs that a node can have.
 pub const MAX_GPUS: usize = 64;
@@ -16,6 +17,8 @@ pub const MAX_NVLINKS: usize = 18;
 pub const MAX_NUMA_NODES: usize = 64;
 /// Highest number of CPUs, and one more than the highest CPU number.
 pub const MAX_CPUS: usize = 1024;
+/// Most GPU instances, and most compute instances, of a GPU.
+pub const MAX_INSTANCES: usize = 7;
 /// Most PCIe switches between a root complex and a GPU.
 pub const MAX_SWITCH_DEPTH: usize = 4;
 
@@ -77,6 +80,17 @@ pub struct Gpu {
     pub module_id: u32,
     /// The other ends of its NVLinks.
     pub links: Vec<LinkPeer>,
+    /// How it is partitioned when it comes, and after a reset of the node.
+    pub mig: InitialMig,
+}
+
+/// How a GPU is partitioned when it comes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct InitialMig {
+    /// Whether MIG is on.
+    pub enabled: bool,
+    /// The profiles of its GPU instances, each with one compute instance over all of it.
+    pub instances: Vec<ProfileKind>,
 }
 
 impl Gpu {

@@ -13,6 +13,7 @@ use crate::fault::{EccKind, EventCall, Fault, RecoveryAction, RowRemap, Throttle
 use crate::target::Target;
 
 use super::course::Course;
+use super::mig::MigArgs;
 
 /// What the command is for.
 pub(crate) const ABOUT: &str = "\
@@ -88,6 +89,9 @@ pub(crate) enum SimCommand {
     /// Give GPUs work, or take it away
     #[command(arg_required_else_help = true, after_help = LOAD_HELP)]
     Load(Box<LoadArgs>),
+    /// Partition GPUs into MIG devices
+    #[command(arg_required_else_help = true)]
+    Mig(MigArgs),
     /// Plug GPUs in
     Add {
         /// A built-in model, such as h100-80gb

@@ -2,6 +2,7 @@
 
 use mizzen_nvml_sim::control::{GpuStatus, Status};
 
+use super::mig;
 use crate::fault;
 use crate::terminal::{BAD, BOLD, DIM, GOOD, Line, PLAIN, Table, Terminal};
 
@@ -31,7 +32,15 @@ fn lines(status: &Status) -> Vec<Line> {
     [heading, place, Line::default()]
         .into_iter()
         .chain(table.lines(0))
+        .chain(instances(status))
         .collect()
+}
+
+/// What the GPUs are partitioned into, below an empty line.
+fn instances(status: &Status) -> impl Iterator<Item = Line> {
+    let lines = mig::lines(status);
+    let space = (!lines.is_empty()).then(Line::default);
+    space.into_iter().chain(lines)
 }
 
 fn row(gpu: &GpuStatus) -> Vec<Line> {

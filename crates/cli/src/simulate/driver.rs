@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use mizzen_nvml_sim::control::{GpuStatus, LoadChange, Simulator};
 use mizzen_nvml_sim::environment::Place;
+use mizzen_nvml_sim::mig::Partition;
 use mizzen_nvml_sim::scenario::{GpuGroup, Scenario};
 use mizzen_nvml_sim::{Program, host, library};
 
@@ -43,7 +44,7 @@ impl Driver {
             simulator,
             host: world.host(),
         };
-        host::write(&driver.simulator.node()?, &driver.host)?;
+        write_host(&driver.simulator, &driver.host)?;
         Ok(driver)
     }
 
@@ -99,14 +100,16 @@ impl Driver {
             Action::Heal(target) => simulator.heal(&target.0)?,
             Action::Add(model) => {
                 let added = simulator.add(&GpuGroup::new(model.parse()?, 1))?;
-                host::write(&simulator.node()?, &self.host)?;
+                write_host(simulator, &self.host)?;
                 added
             }
             Action::Remove(target) => {
                 // The bus and /dev lose a GPU before the driver's users hear of it.
-                let mut node = simulator.node()?;
-                node.gpus = without(target, node.gpus);
-                host::write(&node, &self.host)?;
+                let (mut node, partitions) = simulator.partitions()?;
+                let left = without(target, node.gpus.into_iter().zip(partitions));
+                let (gpus, partitions): (_, Vec<_>) = left.into_iter().unzip();
+                node.gpus = gpus;
+                host::write_partitioned(&node, &partitions, &self.host)?;
                 simulator.remove(&target.0)?
             }
             Action::RestartKubelet | Action::RestartAgent | Action::Config(_) => {
@@ -117,15 +120,21 @@ impl Driver {
     }
 }
 
+/// Writes the machine around the GPUs as they are now.
+fn write_host(simulator: &Simulator, host: &Path) -> Result<()> {
+    let (node, partitions) = simulator.partitions()?;
+    host::write_partitioned(&node, &partitions, host)?;
+    Ok(())
+}
+
+/// A GPU, and what it is partitioned into.
+type Partitioned = (mizzen_nvml_sim::node::Gpu, Option<Partition>);
+
 /// The GPUs that are left when the target's are gone.
-fn without(
-    target: &Target,
-    gpus: Vec<mizzen_nvml_sim::node::Gpu>,
-) -> Vec<mizzen_nvml_sim::node::Gpu> {
-    let left = gpus
-        .into_iter()
-        .zip(0..)
-        .filter(|(gpu, index)| !target.names(*index, &gpu.uuid.to_string(), &gpu.pci.to_string()));
+fn without(target: &Target, gpus: impl Iterator<Item = Partitioned>) -> Vec<Partitioned> {
+    let left = gpus.zip(0..).filter(|((gpu, _), index)| {
+        !target.names(*index, &gpu.uuid.to_string(), &gpu.pci.to_string())
+    });
     left.map(|(gpu, _index)| gpu).collect()
 }
 

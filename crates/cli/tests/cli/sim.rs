@@ -122,6 +122,64 @@ fn gpus_come_and_go() {
 }
 
 #[test]
+fn gpus_are_partitioned_and_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = dir.path().join("node.yaml");
+    let yaml = "gpus: [{model: a100-40gb}, {model: h100-80gb, count: 2}]\n";
+    std::fs::write(&scenario, yaml).unwrap();
+    let scenario = scenario.to_str().unwrap();
+    let mig = |arguments: &[&str]| {
+        sim(
+            dir.path(),
+            &[&["--scenario", scenario, "mig"], arguments].concat(),
+        )
+    };
+    let told = mig(&["enable", "--gpu", "all"]).ended_with(0).stdout();
+    assert_eq!(told.matches("MIG is on\n").count(), 2, "{told}");
+    assert!(told.contains("MIG is on with the next reset"), "{told}");
+    assert_eq!(mig(&["list"]).ended_with(0).stdout(), "no GPU instances\n");
+    let create = ["create", "3g.40gb,1g.10gb", "--gpu", "1"];
+    mig(&create).ended_with(0);
+    let seen = status(dir.path());
+    let instances = &seen["gpus"][1]["mig"]["gpu_instances"];
+    assert_eq!(instances.as_array().unwrap().len(), 2);
+    let uuid = instances[0]["devices"][0]["uuid"].as_str().unwrap();
+    for table in [mig(&["list"]), sim(dir.path(), &["status"])] {
+        let table = table.ended_with(0).stdout();
+        assert!(table.contains(uuid) && table.contains("3g.40gb"), "{table}");
+    }
+    for (arguments, words) in [
+        (
+            &["create", "7g.80gb", "--gpu", "1"][..],
+            "what still fits is 1g.10gb (3)",
+        ),
+        (
+            &["create", "9g.80gb", "--gpu", "1"],
+            "there are 1g.10gb, 1g.10gb+me",
+        ),
+        (&["create", "1g.5gb", "--gpu", "0"], "mizzen sim heal"),
+        (&["disable", "--gpu", "1"], "mizzen sim mig destroy"),
+        (
+            &["destroy", "--gpu", "1", "--instance", "0"],
+            "there are 2, 7",
+        ),
+    ] {
+        let error = mig(arguments).ended_with(1).stderr();
+        assert!(error.contains(words), "{error}");
+    }
+    let host = dir.path().join("host");
+    sim(dir.path(), &["host", host.to_str().unwrap()]).ended_with(0);
+    assert!(
+        host.join("proc/driver/nvidia/capabilities/gpu1/mig/gi7/ci0/access")
+            .exists()
+    );
+    mig(&["destroy", "--gpu", "1", "--instance", "7"]).ended_with(0);
+    mig(&["destroy", "--gpu", "1"]).ended_with(0);
+    mig(&["disable", "--gpu", "1"]).ended_with(0);
+    assert_eq!(status(dir.path())["gpus"][1]["mig"]["enabled"], false);
+}
+
+#[test]
 fn the_scenario_and_the_state_come_from_the_environment_too() {
     let dir = tempfile::tempdir().unwrap();
     let scenario = dir.path().join("node.yaml");
@@ -144,6 +202,7 @@ fn every_command_explains_itself() {
         &["sim", "inject"],
         &["sim", "inject", "xid"],
         &["sim", "load"],
+        &["sim", "mig"],
         &["simulate"],
         &["agent"],
         &["config"],

@@ -2,6 +2,7 @@
 
 mod change;
 mod fault;
+mod mig;
 mod select;
 mod status;
 
@@ -10,11 +11,12 @@ use std::path::Path;
 use crate::environment::Place;
 use crate::node::Node;
 use crate::scenario::Scenario;
-use crate::state::{SlotGpu, StateError, Store};
+use crate::state::{NodeFacts, SlotGpu, StateError, Store};
 
 pub use change::{LoadChange, ProcessLoad};
 pub(crate) use change::{is_persistent, rounded, used_mib};
 pub use fault::{EccKind, EventCall, Fault, RecoveryAction, RowRemap, ThrottleReason};
+pub use mig::{GpuInstanceStatus, MigDeviceStatus, MigModeSet, MigStatus};
 pub use select::{GpuRef, Gpus, InvalidGpuRef};
 pub use status::{Affected, EccCounts, GpuStatus, MemoryRepairs, ProcessStatus, Status};
 
@@ -43,6 +45,16 @@ pub enum ControlError {
     TooManyProcesses {
         /// Its index.
         index: u32,
+    },
+    /// The GPU cannot be partitioned so.
+    #[error("GPU {index} ({name}): {reason}")]
+    Mig {
+        /// Its index.
+        index: usize,
+        /// Its product name.
+        name: String,
+        /// Why not, and what would be right.
+        reason: String,
     },
     /// GPUs before Ampere remap no rows of their memory.
     #[error("GPU {index} is a {name}, which remaps no rows of its memory: Ampere and later do")]
@@ -110,15 +122,18 @@ impl Simulator {
     /// # Errors
     /// The state cannot be repaired after a writer was killed.
     pub fn node(&self) -> Result<Node, ControlError> {
-        let facts = self.store.facts()?;
-        Ok(Node {
+        Ok(self.planned(self.store.facts()?))
+    }
+
+    fn planned(&self, facts: NodeFacts) -> Node {
+        Node {
             driver_version: facts.driver_version,
             cuda_version: facts.cuda_version,
             hostname: facts.hostname,
             device_nodes: facts.device_nodes,
             numa_nodes: self.store.numa_nodes(),
             gpus: facts.gpus.into_iter().map(|entry| entry.gpu).collect(),
-        })
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 
 use super::change::{is_persistent, rounded, used_mib};
-use super::{ControlError, RecoveryAction, Simulator};
+use super::{ControlError, MigStatus, RecoveryAction, Simulator};
 use crate::identity::{PciAddress, Uuid};
 use crate::node::DeviceNodes;
 use crate::state::{SlotGpu, Source};
@@ -94,6 +94,8 @@ pub struct GpuStatus {
     pub ecc: EccCounts,
     /// Memory that was taken out of service.
     pub repairs: MemoryRepairs,
+    /// How it is partitioned; none if it cannot be.
+    pub mig: Option<MigStatus>,
     /// Processes.
     pub processes: Vec<ProcessStatus>,
 }
@@ -209,6 +211,7 @@ impl Simulator {
                 aggregate_uncorrected: slot.ecc.aggregate_uncorrected.load(Relaxed),
             },
             repairs: self.repairs(entry),
+            mig: self.mig_status(entry),
             processes: slot
                 .processes()
                 .iter()

@@ -249,3 +249,60 @@ fn a_state_that_is_garbage_is_made_again() {
         );
     }
 }
+
+#[test]
+fn a_partition_is_made_whole_or_not_at_all() {
+    let (_directory, simulator) = simulator("2xh100-80gb");
+    let names = |index: usize| -> Vec<&str> {
+        let status = simulator.status().unwrap();
+        let mig = status.gpus[index].mig.clone().unwrap();
+        mig.gpu_instances.iter().map(|one| one.profile).collect()
+    };
+    simulator.set_mig_mode(&Gpus::All, true).unwrap();
+    simulator.create_mig_devices(&gpu(1), &["4g.40gb"]).unwrap();
+    // It fits on GPU 0 alone.
+    let both = simulator.create_mig_devices(&Gpus::All, &["1g.10gb", "4g.40gb"]);
+    let message = both.unwrap_err().to_string();
+    assert!(message.starts_with("GPU 1 (NVIDIA H100 80GB HBM3): there is no room for 4g.40gb"));
+    assert_eq!((names(0), names(1)), (vec![], vec!["4g.40gb"]));
+    // GPU 1 has instances, so neither is switched off.
+    assert!(simulator.set_mig_mode(&Gpus::All, false).is_err());
+    let status = simulator.status().unwrap();
+    assert!(
+        status
+            .gpus
+            .iter()
+            .all(|gpu| gpu.mig.as_ref().unwrap().enabled)
+    );
+}
+
+#[test]
+fn healing_keeps_the_instances_and_a_reset_of_the_node_brings_back_the_scenarios() {
+    let directory = tempfile::tempdir().unwrap();
+    let yaml = "gpus: [{model: a30, mig: {instances: [2g.12gb]}}]";
+    let scenario = Scenario::parse(yaml, "test").unwrap();
+    let mut simulator = Simulator::create(directory.path(), &scenario).unwrap();
+    let devices = |simulator: &Simulator| -> Vec<String> {
+        let mig = simulator.status().unwrap().gpus[0].mig.clone().unwrap();
+        let all = mig.gpu_instances.iter().flat_map(|one| &one.devices);
+        all.map(|device| device.uuid.to_string()).collect()
+    };
+    let first = devices(&simulator);
+    simulator
+        .create_mig_devices(&Gpus::All, &["1g.6gb"])
+        .unwrap();
+    simulator.heal(&Gpus::All).unwrap();
+    assert_eq!(devices(&simulator).len(), 2);
+    simulator.reset().unwrap();
+    assert_eq!(devices(&simulator), first);
+    // On Ampere a reset of the GPU ends what was pending, and MIG with it.
+    simulator.destroy_gpu_instances(&Gpus::All, None).unwrap();
+    assert!(!simulator.set_mig_mode(&Gpus::All, false).unwrap()[0].active);
+    simulator
+        .create_mig_devices(&Gpus::All, &["1g.6gb"])
+        .unwrap();
+    simulator.heal(&Gpus::All).unwrap();
+    let mig = simulator.status().unwrap().gpus[0].mig.clone().unwrap();
+    assert_eq!((mig.enabled, mig.pending), (false, false));
+    assert!(mig.gpu_instances.is_empty());
+}

@@ -104,11 +104,6 @@ impl Device<'_> {
         true
     }
 
-    /// Whether the GPU can be partitioned; none is yet.
-    pub fn is_mig_capable(&self) -> bool {
-        self.model().mig
-    }
-
     /// What it does now.
     pub(crate) fn sample(&self) -> Sample {
         self.slot.load().sample(self.gpu())

@@ -45,7 +45,7 @@ impl Device<'_> {
             )),
             95 | 169 | 170 | 173..=183 => Ok(Small(0)),
             184 | 199 => Ok(Small(u32::from(
-                self.is_mig_capable() && self.model().has_gpm(),
+                self.model().mig.is_some() && self.model().has_gpm(),
             ))),
             185..=190 | 192 => self.power_field(field, scope),
             193..=196 => self.thermal_margin(field),

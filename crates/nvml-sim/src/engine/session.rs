@@ -2,13 +2,14 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use super::{Device, Failure};
 use crate::environment::Place;
 use crate::identity::{PciAddress, Uuid};
+use crate::mig::capability;
 use crate::node::DeviceNodes;
 use crate::state::{NodeFacts, SlotGpu, StateError, Store};
 
@@ -39,6 +40,8 @@ impl SessionError {
 pub struct Session {
     pub(super) store: Store,
     facts: NodeFacts,
+    /// Where device nodes are, if they matter.
+    dev: Option<PathBuf>,
 }
 
 impl Session {
@@ -49,14 +52,34 @@ impl Session {
     pub fn open(place: &Place) -> Result<Self, SessionError> {
         let store = Store::open(place)?;
         let mut facts = store.facts()?;
+        let mut enforced = None;
         if facts.device_nodes == DeviceNodes::Enforce {
             let dev = place.dev_root.join("dev");
             probe(&dev.join("nvidiactl")).map_err(|error| SessionError::Control(denial(error)))?;
             facts
                 .gpus
                 .retain(|entry| probe(&dev.join(format!("nvidia{}", entry.gpu.minor))).is_ok());
+            enforced = Some(dev);
         }
-        Ok(Self { store, facts })
+        Ok(Self {
+            store,
+            facts,
+            dev: enforced,
+        })
+    }
+
+    /// Whether the process may use an instance of a GPU, or a compute instance in it.
+    pub(super) fn may_use(&self, gpu_minor: u32, instance: u32, compute: Option<u32>) -> bool {
+        let Some(dev) = &self.dev else {
+            return true;
+        };
+        capability(gpu_minor, instance, compute).is_some_and(|minor| {
+            let node = dev.join(format!("nvidia-caps/nvidia-cap{minor}"));
+            OpenOptions::new().read(true).open(node).map_or_else(
+                |error| error.raw_os_error() == Some(Errno::NXIO.raw_os_error()),
+                |_| true,
+            )
+        })
     }
 
     /// How many GPUs it sees, lost ones included.

@@ -98,7 +98,7 @@ impl Device<'_> {
     }
 }
 
-fn may_change() -> Result<(), Failure> {
+pub(super) fn may_change() -> Result<(), Failure> {
     if rustix::process::geteuid().is_root() {
         Ok(())
     } else {

@@ -8,11 +8,14 @@ use nvml_wrapper_sys::bindings::{
     nvmlReturn_t, nvmlUUID_t,
 };
 
-use super::global::{by_uuid, put_handle_of, with_device};
+use super::global::{by_bytes, by_uuid, put_handle, with_device};
+use super::mig::Either;
 use super::pointer::{check_version, put_text};
-use super::{answer, getters, pair_getters, text_getters, versioned_getters};
+use super::{
+    answer, getters, getters_of_either, pair_getters, text_getters, text_getters_of_either,
+    versioned_getters,
+};
 use crate::engine::Failure;
-use crate::identity::Uuid;
 
 /// `NVML_UUID_TYPE_ASCII` and `NVML_UUID_TYPE_BINARY`.
 const ASCII: c_uint = 1;
@@ -22,7 +25,6 @@ getters! {
     nvmlDeviceGetBrand(device) -> nvmlBrandType_t = Ok(device.model().brand as nvmlBrandType_t);
     nvmlDeviceGetArchitecture(device) -> nvmlDeviceArchitecture_t =
         Ok(device.model().architecture as nvmlDeviceArchitecture_t);
-    nvmlDeviceGetIndex(device) -> c_uint = Ok(c_uint::try_from(device.index()).unwrap_or(0));
     nvmlDeviceGetMinorNumber(device) -> c_uint = Ok(device.minor());
     nvmlDeviceGetModuleId(device) -> c_uint = Ok(device.module_id());
     nvmlDeviceGetBoardId(device) -> c_uint = Ok(device.board_id());
@@ -45,10 +47,33 @@ pair_getters! {
     nvmlDeviceGetGspFirmwareMode(_device) -> (c_uint, c_uint) = Ok((1, 1));
 }
 
+getters_of_either! {
+    // A MIG device's index counts those of its GPU.
+    nvmlDeviceGetIndex(either) -> c_uint = {
+        let index = match either {
+            Either::Gpu(device) => device.index(),
+            Either::Mig(device, mig) => {
+                let all = device.mig_devices()?;
+                all.iter().position(|other| other == mig).ok_or(Failure::InvalidArgument)?
+            }
+        };
+        Ok(c_uint::try_from(index).unwrap_or(0))
+    };
+}
+
+text_getters_of_either! {
+    nvmlDeviceGetName(either) = Ok(match either {
+        Either::Gpu(device) => device.name().to_owned(),
+        Either::Mig(_, mig) => mig.name.clone(),
+    });
+    nvmlDeviceGetUUID(either) = Ok(match either {
+        Either::Gpu(device) => device.uuid().to_string(),
+        Either::Mig(_, mig) => mig.uuid.to_string(),
+    });
+}
+
 text_getters! {
-    nvmlDeviceGetName(device) = Ok(device.name().to_owned());
     nvmlDeviceGetSerial(device) = Ok(device.serial().to_owned());
-    nvmlDeviceGetUUID(device) = Ok(device.uuid().to_string());
     nvmlDeviceGetVbiosVersion(device) = Ok(device.model().vbios.to_owned());
     nvmlDeviceGetBoardPartNumber(device) = Ok(device.model().part_number.to_owned());
     nvmlDeviceGetInforomImageVersion(device) = {
@@ -130,7 +155,7 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUIDV(
         // SAFETY: nvml.h: the handle's pointer is null or valid; both variants of the union are
         // plain bytes, and the text is only read inside its array.
         unsafe {
-            put_handle_of(device, |session| match uuid.type_ {
+            put_handle(device, |session| match uuid.type_ {
                 ASCII => {
                     let bytes = uuid.value.str_.map(c_char::to_ne_bytes);
                     let bytes: Vec<u8> = bytes
@@ -140,7 +165,7 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUIDV(
                         .collect();
                     by_uuid(session, &String::from_utf8_lossy(&bytes))
                 }
-                BINARY => session.by_uuid(Uuid::from_bytes(uuid.value.bytes)),
+                BINARY => by_bytes(session, uuid.value.bytes),
                 _ => Err(Failure::InvalidArgument),
             })
         }

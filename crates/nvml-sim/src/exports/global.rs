@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlEventSet_t, nvmlReturn_t};
 
 use super::answer;
+use super::mig::mig_handle;
 use super::pointer::{put, required, text};
-use crate::engine::{Device, EventSet, Failure, Session, SessionError};
+use crate::engine::{Device, EventSet, Failure, MigDevice, Session, SessionError};
 use crate::environment::Place;
+use crate::identity::Uuid;
 
 /// The initialised library.
 struct Library {
@@ -34,13 +36,13 @@ static EPOCH: Mutex<u32> = Mutex::new(0);
 const DEVICE: u64 = 0x4D5A_0001;
 const EVENT_SET: u64 = 0x4D5A_0002;
 
-fn encode(kind: u64, epoch: u32, number: u32) -> usize {
+pub(super) fn encode(kind: u64, epoch: u32, number: u32) -> usize {
     let low = u64::from(epoch & 0xffff) << 16 | u64::from(number & 0xffff);
     usize::try_from(kind << 32 | low).unwrap_or(0)
 }
 
 /// The number in a handle of this kind and session.
-fn decode(kind: u64, epoch: u32, handle: usize) -> Result<u32, Failure> {
+pub(super) fn decode(kind: u64, epoch: u32, handle: usize) -> Result<u32, Failure> {
     let handle = handle as u64;
     let number = u32::try_from(handle & 0xffff).unwrap_or(0);
     if handle == encode(kind, epoch, number) as u64 {
@@ -246,17 +248,31 @@ pub extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
     }
 }
 
+/// What was looked up.
+pub(super) enum Found {
+    Gpu(usize),
+    Mig(usize, MigDevice),
+}
+
 /// Finds a device and writes its handle; a device that is lost has none.
-unsafe fn put_handle(
+pub(super) unsafe fn put_handle(
     device: *mut nvmlDevice_t,
-    find: impl FnOnce(&Session) -> Result<usize, Failure>,
+    find: impl FnOnce(&Session) -> Result<Found, Failure>,
 ) -> Result<(), Failure> {
     let (session, epoch) = session()?;
     let device = required(device)?;
-    let index = find(&session)?;
-    session.device(index)?;
+    let handle = match find(&session)? {
+        Found::Gpu(index) => {
+            session.device(index)?;
+            device_handle(epoch, index)
+        }
+        Found::Mig(index, mig) => {
+            session.device(index)?;
+            mig_handle(epoch, index, &mig)
+        }
+    };
     // SAFETY: nvml.h: a pointer that is not null points to a writable handle.
-    unsafe { put(device, device_handle(epoch, index)) };
+    unsafe { put(device, handle) };
     Ok(())
 }
 
@@ -269,10 +285,10 @@ unsafe fn put_count(count: *mut c_uint) -> Result<(), Failure> {
     Ok(())
 }
 
-fn checked_index(session: &Session, index: c_uint) -> Result<usize, Failure> {
+fn checked_index(session: &Session, index: c_uint) -> Result<Found, Failure> {
     let index = index as usize;
     if index < session.count() {
-        Ok(index)
+        Ok(Found::Gpu(index))
     } else {
         Err(Failure::InvalidArgument)
     }
@@ -300,27 +316,32 @@ versions! {
     nvmlDeviceGetHandleByUUID(uuid: *const c_char, device: *mut nvmlDevice_t) =
         put_handle(device, |session| by_uuid(session, text(uuid)?));
     nvmlDeviceGetHandleBySerial(serial: *const c_char, device: *mut nvmlDevice_t) =
-        put_handle(device, |session| session.by_serial(text(serial)?));
+        put_handle(device, |session| session.by_serial(text(serial)?).map(Found::Gpu));
     nvmlDeviceGetHandleByPciBusId(pci: *const c_char, device: *mut nvmlDevice_t) =
         put_handle(device, |session| by_pci(session, text(pci)?));
     nvmlDeviceGetHandleByPciBusId_v2(pci: *const c_char, device: *mut nvmlDevice_t) =
         put_handle(device, |session| by_pci(session, text(pci)?));
 }
 
-/// Finds a device for the function that takes a UUID in a struct.
-pub(super) unsafe fn put_handle_of(
-    device: *mut nvmlDevice_t,
-    find: impl FnOnce(&Session) -> Result<usize, Failure>,
-) -> Result<(), Failure> {
-    // SAFETY: The caller's promise.
-    unsafe { put_handle(device, find) }
+/// Finds a GPU or a MIG device by the text of its UUID; a text of another shape is nobody's.
+pub(super) fn by_uuid(session: &Session, uuid: &str) -> Result<Found, Failure> {
+    if let Ok(uuid) = uuid.parse() {
+        let (index, device) = session.by_mig_uuid(uuid)?;
+        return Ok(Found::Mig(index, device));
+    }
+    let uuid = uuid.parse().map_err(|_| Failure::NotFound)?;
+    session.by_uuid(uuid).map(Found::Gpu)
 }
 
-/// Finds a GPU by the text of its UUID; a text of another shape is nobody's.
-pub(super) fn by_uuid(session: &Session, uuid: &str) -> Result<usize, Failure> {
-    session.by_uuid(uuid.parse().map_err(|_| Failure::NotFound)?)
+/// Finds a GPU or a MIG device by the bytes of its UUID.
+pub(super) fn by_bytes(session: &Session, bytes: [u8; 16]) -> Result<Found, Failure> {
+    if let Ok((index, device)) = session.by_mig_bytes(bytes) {
+        return Ok(Found::Mig(index, device));
+    }
+    session.by_uuid(Uuid::from_bytes(bytes)).map(Found::Gpu)
 }
 
-fn by_pci(session: &Session, pci: &str) -> Result<usize, Failure> {
-    session.by_pci(pci.parse().map_err(|_| Failure::NotFound)?)
+fn by_pci(session: &Session, pci: &str) -> Result<Found, Failure> {
+    let pci = pci.parse().map_err(|_| Failure::NotFound)?;
+    session.by_pci(pci).map(Found::Gpu)
 }

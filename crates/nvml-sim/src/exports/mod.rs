@@ -168,4 +168,48 @@ macro_rules! versioned_getters {
     )+};
 }
 
-pub(super) use {getters, keyed_getters, pair_getters, text_getters, versioned_getters};
+/// As [`getters`], for GPUs and MIG devices.
+macro_rules! getters_of_either {
+    ($($name:ident($either:pat) -> $type:ty = $value:expr;)+) => {$(
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name(
+            device: nvml_wrapper_sys::bindings::nvmlDevice_t,
+            value: *mut $type,
+        ) -> nvml_wrapper_sys::bindings::nvmlReturn_t {
+            $crate::exports::answer(|| {
+                $crate::exports::mig::with_either(device, |$either| {
+                    let value = $crate::exports::pointer::required(value)?;
+                    let answer: Result<$type, $crate::engine::Failure> = $value;
+                    // SAFETY: nvml.h: a pointer that is not null points to a writable value.
+                    unsafe { $crate::exports::pointer::put(value, answer?) };
+                    Ok(())
+                })
+            })
+        }
+    )+};
+}
+
+/// As [`text_getters`], for GPUs and MIG devices.
+macro_rules! text_getters_of_either {
+    ($($name:ident($either:pat) = $value:expr;)+) => {$(
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name(
+            device: nvml_wrapper_sys::bindings::nvmlDevice_t,
+            text: *mut std::ffi::c_char,
+            length: std::ffi::c_uint,
+        ) -> nvml_wrapper_sys::bindings::nvmlReturn_t {
+            $crate::exports::answer(|| {
+                $crate::exports::mig::with_either(device, |$either| {
+                    let answer: Result<String, $crate::engine::Failure> = $value;
+                    // SAFETY: nvml.h: a text that is not null has room for `length` bytes.
+                    unsafe { $crate::exports::pointer::put_text(text, length, &answer?) }
+                })
+            })
+        }
+    )+};
+}
+
+pub(super) use {
+    getters, getters_of_either, keyed_getters, pair_getters, text_getters, text_getters_of_either,
+    versioned_getters,
+};

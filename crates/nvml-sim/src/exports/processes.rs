@@ -10,6 +10,7 @@ use nvml_wrapper_sys::bindings::{
 };
 
 use super::global::with_device;
+use super::mig::{Either, with_either};
 use super::pointer::{put, put_list, required};
 use super::{answer, getters, versioned_getters};
 use crate::engine::{Device, Failure, GpuProcess};
@@ -44,9 +45,14 @@ macro_rules! process_lists {
             infos: *mut $type,
         ) -> nvmlReturn_t {
             answer(|| {
-                with_device(device, |device| {
+                with_either(device, |either| {
                     let list: fn(&Device<'_>) -> Vec<GpuProcess> = $list;
-                    let values = list(device).iter().map($convert).collect();
+                    let processes = match either {
+                        Either::Gpu(device) => list(device),
+                        // Processes are on the whole GPU.
+                        Either::Mig(..) => Vec::new(),
+                    };
+                    let values = processes.iter().map($convert).collect();
                     // SAFETY: nvml.h: the count is null or valid, the array null or as long.
                     unsafe { put_list(count, infos, values) }
                 })

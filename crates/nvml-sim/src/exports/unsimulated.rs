@@ -38,15 +38,11 @@ fn refuse(device: nvmlDevice_t) -> nvmlReturn_t {
 unsimulated_for_devices! {
     nvmlDeviceClearAccountingPids
     nvmlDeviceClearCpuAffinity
-    nvmlDeviceCreateGpuInstance
-    nvmlDeviceCreateGpuInstanceWithPlacement
     nvmlDeviceFreezeNvLinkUtilizationCounter
     nvmlDeviceGetAccountingStats
     nvmlDeviceGetAccountingStats_v2
     nvmlDeviceGetActiveVgpus
     nvmlDeviceGetAdaptiveClockInfoStatus
-    nvmlDeviceGetAttributes
-    nvmlDeviceGetAttributes_v2
     nvmlDeviceGetBBXTimeData_v1
     nvmlDeviceGetBridgeChipInfo
     nvmlDeviceGetC2cModeInfoV
@@ -66,14 +62,6 @@ unsimulated_for_devices! {
     nvmlDeviceGetFanSpeedRPM
     nvmlDeviceGetGpcClkMinMaxVfOffset
     nvmlDeviceGetGpcClkVfOffset
-    nvmlDeviceGetGpuInstanceById
-    nvmlDeviceGetGpuInstancePossiblePlacements
-    nvmlDeviceGetGpuInstancePossiblePlacements_v2
-    nvmlDeviceGetGpuInstanceProfileInfo
-    nvmlDeviceGetGpuInstanceProfileInfoByIdV
-    nvmlDeviceGetGpuInstanceProfileInfoV
-    nvmlDeviceGetGpuInstanceRemainingCapacity
-    nvmlDeviceGetGpuInstances
     nvmlDeviceGetGridLicensableFeatures
     nvmlDeviceGetGridLicensableFeatures_v2
     nvmlDeviceGetGridLicensableFeatures_v3
@@ -144,7 +132,6 @@ unsimulated_for_devices! {
     nvmlDeviceSetHostname_v1
     nvmlDeviceSetMemClkVfOffset
     nvmlDeviceSetMemoryLockedClocks
-    nvmlDeviceSetMigMode
     nvmlDeviceSetNvLinkDeviceLowPowerThreshold
     nvmlDeviceSetNvLinkUtilizationControl
     nvmlDeviceSetNvlinkBwMode
@@ -171,9 +158,6 @@ unsimulated_for_devices! {
 }
 
 unsimulated! {
-    nvmlComputeInstanceDestroy
-    nvmlComputeInstanceGetInfo
-    nvmlComputeInstanceGetInfo_v2
     nvmlDeviceDiscoverGpus
     nvmlDeviceModifyDrainState
     nvmlDeviceQueryDrainState
@@ -185,18 +169,8 @@ unsimulated! {
     nvmlGpmMetricsGet
     nvmlGpmSampleAlloc
     nvmlGpmSampleFree
-    nvmlGpuInstanceCreateComputeInstance
-    nvmlGpuInstanceCreateComputeInstanceWithPlacement
-    nvmlGpuInstanceDestroy
     nvmlGpuInstanceGetActiveVgpus
-    nvmlGpuInstanceGetComputeInstanceById
-    nvmlGpuInstanceGetComputeInstancePossiblePlacements
-    nvmlGpuInstanceGetComputeInstanceProfileInfo
-    nvmlGpuInstanceGetComputeInstanceProfileInfoV
-    nvmlGpuInstanceGetComputeInstanceRemainingCapacity
-    nvmlGpuInstanceGetComputeInstances
     nvmlGpuInstanceGetCreatableVgpus
-    nvmlGpuInstanceGetInfo
     nvmlGpuInstanceGetVgpuHeterogeneousMode
     nvmlGpuInstanceGetVgpuSchedulerLog
     nvmlGpuInstanceGetVgpuSchedulerLog_v2

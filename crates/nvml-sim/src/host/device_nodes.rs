@@ -2,6 +2,7 @@
 
 use crate::node::{Gpu, Node};
 
+use super::Capability;
 use super::plan::{NodeNumbers, Plan};
 
 /// Of `/dev/nvidia*`, assigned to NVIDIA for good.
@@ -19,6 +20,9 @@ pub(super) const CONFIG_CAP: (u32, u32) = (1, 0o400);
 /// Minor number and mode of the capability to watch MIG.
 pub(super) const MONITOR_CAP: (u32, u32) = (2, 0o444);
 
+/// Mode of the capability to use an instance.
+pub(super) const INSTANCE_MODE: u32 = 0o444;
+
 /// Cards have the DRM's minors below 64, render nodes those from 128.
 const CARDS: u32 = 64;
 
@@ -34,6 +38,19 @@ pub(super) fn control(plan: &mut Plan) {
     ] {
         let numbers = NodeNumbers { major, minor, mode };
         plan.node(&format!("dev/{name}"), numbers);
+    }
+}
+
+/// The nodes of the capabilities to use instances.
+pub(super) fn instances(plan: &mut Plan, capabilities: &[Capability]) {
+    for capability in capabilities {
+        let numbers = NodeNumbers {
+            major: CAPS_MAJOR,
+            minor: capability.minor,
+            mode: INSTANCE_MODE,
+        };
+        let path = format!("dev/nvidia-caps/nvidia-cap{}", capability.minor);
+        plan.node(&path, numbers);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The machine around the simulated driver: what `/sys`, `/proc` and `/dev` of a node with these
 //! GPUs look like, written below a directory.
 //!
-//! The tree is a pure function of the [`Node`]. Entries appear in the order in which a kernel
+//! The tree is a pure function of the [`Node`] and of what its GPUs are partitioned into. Entries appear in the order in which a kernel
 //! makes them (`/sys`, `/proc`, device nodes last) and go in the opposite order, so that a
 //! program that watches `/dev` finds everything else in place.
 
@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::mig::{self, Partition};
 use crate::node::Node;
 
 use plan::Plan;
@@ -106,9 +107,10 @@ pub enum HostError {
     },
 }
 
-/// Makes the tree below `dir` that of `node`. `dir` is made if it is not there. What an earlier
-/// call wrote and is no longer true is changed or removed; other files in `dir` are left alone,
-/// symbolic links in it are never followed. What was written is listed in `dir/.mizzen-sim-host`.
+/// Makes the tree below `dir` that of `node`, its GPUs partitioned as when they come. `dir` is
+/// made if it is not there. What an earlier call wrote and is no longer true is changed or
+/// removed; other files in `dir` are left alone, symbolic links in it are never followed. What
+/// was written is listed in `dir/.mizzen-sim-host`.
 ///
 /// Device nodes are character devices where the caller may make them, else empty files; the
 /// report says which.
@@ -117,21 +119,68 @@ pub enum HostError {
 /// `dir` is `/`, something else is in the way, or the file system refuses. A call that failed or
 /// was killed half-way is completed by the next one.
 pub fn write(node: &Node, dir: &Path) -> Result<HostReport, HostError> {
+    let partitions: Vec<_> = node.gpus.iter().map(Partition::initial).collect();
+    write_partitioned(node, &partitions, dir)
+}
+
+/// As [`write()`], with what the node's GPUs are partitioned into now, in the same order.
+///
+/// # Errors
+/// Those of [`write()`].
+pub fn write_partitioned(
+    node: &Node,
+    partitions: &[Option<Partition>],
+    dir: &Path,
+) -> Result<HostReport, HostError> {
     let tree = tree::Tree::open(dir)?;
-    apply::apply(&tree, &plan(node))
+    apply::apply(&tree, &plan(node, partitions))
+}
+
+/// The capability to use one instance.
+#[derive(Debug, Clone, Copy)]
+struct Capability {
+    /// Minor number of the GPU.
+    gpu: u32,
+    gpu_instance: u32,
+    compute_instance: Option<u32>,
+    /// Minor number of the capability.
+    minor: u32,
+}
+
+/// The capabilities of all instances, those of a GPU instance before those of what is in it.
+fn capabilities(node: &Node, partitions: &[Option<Partition>]) -> Vec<Capability> {
+    let mut all = Vec::new();
+    for (gpu, partition) in node.gpus.iter().zip(partitions) {
+        for parent in partition.iter().flat_map(|found| &found.gpu_instances) {
+            let inside = partition.iter().flat_map(|found| found.inside(parent.id));
+            let inside = inside.map(|instance| Some(instance.id));
+            all.extend([None].into_iter().chain(inside).filter_map(|compute| {
+                Some(Capability {
+                    gpu: gpu.minor,
+                    gpu_instance: parent.id,
+                    compute_instance: compute,
+                    minor: mig::capability(gpu.minor, parent.id, compute)?,
+                })
+            }));
+        }
+    }
+    all
 }
 
 /// Everything that the machine shows, in the order in which a kernel makes it.
-fn plan(node: &Node) -> Plan {
+fn plan(node: &Node, partitions: &[Option<Partition>]) -> Plan {
     let mut plan = Plan::default();
     let layout = bus::Layout::of(node);
+    let capabilities = capabilities(node, partitions);
     sysfs::processors(&mut plan, node);
     sysfs::machine(&mut plan, node);
     pci::functions(&mut plan, node, &layout);
     sysfs::drm(&mut plan, node, &layout);
     procfs::kernel(&mut plan, node);
     procfs::driver(&mut plan, node);
+    procfs::instances(&mut plan, &capabilities);
     device_nodes::control(&mut plan);
+    device_nodes::instances(&mut plan, &capabilities);
     device_nodes::gpus(&mut plan, node);
     plan
 }

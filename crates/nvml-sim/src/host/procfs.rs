@@ -2,16 +2,14 @@
 
 use std::fmt::Write as _;
 
+use crate::mig::{CAPABILITIES, capability};
 use crate::node::Node;
 
+use super::Capability;
 use super::device_nodes::{
-    CAPS_MAJOR, CONFIG_CAP, DRM_MAJOR, MONITOR_CAP, NVIDIA_MAJOR, UVM_MAJOR,
+    CAPS_MAJOR, CONFIG_CAP, DRM_MAJOR, INSTANCE_MODE, MONITOR_CAP, NVIDIA_MAJOR, UVM_MAJOR,
 };
 use super::plan::Plan;
-
-/// GPUs, GPU instances of one and compute instances of one of those that the driver numbers
-/// capabilities for, whether they exist or not.
-const MIG_TABLE: (u32, u32, u32) = (32, 15, 8);
 
 /// The driver's parameters with their defaults, as release 580 lists them.
 const PARAMS: &str = "\
@@ -131,25 +129,40 @@ fn version(node: &Node) -> String {
 /// The minor numbers of all capabilities that MIG can ever have: the table is the same on every
 /// machine.
 fn mig_minors() -> String {
-    let (gpus, instances, compute) = MIG_TABLE;
+    let (gpus, instances, inside) = CAPABILITIES;
     let mut table = format!("config {}\nmonitor {}\n", CONFIG_CAP.0, MONITOR_CAP.0);
-    let mut minor = MONITOR_CAP.0;
-    let mut next = |table: &mut String, name: std::fmt::Arguments<'_>| {
-        minor += 1;
-        let _infallible = writeln!(table, "{name}/access {minor}");
-    };
     for gpu in 0..gpus {
         for instance in 0..instances {
-            next(&mut table, format_args!("gpu{gpu}/gi{instance}"));
-            for compute in 0..compute {
-                next(
-                    &mut table,
-                    format_args!("gpu{gpu}/gi{instance}/ci{compute}"),
-                );
+            for compute in [None].into_iter().chain((0..inside).map(Some)) {
+                let name = access(gpu, instance, compute, "");
+                if let Some(minor) = capability(gpu, instance, compute) {
+                    let _infallible = writeln!(table, "{name} {minor}");
+                }
             }
         }
     }
     table
+}
+
+/// `gpu0/gi1/access` or `gpu0/gi1/ci2/access`, with what stands below the GPU.
+fn access(gpu: u32, instance: u32, compute: Option<u32>, below: &str) -> String {
+    let compute = compute.map_or_else(String::new, |id| format!("/ci{id}"));
+    format!("gpu{gpu}{below}/gi{instance}{compute}/access")
+}
+
+/// What procfs says of the capabilities of instances that there are.
+pub(super) fn instances(plan: &mut Plan, capabilities: &[Capability]) {
+    for capability in capabilities {
+        let (gpu, instance) = (capability.gpu, capability.gpu_instance);
+        let path = access(gpu, instance, capability.compute_instance, "/mig");
+        plan.file(
+            &format!("proc/driver/nvidia/capabilities/{path}"),
+            format!(
+                "DeviceFileMinor: {}\nDeviceFileMode: {INSTANCE_MODE}\nDeviceFileModify: 1\n",
+                capability.minor
+            ),
+        );
+    }
 }
 
 #[cfg(test)]

@@ -269,3 +269,37 @@ fn a_gpus_drm_nodes_are_found_from_its_place_on_the_bus() {
         }
     }
 }
+
+#[test]
+fn instances_have_capabilities_in_procfs_and_nodes_with_their_minor_numbers() {
+    let node = scenario(
+        "gpus:\n- {model: t4}\n- {model: h100-80gb, mig: {instances: [3g.40gb, 1g.10gb]}}\n",
+    );
+    let root = written(&node);
+    let minors = read(root.path(), "proc/driver/nvidia-caps/mig-minors");
+    let minors: BTreeMap<&str, &str> = minors
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .collect();
+    let below = "proc/driver/nvidia/capabilities/gpu1/mig";
+    for access in [
+        "gi2/access",
+        "gi2/ci0/access",
+        "gi7/access",
+        "gi7/ci0/access",
+    ] {
+        let minor = minors[format!("gpu1/{access}").as_str()];
+        let text = format!("DeviceFileMinor: {minor}\nDeviceFileMode: 292\nDeviceFileModify: 1\n");
+        assert_eq!(read(root.path(), &format!("{below}/{access}")), text);
+        let cap = root
+            .path()
+            .join(format!("dev/nvidia-caps/nvidia-cap{minor}"));
+        assert!(cap.exists(), "{cap:?}");
+    }
+    assert!(!root.path().join(below).join("gi1").exists());
+    // What goes takes its nodes along.
+    write_partitioned(&node, &[None, None], root.path()).unwrap();
+    assert!(!root.path().join(below).exists());
+    let caps = fs::read_dir(root.path().join("dev/nvidia-caps")).unwrap();
+    assert_eq!(caps.count(), 2);
+}

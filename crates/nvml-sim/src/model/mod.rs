@@ -1,9 +1,11 @@
 //! The GPU models the simulator knows.
 
+pub mod mig;
 mod table;
 
 use serde::Serialize;
 
+pub use mig::MigTable;
 pub use table::MODELS;
 
 /// GPU architectures, numbered as `NVML_DEVICE_ARCH_*`.
@@ -142,8 +144,8 @@ pub struct GpuModel {
     pub nvlink_version: u32,
     /// How its NVLinks are usually wired.
     pub fabric: Fabric,
-    /// Whether it can be partitioned (MIG).
-    pub mig: bool,
+    /// How it can be partitioned (MIG), if it can.
+    pub mig: Option<&'static MigTable>,
     /// PCI class 0x0300 (graphics) instead of 0x0302 (compute).
     pub graphics: bool,
     /// Board part number.

@@ -1,6 +1,7 @@
 //! The built-in models' data, one entry for each product.
 
 mod from_ada;
+mod mig;
 mod to_ampere;
 
 use super::GpuModel;

@@ -68,6 +68,9 @@ pub struct GpuGroup {
     /// PCI subsystem id, if not the model's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subsystem_id: Option<u16>,
+    /// How the GPUs are partitioned; without it MIG is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mig: Option<MigSetup>,
     /// NUMA node; without it the GPUs are spread evenly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numa: Option<u32>,
@@ -103,6 +106,7 @@ impl GpuGroup {
             power_limit: None,
             device_id: None,
             subsystem_id: None,
+            mig: None,
             numa: None,
             pcie_root: None,
             pcie_switches: None,
@@ -112,6 +116,23 @@ impl GpuGroup {
             minor: None,
         }
     }
+}
+
+/// How GPUs are partitioned when they come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigSetup {
+    /// Whether MIG is on.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Profiles of GPU instances, `1g.10gb`, created in this order where the driver would place
+    /// them, each with one compute instance over all of it.
+    #[serde(default)]
+    pub instances: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> usize {

@@ -6,9 +6,11 @@ use serde_saphyr::Spanned;
 
 use super::{GpuGroup, LinkedPair, NvLink, PcieShape, Scenario, Wiring, pool};
 use crate::identity::{Uuid, fnv1a};
+use crate::mig::Partition;
 use crate::model::Fabric;
 use crate::node::{
-    CpuList, Gpu, LinkPeer, MAX_GPUS, MAX_NUMA_NODES, MAX_NVLINKS, MAX_SWITCH_DEPTH, Node,
+    CpuList, Gpu, InitialMig, LinkPeer, MAX_GPUS, MAX_NUMA_NODES, MAX_NVLINKS, MAX_SWITCH_DEPTH,
+    Node,
 };
 
 /// Bytes that a product name may have, so that it fits NVML's buffer of 96.
@@ -236,7 +238,28 @@ fn group_problems(node: &Node, group: &GpuGroup) -> Vec<String> {
         group.minor.is_some_and(|minor| minor > 253),
         "minor must be below 254: 254 is nvidia-modeset, 255 nvidiactl".to_owned(),
     );
+    messages.extend(initial_mig(group).err());
     messages
+}
+
+/// How the GPUs of a group are partitioned, or why they cannot be so.
+fn initial_mig(group: &GpuGroup) -> Result<InitialMig, String> {
+    let Some(setup) = &group.mig else {
+        return Ok(InitialMig::default());
+    };
+    let model = group.model.0;
+    let table = model
+        .mig
+        .ok_or_else(|| format!("mig: {} cannot be partitioned", model.key))?;
+    if !setup.enabled && !setup.instances.is_empty() {
+        return Err("mig: instances need enabled: true".to_owned());
+    }
+    let plan = Partition::empty(table).plan(&setup.instances);
+    let plan = plan.map_err(|reason| format!("mig: {reason}"))?;
+    Ok(InitialMig {
+        enabled: setup.enabled,
+        instances: plan.iter().map(|profile| profile.kind).collect(),
+    })
 }
 
 fn conflicts(others: &[Gpu], gpu: &Gpu) -> Vec<String> {
@@ -288,6 +311,7 @@ fn gpu(node: &Node, group: &GpuGroup, total: usize, ordinal: u64, shape: Option<
         pcie_switches: place.switches,
         module_id: u32::try_from(position % 8 + 1).unwrap_or(1),
         links: vec![LinkPeer::Down; usize::from(model.nvlinks)],
+        mig: initial_mig(group).unwrap_or_default(),
     }
 }
 

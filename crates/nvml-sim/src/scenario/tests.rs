@@ -36,6 +36,16 @@ fn a_scenario_round_trips_through_its_yaml() {
             ..Scenario::short("2xa30").unwrap()
         },
         Scenario {
+            gpus: vec![GpuGroup {
+                mig: Some(MigSetup {
+                    enabled: true,
+                    instances: vec!["1g.24gb+me.all".to_owned(), "2g.48gb-me".to_owned()],
+                }),
+                ..GpuGroup::new("rtx-pro-6000".parse().unwrap(), 2)
+            }],
+            ..Scenario::default()
+        },
+        Scenario {
             nvlink: NvLink::All(Wiring::None),
             numa_nodes: vec![NumaNode {
                 cpus: CpuList::range(0, 3),
@@ -212,5 +222,79 @@ fn the_documentation_lists_every_model_with_its_name_and_memory() {
             model.key, model.name, model.memory_mib
         );
         assert!(page.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn gpus_are_partitioned_as_the_scenario_says() {
+    let node = planned(
+        "gpus:\n- {model: h100-80gb, mig: {instances: [3g.40gb, 1g.10gb+me]}}\n\
+         - {model: a30, mig: {}}\n- {model: b200}\n",
+    );
+    let partitions: Vec<_> = node
+        .gpus
+        .iter()
+        .map(crate::mig::Partition::initial)
+        .collect();
+    let names = |index: usize| -> Vec<&str> {
+        let partition = partitions[index].as_ref().unwrap();
+        let all = partition.gpu_instances.iter();
+        all.map(|instance| instance.profile.name).collect()
+    };
+    assert_eq!(names(0), ["3g.40gb", "1g.10gb+me"]);
+    assert_eq!(partitions[0].as_ref().unwrap().compute_instances.len(), 2);
+    assert!(names(1).is_empty());
+    assert_eq!(partitions[2], None);
+}
+
+#[test]
+fn a_partition_that_cannot_be_is_refused_with_what_can() {
+    for (mig, words) in [
+        ("{model: t4, mig: {}}", "t4 cannot be partitioned"),
+        (
+            "{model: b200, mig: {instances: [1g.10gb]}}",
+            "1g.23gb, 1g.23gb+me",
+        ),
+        (
+            "{model: b200, mig: {instances: [4g.90gb, 4g.90gb]}}",
+            "no room for 4g.90gb, number 2 of the list: what still fits is 1g.23gb (3)",
+        ),
+        (
+            "{model: b200, mig: {instances: [7g.180gb, 1g.23gb]}}",
+            "nothing else fits",
+        ),
+        (
+            "{model: b200, mig: {enabled: false, instances: [1g.23gb]}}",
+            "enabled: true",
+        ),
+        ("{model: b200, mig: {instanzes: []}}", "instanzes"),
+    ] {
+        let message = refusal(&format!("gpus:\n- {mig}\n"));
+        assert!(message.starts_with("test.yaml:2:"), "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn the_documentation_lists_the_profiles_of_every_model() {
+    let page = include_str!("../../../../docs/simulator.md");
+    for model in crate::model::MODELS {
+        let Some(table) = model.mig else { continue };
+        let profiles = table.profiles.iter().map(|profile| {
+            let count = table.count(profile);
+            let times = if count == 1 {
+                String::new()
+            } else {
+                format!(" ×{count}")
+            };
+            format!("{}{times}", profile.name)
+        });
+        let profiles = profiles.collect::<Vec<_>>().join(", ");
+        let key = format!("`{}`", model.key);
+        let mut rows = page.lines().filter(|line| line.contains(&key));
+        assert!(
+            rows.any(|row| row.ends_with(&format!("| {profiles} |"))),
+            "{key}"
+        );
     }
 }

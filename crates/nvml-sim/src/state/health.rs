@@ -180,9 +180,10 @@ impl Writer<'_> {
         self.slots[index].pages.failed.store(1, Relaxed);
     }
 
-    /// Ends every fault; counters that outlive a reset stay.
+    /// Ends every fault; counters that outlive a reset stay. A pending MIG mode takes effect.
     pub(crate) fn heal_slot(&self, index: usize) {
         let slot = &self.slots[index];
+        self.settle_mig_mode(index);
         self.set_throttle(index, 0, 0);
         slot.recovery_action.store(0, Release);
         slot.last_xid.store(0, Relaxed);

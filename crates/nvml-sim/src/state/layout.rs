@@ -7,11 +7,13 @@ use crate::node::{MAX_CPUS, MAX_GPUS, MAX_NUMA_NODES};
 /// First word of the file: "mizsim" and the kind of file.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"mizsim01");
 /// Version of the layout.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Events that the ring holds; a listener further behind loses the oldest.
 pub(super) const RING: usize = 128;
 /// Processes that one GPU can have.
 pub(crate) const MAX_PROCESSES: usize = 24;
+/// GPU instances, and compute instances, that the file has room for on one GPU.
+pub(super) const INSTANCES: usize = 8;
 /// Words of a GPU's constant facts.
 pub(super) const RECORD_WORDS: usize = 40;
 /// Words of a GPU's load.
@@ -97,6 +99,21 @@ pub(crate) struct Slot {
     pub(super) load_version: AtomicU64,
     pub(super) load: [[AtomicU64; LOAD_WORDS]; 2],
     pub(super) processes: [ProcessEntry; MAX_PROCESSES],
+    pub(super) mig: Mig,
+}
+
+/// How the GPU is partitioned. An instance is one word, so that it comes and goes at once.
+#[repr(C)]
+pub(super) struct Mig {
+    /// Whether MIG is on.
+    pub(super) enabled: AtomicU32,
+    /// Whether it will be on after the next reset of the GPU.
+    pub(super) pending: AtomicU32,
+    /// Serial number of the next instance; 0 is left out.
+    pub(super) next_serial: AtomicU32,
+    pub(super) _reserved: AtomicU32,
+    pub(super) gpu_instances: [AtomicU64; INSTANCES],
+    pub(super) compute_instances: [AtomicU64; INSTANCES],
 }
 
 /// Memory errors, as NVML counts them: since the driver was loaded, and for ever.

@@ -11,6 +11,7 @@ mod layout;
 pub(crate) mod load;
 mod lock;
 mod mapping;
+mod mig;
 mod processes;
 mod record;
 mod store;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::layout::RECORD_WORDS;
 use crate::identity::{PciAddress, Uuid};
 use crate::model::GpuModel;
-use crate::node::{Gpu, LinkPeer};
+use crate::node::{Gpu, InitialMig, LinkPeer, MAX_INSTANCES};
 
 const KEY_WORDS: usize = 3;
 const NAME_WORDS: usize = 12;
@@ -143,6 +143,7 @@ fn encode(gpu: &Gpu) -> [u64; RECORD_WORDS] {
     pen.word(u64::from(count(gpu.links.len())));
     let links: Vec<u8> = gpu.links.iter().map(|&link| link_byte(link)).collect();
     pen.bytes(&links, LINK_WORDS);
+    pen.bytes(&mig_bytes(&gpu.mig), 1);
     pen.words
 }
 
@@ -166,6 +167,7 @@ fn decode(words: &[u64; RECORD_WORDS]) -> Option<Gpu> {
     let switches = eye.bytes(1);
     let links = eye.word();
     let peers = eye.bytes(LINK_WORDS);
+    let mig = eye.bytes(1);
     Some(Gpu {
         model,
         name,
@@ -191,7 +193,29 @@ fn decode(words: &[u64; RECORD_WORDS]) -> Option<Gpu> {
             .map(|&byte| peer(byte))
             .take(usize::try_from(links).ok()?)
             .collect(),
+        mig: initial_mig(model, &mig),
     })
+}
+
+/// Whether MIG is on, and one more than the number of each instance's profile.
+fn mig_bytes(mig: &InitialMig) -> [u8; 1 + MAX_INSTANCES] {
+    let mut bytes = [0; 1 + MAX_INSTANCES];
+    bytes[0] = u8::from(mig.enabled);
+    for (byte, kind) in bytes[1..].iter_mut().zip(&mig.instances) {
+        *byte = *kind as u8 + 1;
+    }
+    bytes
+}
+
+fn initial_mig(model: &GpuModel, bytes: &[u8]) -> InitialMig {
+    let kind = |byte: &u8| {
+        let number = byte.checked_sub(1)?;
+        Some(model.mig?.by_kind(u32::from(number))?.kind)
+    };
+    InitialMig {
+        enabled: bytes[0] == 1,
+        instances: bytes[1..].iter().map_while(kind).collect(),
+    }
 }
 
 fn count(length: usize) -> u32 {
@@ -231,6 +255,11 @@ mod tests {
             gpu.name = "é".repeat(47);
             gpu.serial = "9".repeat(29);
             gpu.pcie_switches = vec![1, 2, 3, u16::MAX];
+            if let Some(table) = gpu.model.mig {
+                let kinds = table.profiles.iter().rev().map(|profile| profile.kind);
+                gpu.mig.enabled = true;
+                gpu.mig.instances = kinds.take(MAX_INSTANCES).collect();
+            }
             assert_eq!(decode(&encode(&gpu)).as_ref(), Some(&gpu));
         }
     }

@@ -232,6 +232,7 @@ impl Writer<'_> {
             ..Load::default()
         };
         self.store_load(index, &idle);
+        self.start_mig(index, gpu);
         record::store(&slot.record, gpu);
         let used = u32::try_from(index + 1).unwrap_or(u32::MAX);
         self.header.slots_used.fetch_max(used, Release);
@@ -246,6 +247,7 @@ impl Writer<'_> {
             .store(slot.incarnation.load(Relaxed).wrapping_add(1), Release);
         self.release_hang(index);
         self.clear_processes(index);
+        self.clear_mig(index);
     }
 
     /// A slot without a GPU.

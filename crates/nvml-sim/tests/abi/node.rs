@@ -196,7 +196,7 @@ fn mig_is_offered_by_those_who_can_and_refused_by_the_others() {
         let result = unsafe {
             node.nvmlDeviceGetMigMode(node.device(index), &raw mut current, &raw mut pending)
         };
-        let expected = if gpu.model.mig {
+        let expected = if gpu.model.mig.is_some() {
             (SUCCESS, 0, 0)
         } else {
             (NOT_SUPPORTED, 9, 9)

@@ -20,7 +20,7 @@ use mizzen_nvml_sim::Program;
 use mizzen_nvml_sim::control::{Fault, GpuRef, Gpus, LoadChange, ProcessLoad, Simulator};
 use mizzen_nvml_sim::engine::{EventSet, Session};
 use mizzen_nvml_sim::environment::Place;
-use mizzen_nvml_sim::scenario::{GpuGroup, Model, Scenario};
+use mizzen_nvml_sim::scenario::{GpuGroup, MigSetup, Model, Scenario};
 
 const ROLE: &str = "MIZZEN_SHARING_ROLE";
 const STATE: &str = "MIZZEN_SHARING_STATE";
@@ -60,6 +60,7 @@ fn child_process() {
     let state = PathBuf::from(std::env::var_os(STATE).unwrap());
     match role.to_str().unwrap() {
         "writer" => write_for_ever(&state),
+        "partitioner" => partition_for_ever(&state),
         "listener" => listen(&state),
         "starter" => {
             let session = Session::open(&place(&state)).unwrap();
@@ -95,6 +96,19 @@ fn write_for_ever(state: &Path) {
         simulator.inject(&last.into(), &Fault::Hang, None).unwrap();
         simulator.heal(&Gpus::All).unwrap();
         simulator.remove(&last.into()).unwrap();
+    }
+}
+
+/// Creates and destroys instances until it is killed.
+fn partition_for_ever(state: &Path) {
+    let simulator = Simulator::open(&place(state)).unwrap();
+    println!("partitioning");
+    loop {
+        // Others partition the same GPU: what does not fit, or is gone, is refused.
+        let _ = simulator.create_mig_devices(&Gpus::All, &["1g.10gb", "3g.40gb"]);
+        let _ = simulator.destroy_gpu_instances(&Gpus::All, None);
+        let _ = simulator.create_mig_devices(&Gpus::All, &["2g.20gb"; 3]);
+        let _ = simulator.destroy_gpu_instances(&Gpus::All, None);
     }
 }
 
@@ -168,6 +182,49 @@ fn a_writer_killed_at_any_moment_leaves_a_valid_state() {
             .inject(&GpuRef::Index(1).into(), &event(13), None)
             .unwrap();
         assert_eq!(set.wait(0).unwrap().data, 13);
+    }
+}
+
+#[test]
+fn processes_that_partition_one_gpu_and_die_leave_instances_that_do_not_overlap() {
+    use std::io::{BufRead as _, BufReader};
+
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path();
+    let mut scenario = Scenario::short("1xh100-80gb").unwrap();
+    scenario.gpus[0].mig = Some(MigSetup {
+        enabled: true,
+        instances: Vec::new(),
+    });
+    let simulator = Simulator::create(state, &scenario).unwrap();
+    for round in 0..10_u64 {
+        let mut children = [child("partitioner", state), child("partitioner", state)];
+        for child in &mut children {
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            assert!(lines.any(|line| line.unwrap().contains("partitioning")));
+        }
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_micros(2000 + 311 * round) {
+            std::hint::spin_loop();
+        }
+        for mut child in children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let (_, partitions) = simulator.partitions().unwrap();
+        let partition = partitions[0].as_ref().unwrap();
+        let instances = &partition.gpu_instances;
+        for (position, one) in instances.iter().enumerate() {
+            for other in &instances[position + 1..] {
+                assert!(!one.place.overlaps(other.place) && one.id != other.id);
+            }
+            // A process may have died before the compute instance was there.
+            assert!(partition.inside(one.id).count() <= 1);
+        }
+        simulator.destroy_gpu_instances(&Gpus::All, None).unwrap();
+        let whole = simulator.create_mig_devices(&Gpus::All, &["7g.80gb"]);
+        assert!(whole.is_ok(), "round {round}: {whole:?}");
+        simulator.destroy_gpu_instances(&Gpus::All, None).unwrap();
     }
 }
 

@@ -212,7 +212,7 @@ fn a_write_that_was_killed_is_completed() {
 #[test]
 fn device_nodes_come_last_and_go_first() {
     let node = node("2xh100-80gb");
-    let plan = plan(&node);
+    let plan = plan(&node, &[]);
     let paths: Vec<&str> = plan
         .entries()
         .iter()

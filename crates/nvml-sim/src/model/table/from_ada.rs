@@ -1,5 +1,6 @@
 //! Ada, Hopper and Blackwell.
 
+use super::mig;
 use crate::model::{Architecture, Brand, Clocks, Fabric, GpuModel, Power, Thermal};
 
 /// NVIDIA L4.
@@ -41,7 +42,7 @@ pub(super) const L4: GpuModel = GpuModel {
     nvlinks: 0,
     nvlink_version: 0,
     fabric: Fabric::None,
-    mig: false,
+    mig: None,
     graphics: false,
     part_number: "900-2G193-0000-000",
     vbios: "95.04.29.00.06",
@@ -86,7 +87,7 @@ pub(super) const L40S: GpuModel = GpuModel {
     nvlinks: 0,
     nvlink_version: 0,
     fabric: Fabric::None,
-    mig: false,
+    mig: None,
     graphics: false,
     part_number: "900-2G133-0080-000",
     vbios: "95.02.66.00.02",
@@ -131,7 +132,7 @@ pub(super) const H100_80GB: GpuModel = GpuModel {
     nvlinks: 18,
     nvlink_version: 4,
     fabric: Fabric::NvSwitch,
-    mig: true,
+    mig: Some(&mig::H100_80GB),
     graphics: false,
     part_number: "692-2G520-0200-000",
     vbios: "96.00.99.00.01",
@@ -176,7 +177,7 @@ pub(super) const H100_NVL: GpuModel = GpuModel {
     nvlinks: 12,
     nvlink_version: 4,
     fabric: Fabric::Pairs,
-    mig: true,
+    mig: Some(&mig::H100_NVL),
     graphics: false,
     part_number: "900-21010-0020-000",
     vbios: "96.00.88.00.11",
@@ -221,7 +222,7 @@ pub(super) const H200_141GB: GpuModel = GpuModel {
     nvlinks: 18,
     nvlink_version: 4,
     fabric: Fabric::NvSwitch,
-    mig: true,
+    mig: Some(&mig::H200_141GB),
     graphics: false,
     part_number: "692-2G520-0280-000",
     vbios: "96.00.BC.00.01",
@@ -266,7 +267,7 @@ pub(super) const B200: GpuModel = GpuModel {
     nvlinks: 18,
     nvlink_version: 5,
     fabric: Fabric::NvSwitch,
-    mig: true,
+    mig: Some(&mig::B200),
     graphics: false,
     part_number: "692-2G525-0220-000",
     vbios: "97.00.82.00.18",
@@ -311,7 +312,7 @@ pub(super) const GB200: GpuModel = GpuModel {
     nvlinks: 18,
     nvlink_version: 5,
     fabric: Fabric::NvSwitch,
-    mig: true,
+    mig: Some(&mig::GB200),
     graphics: false,
     part_number: "692-2G548-0200-000",
     vbios: "97.00.B9.00.33",
@@ -356,7 +357,7 @@ pub(super) const RTX_PRO_6000: GpuModel = GpuModel {
     nvlinks: 0,
     nvlink_version: 0,
     fabric: Fabric::None,
-    mig: true,
+    mig: Some(&mig::RTX_PRO_6000),
     graphics: false,
     part_number: "900-2G153-0000-000",
     vbios: "98.02.52.00.02",

@@ -1,5 +1,6 @@
 //! Volta, Turing and Ampere.
 
+use super::mig;
 use crate::model::{Architecture, Brand, Clocks, Fabric, GpuModel, Power, Thermal};
 
 /// Tesla T4.
@@ -41,7 +42,7 @@ pub(super) const T4: GpuModel = GpuModel {
     nvlinks: 0,
     nvlink_version: 0,
     fabric: Fabric::None,
-    mig: false,
+    mig: None,
     graphics: false,
     part_number: "900-2G183-0000-001",
     vbios: "90.04.38.00.03",
@@ -86,7 +87,7 @@ pub(super) const A10: GpuModel = GpuModel {
     nvlinks: 0,
     nvlink_version: 0,
     fabric: Fabric::None,
-    mig: false,
+    mig: None,
     graphics: false,
     part_number: "900-2G133-0020-000",
     vbios: "94.02.75.00.01",
@@ -131,7 +132,7 @@ pub(super) const V100_SXM2: GpuModel = GpuModel {
     nvlinks: 6,
     nvlink_version: 2,
     fabric: Fabric::Mesh,
-    mig: false,
+    mig: None,
     graphics: false,
     part_number: "900-2G503-0000-000",
     vbios: "88.00.4F.00.09",
@@ -176,7 +177,7 @@ pub(super) const A30: GpuModel = GpuModel {
     nvlinks: 4,
     nvlink_version: 3,
     fabric: Fabric::Pairs,
-    mig: true,
+    mig: Some(&mig::A30),
     graphics: false,
     part_number: "900-21001-0040-000",
     vbios: "92.00.66.00.05",
@@ -221,7 +222,7 @@ pub(super) const A100_40GB: GpuModel = GpuModel {
     nvlinks: 12,
     nvlink_version: 3,
     fabric: Fabric::NvSwitch,
-    mig: true,
+    mig: Some(&mig::A100_40GB),
     graphics: false,
     part_number: "692-2G506-0200-003",
     vbios: "92.00.45.00.03",
@@ -266,7 +267,7 @@ pub(super) const A100_80GB: GpuModel = GpuModel {
     nvlinks: 12,
     nvlink_version: 3,
     fabric: Fabric::NvSwitch,
-    mig: true,
+    mig: Some(&mig::A100_80GB),
     graphics: false,
     part_number: "692-2G506-0212-002",
     vbios: "92.00.9E.00.01",

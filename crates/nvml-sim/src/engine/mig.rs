@@ -1,0 +1,223 @@
+//! Partitioned GPUs: MIG mode, instances and MIG devices.
+
+use super::settings::may_change;
+use super::{Device, Failure, Framebuffer, Session};
+use crate::identity::MigUuid;
+use crate::mig::{self, ComputeInstance, GpuInstance, MigError, Partition};
+use crate::model::mig::{MigTable, Placement};
+use crate::node::Gpu;
+use crate::state::Writer;
+
+impl From<MigError> for Failure {
+    fn from(error: MigError) -> Self {
+        match error {
+            MigError::NotCapable | MigError::Disabled | MigError::NoSuchProfile => {
+                Self::NotSupported
+            }
+            MigError::NoSuchPlacement => Self::InvalidArgument,
+            MigError::NoRoom => Self::InsufficientResources,
+            MigError::NoSuchInstance => Self::NotFound,
+            MigError::InUse => Self::InUse,
+        }
+    }
+}
+
+/// One MIG device: a compute instance with its GPU instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigDevice {
+    /// UUID.
+    pub uuid: MigUuid,
+    /// `NVIDIA H100 80GB HBM3 MIG 1g.10gb`.
+    pub name: String,
+    /// The GPU instance.
+    pub gpu_instance: GpuInstance,
+    /// The compute instance.
+    pub compute_instance: ComputeInstance,
+}
+
+impl MigDevice {
+    /// Its framebuffer, which it shares with the other compute instances of its GPU instance.
+    pub fn framebuffer(&self) -> Framebuffer {
+        let total = self.gpu_instance.profile.memory_mib << 20;
+        Framebuffer {
+            total,
+            reserved: 0,
+            used: 0,
+            free: total,
+        }
+    }
+}
+
+impl Device<'_> {
+    /// How the GPU can be partitioned.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn mig_table(&self) -> Result<&'static MigTable, Failure> {
+        self.model().mig.ok_or(Failure::NotSupported)
+    }
+
+    /// Whether MIG is on, and whether it will be after the next reset of the GPU.
+    ///
+    /// # Errors
+    /// The GPU cannot be partitioned.
+    pub fn mig_mode(&self) -> Result<(bool, bool), Failure> {
+        self.mig_table()?;
+        Ok(self.slot.mig_mode())
+    }
+
+    /// What the GPU is partitioned into.
+    ///
+    /// # Errors
+    /// The GPU cannot be partitioned, or MIG is off.
+    pub fn partition(&self) -> Result<Partition, Failure> {
+        Ok(self.slot.partitioned(self.model())?)
+    }
+
+    /// The MIG devices that the process may use, in the order of their indices.
+    ///
+    /// # Errors
+    /// The GPU cannot be partitioned, or MIG is off.
+    pub fn mig_devices(&self) -> Result<Vec<MigDevice>, Failure> {
+        Ok(self.session.usable(&self.entry.gpu, &self.partition()?))
+    }
+
+    /// Turns MIG on or off. Whether it is so now: on Ampere it takes a reset of the GPU.
+    ///
+    /// # Errors
+    /// The GPU cannot be partitioned, has instances, or the caller may not.
+    pub fn set_mig_mode(&self, on: bool) -> Result<bool, Failure> {
+        self.repartition(|writer| writer.set_mig_mode(self.entry.slot, self.model(), on))
+    }
+
+    /// Creates a GPU instance of the profile with this id.
+    ///
+    /// # Errors
+    /// MIG is off, there is no such profile, it cannot be there, there is no room, or the caller
+    /// may not.
+    pub fn create_gpu_instance(
+        &self,
+        profile: u32,
+        wanted: Option<Placement>,
+    ) -> Result<GpuInstance, Failure> {
+        let profile = self.mig_table()?.by_id(profile);
+        let profile = profile.ok_or(Failure::NotSupported)?;
+        self.repartition(|writer| {
+            writer.create_gpu_instance(self.entry.slot, self.model(), profile, wanted)
+        })
+    }
+
+    /// Takes a GPU instance away.
+    ///
+    /// # Errors
+    /// It has compute instances, is gone, or the caller may not.
+    pub fn destroy_gpu_instance(&self, id: u32) -> Result<(), Failure> {
+        self.repartition(|writer| writer.destroy_gpu_instance(self.entry.slot, self.model(), id))
+    }
+
+    /// Creates a compute instance of the profile with this id in a GPU instance.
+    ///
+    /// # Errors
+    /// There is no such profile, it cannot be there, there is no room, or the caller may not.
+    pub fn create_compute_instance(
+        &self,
+        gpu_instance: u32,
+        profile: u32,
+        wanted: Option<Placement>,
+    ) -> Result<ComputeInstance, Failure> {
+        let (slot, model) = (self.entry.slot, self.model());
+        self.repartition(|writer| {
+            writer.create_compute_instance(slot, model, gpu_instance, profile, wanted)
+        })
+    }
+
+    /// Takes a compute instance away.
+    ///
+    /// # Errors
+    /// It is gone, or the caller may not.
+    pub fn destroy_compute_instance(&self, gpu_instance: u32, id: u32) -> Result<(), Failure> {
+        let (slot, model) = (self.entry.slot, self.model());
+        self.repartition(|writer| writer.destroy_compute_instance(slot, model, gpu_instance, id))
+    }
+
+    fn repartition<T>(
+        &self,
+        change: impl FnOnce(&Writer<'_>) -> Result<T, MigError>,
+    ) -> Result<T, Failure> {
+        self.mig_table()?;
+        may_change()?;
+        let writer = self.session.store.write();
+        let writer = writer.map_err(|_| Failure::NoPermission)?;
+        // The slot may be another GPU's by now.
+        if !self.slot.holds(self.entry.incarnation) {
+            return Err(Failure::GpuIsLost);
+        }
+        Ok(change(&writer)?)
+    }
+}
+
+impl Session {
+    /// The index of the GPU that has the MIG device with this UUID, and the device. Blocks on no
+    /// GPU that hangs.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn by_mig_uuid(&self, uuid: MigUuid) -> Result<(usize, MigDevice), Failure> {
+        self.mig_device(|device| device.uuid == uuid)
+    }
+
+    /// As [`Self::by_mig_uuid`], for bytes that do not say whose they are.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn by_mig_bytes(&self, bytes: [u8; 16]) -> Result<(usize, MigDevice), Failure> {
+        self.mig_device(|device| device.uuid.bytes() == bytes)
+    }
+
+    /// The MIG devices whose capabilities the process can open.
+    fn usable(&self, gpu: &Gpu, partition: &Partition) -> Vec<MigDevice> {
+        let mut devices = mig_devices(gpu, partition);
+        devices.retain(|device| {
+            let instance = device.gpu_instance.id;
+            self.may_use(gpu.minor, instance, None)
+                && self.may_use(gpu.minor, instance, Some(device.compute_instance.id))
+        });
+        devices
+    }
+
+    fn mig_device(
+        &self,
+        wanted: impl Fn(&MigDevice) -> bool,
+    ) -> Result<(usize, MigDevice), Failure> {
+        for (index, entry) in self.entries().iter().enumerate() {
+            let slot = self.store.slot(entry.slot);
+            if !slot.holds(entry.incarnation) {
+                continue;
+            }
+            let Ok(partition) = slot.partitioned(entry.gpu.model) else {
+                continue;
+            };
+            let devices = self.usable(&entry.gpu, &partition);
+            if let Some(device) = devices.into_iter().find(&wanted) {
+                return Ok((index, device));
+            }
+        }
+        Err(Failure::NotFound)
+    }
+}
+
+pub(crate) fn mig_devices(gpu: &Gpu, partition: &Partition) -> Vec<MigDevice> {
+    let instances = partition.compute_instances.iter();
+    instances
+        .filter_map(|instance| {
+            let parent = *partition.gpu_instance(instance.gpu_instance).ok()?;
+            let name = partition.name_of(&parent, &instance.profile);
+            Some(MigDevice {
+                uuid: mig::uuid(gpu.uuid, &parent, instance),
+                name: format!("{} MIG {name}", gpu.name),
+                gpu_instance: parent,
+                compute_instance: *instance,
+            })
+        })
+        .collect()
+}
