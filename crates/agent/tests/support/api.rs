@@ -133,6 +133,17 @@ impl FakeApi {
         found.unwrap().clone()
     }
 
+    /// Waits until an Event of this reason has come `count` times, and says which Events there are.
+    pub(crate) async fn event_again(&self, reason: &str, count: u32) -> Vec<Value> {
+        let mut events = self.events.subscribe();
+        let wanted = |events: &Vec<Value>| {
+            events
+                .iter()
+                .any(|event| event["reason"] == reason && event["count"] == count)
+        };
+        within(events.wait_for(wanted)).await.unwrap().clone()
+    }
+
     fn change(&self, change: impl FnOnce(&mut World) -> &'static str) {
         let mut world = self.world.lock().unwrap();
         world.version += 1;

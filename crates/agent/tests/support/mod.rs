@@ -26,7 +26,7 @@ use mizzen_kubelet_api::{Connection, connect};
 use mizzen_kubelet_sim::{Event, Happening, Kubelet, Snapshot};
 use mizzen_testkit::{FakeDriver, HostTree, gpus};
 use tempfile::TempDir;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::Streaming;
 
@@ -51,6 +51,8 @@ pub(crate) struct Node {
     /// The Kubernetes API, for tests whose settings ask for it.
     pub(crate) api: Option<api::FakeApi>,
     agent: Option<RunningAgent>,
+    /// The texts that agents of this node have read as configs.
+    texts: watch::Sender<Vec<String>>,
     dir: TempDir,
 }
 
@@ -91,6 +93,7 @@ impl Node {
             config,
             api: None,
             agent: None,
+            texts: watch::channel(Vec::new()).0,
             dir,
         }
     }
@@ -109,13 +112,21 @@ impl Node {
         let loader = move |_: &Config| -> Arc<dyn DriverLoader> { Arc::new(driver.clone()) };
         let mut agent = Agent::new(self.config.clone())
             .with_loader(Box::new(loader))
-            .with_interpreter(interpreter(self.config.clone()));
+            .with_interpreter(interpreter(self.config.clone(), self.texts.clone()));
         if let Some(api) = &self.api {
             agent = agent.with_client(api.factory());
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { agent.run(receiver).await.unwrap() });
         self.agent = Some(RunningAgent { orders, tasks });
+    }
+
+    /// Waits until an agent has read `text` as a config. Before anything else runs, it has also
+    /// decided what to do about it.
+    pub(crate) async fn has_read(&self, text: &str) {
+        let mut texts = self.texts.subscribe();
+        let read = |texts: &Vec<String>| texts.iter().any(|read| read == text);
+        within(texts.wait_for(read)).await.unwrap();
     }
 
     pub(crate) async fn order(&self, order: Order) {
@@ -189,8 +200,11 @@ impl Node {
 }
 
 /// Reads a config's text as the program does, and joins it with the settings of the test.
-fn interpreter(base: Config) -> Interpreter {
+fn interpreter(base: Config, texts: watch::Sender<Vec<String>>) -> Interpreter {
     Arc::new(move |config: Option<ConfigText<'_>>| {
+        if let Some(config) = config {
+            texts.send_modify(|texts| texts.push(config.text.to_owned()));
+        }
         let failed = |errors: Vec<mizzen_core::config::ConfigError>| {
             let lines: Vec<String> = errors.iter().map(|error| format!("\n  {error}")).collect();
             format!("it cannot be used:{}", lines.concat())
