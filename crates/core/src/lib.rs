@@ -6,6 +6,7 @@
 pub mod allocate;
 pub mod config;
 pub mod device;
+mod dns;
 pub mod driver;
 pub mod gpu;
 pub mod health;

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dns::is_dns_subdomain;
+
 /// The domain of every resource Mizzen offers, with its slash.
 const PREFIX: &str = "nvidia.com/";
 
@@ -95,17 +97,6 @@ impl FromStr for ResourceName {
             Err(InvalidResourceName::NotASubdomain { name })
         }
     }
-}
-
-/// Whether `text` is a DNS subdomain as Kubernetes defines it (RFC 1123).
-fn is_dns_subdomain(text: &str) -> bool {
-    text.split('.').all(|label| {
-        let bytes = label.as_bytes();
-        let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        bytes.first().is_some_and(alphanumeric)
-            && bytes.last().is_some_and(alphanumeric)
-            && bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
-    })
 }
 
 impl TryFrom<String> for ResourceName {

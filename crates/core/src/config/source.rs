@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::types::Choice;
+use crate::dns::{is_dns_label, is_dns_subdomain};
 
 /// The label of the Node that names its config, as the reference has it.
 pub(super) const NODE_LABEL: &str = "nvidia.com/device-plugin.config";
@@ -151,22 +152,6 @@ impl Choice for FallbackStrategy {
         (Self::Single.word(), Self::Single),
         (Self::Empty.word(), Self::Empty),
     ];
-}
-
-/// Whether Kubernetes takes `text` as the name of a namespace (RFC 1123).
-fn is_dns_label(text: &str) -> bool {
-    text.len() <= 63 && is_label_of_any_length(text)
-}
-
-/// Whether Kubernetes takes `text` as the name of a Node or a ConfigMap (RFC 1123): for these it
-/// bounds the whole, and no part of it.
-pub(super) fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_label_of_any_length)
-}
-
-fn is_label_of_any_length(text: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// Whether Kubernetes takes `text` as the key of a label.

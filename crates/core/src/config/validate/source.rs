@@ -6,9 +6,10 @@ use super::Reader;
 use crate::config::error::{ConfigError, Origin};
 use crate::config::setting::Setting;
 use crate::config::source::{
-    ConfigMapName, ConfigPlace, ConfigSource, FallbackStrategy, is_dns_subdomain, is_label_key,
+    ConfigMapName, ConfigPlace, ConfigSource, FallbackStrategy, is_label_key,
 };
 use crate::config::types::Choice;
+use crate::dns::is_dns_subdomain;
 
 /// The settings that name a place, of which one can be given.
 const PLACES: [Setting; 3] = [Setting::ConfigFile, Setting::ConfigDir, Setting::ConfigMap];
