@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gpu::GpuUuid;
 use crate::inventory::Inventory;
+use crate::mig::{GpuMig, Layout, MigStep, MigTable};
 
 /// Finds and opens the driver. Kept by the agent for as long as it lives: a driver that is
 /// absent now may be installed later.
@@ -41,6 +42,32 @@ pub trait GpuDriver: Send + Sync {
     ) -> Vec<Result<GpuCondition, DriverError>> {
         let check = |gpu| self.check(gpu, questions);
         gpus.iter().map(check).collect()
+    }
+
+    /// How each of these GPUs is partitioned now, in their order; `None` for one that cannot be.
+    /// Asked about once a second, so that changes made by others are noticed: an implementation
+    /// makes it cheap where nothing has changed.
+    fn partitions(&self, gpus: &[GpuUuid]) -> Vec<Result<Option<GpuMig>, DriverError>> {
+        gpus.iter().map(|_| Ok(None)).collect()
+    }
+
+    /// What the GPU can be cut into and what it is cut into, empty GPU instances included.
+    ///
+    /// # Errors
+    /// [`DriverError::NotSupported`] where it cannot be partitioned.
+    fn mig_layout(&self, _gpu: &GpuUuid) -> Result<(MigTable, Layout), DriverError> {
+        Err(DriverError::NotSupported)
+    }
+
+    /// Changes how the GPU is partitioned. Blocks as long as the driver takes, up to a deadline
+    /// of its own that is far longer than that of questions; questions to other GPUs are answered
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// [`DriverError::InUse`] where somebody uses what is to be taken away, or the GPU whose mode
+    /// is to change; [`DriverError::InsufficientResources`] where it does not fit.
+    fn change_mig(&self, _gpu: &GpuUuid, _step: &MigStep) -> Result<(), DriverError> {
+        Err(DriverError::NotSupported)
     }
 
     /// Starts watching for events of `gpus`, replacing what was watched before, and says which
@@ -129,6 +156,8 @@ pub enum DriverEventKind {
     DoubleBitEcc,
     /// Corrected memory error (`nvmlEventTypeSingleBitEccError`).
     SingleBitEcc,
+    /// Somebody has changed how the GPU is partitioned (`nvmlEventMigConfigChange`).
+    MigConfigChange,
 }
 
 /// Why the driver, or one GPU, did not answer as asked.
@@ -168,6 +197,12 @@ pub enum DriverError {
     /// `NVML_ERROR_FUNCTION_NOT_FOUND`).
     #[error("not supported by this GPU or driver")]
     NotSupported,
+    /// Somebody uses it (`NVML_ERROR_IN_USE`).
+    #[error("it is in use")]
+    InUse,
+    /// What is wanted does not fit (`NVML_ERROR_INSUFFICIENT_RESOURCES`).
+    #[error("there is no room for it on the GPU")]
+    InsufficientResources,
     /// No GPU of that identity in this session.
     #[error("the driver knows no GPU {0}")]
     UnknownGpu(GpuUuid),

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mig::GpuMig;
+
 /// A GPU's UUID as NVML prints it, `GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -167,7 +169,8 @@ impl fmt::Debug for PciBusId {
     }
 }
 
-/// What NVML and sysfs tell of one working GPU; constant while the GPU is in the node.
+/// What NVML and sysfs tell of one working GPU; all but [`mig`](Self::mig) is constant while the
+/// GPU is in the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpu {
     /// NVML's index, which `nvidia-smi` shows; dense from 0 and not stable over restarts.
@@ -187,6 +190,13 @@ pub struct Gpu {
     /// The NUMA node the board hangs on: known, non-negative, and a node that has CPUs
     /// (a kubelet hangs on the memory-only nodes of a GB200, kubernetes/kubernetes#135581).
     pub numa_node: Option<u32>,
+    /// The PCI device id in the upper and the vendor's in the lower 16 bits, as NVML's
+    /// `pciDeviceId`: 0x233010de. 0 where it is not known.
+    #[serde(default)]
+    pub device_id: u32,
+    /// How it is partitioned; `None` where it cannot be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mig: Option<GpuMig>,
 }
 
 #[cfg(test)]

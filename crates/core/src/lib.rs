@@ -11,6 +11,7 @@ pub mod driver;
 pub mod gpu;
 pub mod health;
 pub mod inventory;
+pub mod mig;
 pub mod pool;
 pub mod prefer;
 pub mod resource;

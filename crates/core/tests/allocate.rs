@@ -31,6 +31,8 @@ fn gpus() -> Vec<Gpu> {
         memory_mib: 81_559,
         compute_capability: (9, 0),
         numa_node: Some(index / 2),
+        device_id: 0,
+        mig: None,
     };
     (0..4).map(gpu).collect()
 }

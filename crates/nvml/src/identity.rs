@@ -102,6 +102,8 @@ mod tests {
             memory_mib: 23034,
             compute_capability: (8, 9),
             numa_node: None,
+            device_id: 0,
+            mig: None,
         }
     }
 

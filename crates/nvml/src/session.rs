@@ -134,6 +134,8 @@ impl Session {
             },
             compute_capability: library.compute_capability(device)?,
             numa_node: host.numa_node(&pci),
+            device_id: 0,
+            mig: None,
         })
     }
 

@@ -35,6 +35,8 @@ fn gpu(index: u32, count: u32) -> Gpu {
         memory_mib: 81_559,
         compute_capability: (9, 0),
         numa_node: Some(u32::from(index >= count / 2)),
+        device_id: 0,
+        mig: None,
     }
 }
 

@@ -119,6 +119,8 @@ fn gpu(index: u32, board: &node::Gpu, node: &node::Node) -> Result<Gpu> {
         memory_mib: board.memory_mib,
         compute_capability: board.compute_capability,
         numa_node: Some(board.numa).filter(|numa| has_cpus(*numa)),
+        device_id: 0,
+        mig: None,
     })
 }
 

@@ -209,6 +209,8 @@ mod tests {
             memory_mib: 81_559,
             compute_capability: (9, 0),
             numa_node: Some(0),
+            device_id: 0,
+            mig: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::types::{AllocationPolicy, Choice};
 use crate::gpu::GpuUuid;
+use crate::mig::MigUuid;
 use crate::resource::ResourceName;
 
 /// The most replicas of one GPU: more than anybody can use, and few enough that several GPUs with
@@ -65,7 +66,7 @@ pub enum DeviceRef {
     /// A GPU by its UUID.
     Uuid(GpuUuid),
     /// A MIG device by its UUID, in the new or the old form.
-    MigUuid(String),
+    MigUuid(MigUuid),
 }
 
 /// Why a text names no device.
@@ -84,11 +85,8 @@ impl FromStr for DeviceRef {
         let invalid = || InvalidDeviceRef(text.to_owned());
         if text.starts_with("GPU-") {
             text.parse().map(Self::Uuid).map_err(|_| invalid())
-        } else if let Some(rest) = text.strip_prefix("MIG-") {
-            let known = is_mig_uuid(rest);
-            known
-                .then(|| Self::MigUuid(text.to_owned()))
-                .ok_or_else(invalid)
+        } else if text.starts_with("MIG-") {
+            text.parse().map(Self::MigUuid).map_err(|_| invalid())
         } else if let Some((gpu, mig)) = text.split_once(':') {
             let both = number(gpu).zip(number(mig));
             both.map(|(gpu, mig)| Self::MigIndex(gpu, mig))
@@ -96,17 +94,6 @@ impl FromStr for DeviceRef {
         } else {
             number(text).map(Self::Index).ok_or_else(invalid)
         }
-    }
-}
-
-/// The new form is a UUID of its own; the old one is `GPU-<uuid>/<gpu instance>/<compute
-/// instance>`.
-fn is_mig_uuid(rest: &str) -> bool {
-    let gpu_uuid = |text: &str| text.parse::<GpuUuid>().is_ok();
-    match rest.split('/').collect::<Vec<_>>()[..] {
-        [uuid] => gpu_uuid(&format!("GPU-{uuid}")),
-        [gpu, gi, ci] => gpu_uuid(gpu) && number(gi).is_some() && number(ci).is_some(),
-        _ => false,
     }
 }
 
@@ -121,7 +108,7 @@ impl fmt::Display for DeviceRef {
             Self::Index(index) => index.fmt(f),
             Self::MigIndex(gpu, mig) => write!(f, "{gpu}:{mig}"),
             Self::Uuid(uuid) => uuid.fmt(f),
-            Self::MigUuid(uuid) => f.write_str(uuid),
+            Self::MigUuid(uuid) => uuid.fmt(f),
         }
     }
 }

@@ -44,11 +44,13 @@ impl Reason {
             DriverError::NoPermission | DriverError::Nvml { .. } => {
                 Some(Self::Broken(error.to_string()))
             }
-            // The whole driver's affair, and what an old GPU cannot be asked.
+            // The whole driver's affair, and what an old GPU cannot be asked or a busy one do.
             DriverError::LibraryNotFound { .. }
             | DriverError::LibraryUnusable { .. }
             | DriverError::NotRunning(_)
-            | DriverError::NotSupported => None,
+            | DriverError::NotSupported
+            | DriverError::InUse
+            | DriverError::InsufficientResources => None,
         }
     }
 

@@ -25,6 +25,8 @@ fn gpus(models: &[&str]) -> Vec<Gpu> {
         memory_mib: 1024,
         compute_capability: (9, 0),
         numa_node: Some(u32::try_from(at / 4).unwrap()),
+        device_id: 0,
+        mig: None,
     };
     models.iter().enumerate().map(gpu).collect()
 }

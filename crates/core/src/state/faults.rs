@@ -41,6 +41,8 @@ impl NodeState {
             DriverEventKind::Xid(number) => Reason::Xid(Xid(number)),
             DriverEventKind::DoubleBitEcc => Reason::DoubleBitEcc,
             DriverEventKind::SingleBitEcc => Reason::SingleBitEcc,
+            // No fault.
+            DriverEventKind::MigConfigChange => return Vec::new(),
         };
         let rule = self.policy().rule(&reason);
         let gpu = event.gpu.as_ref();

@@ -218,5 +218,7 @@ fn describe_broken(broken: &BrokenGpu) -> Gpu {
         memory_mib: 0,
         compute_capability: (0, 0),
         numa_node: None,
+        device_id: 0,
+        mig: None,
     }
 }

@@ -32,6 +32,8 @@ fn gpu(index: u32) -> Gpu {
         memory_mib: 81_559,
         compute_capability: (9, 0),
         numa_node: Some(0),
+        device_id: 0,
+        mig: None,
     }
 }
 

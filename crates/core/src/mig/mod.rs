@@ -1,0 +1,15 @@
+//! Multi-Instance GPU: what a GPU is partitioned into, what it could be, and how to get there.
+//!
+//! A GPU is cut into *GPU instances*, each with memory and multiprocessors of its own, and each of
+//! those into *compute instances*, which share its memory. A compute instance is a [`MigDevice`],
+//! the thing that a container gets; mostly there is one in each GPU instance, over all of it.
+
+mod device;
+mod layout;
+mod profile;
+
+pub use device::{Capabilities, GpuMig, InvalidMigUuid, MigDevice, MigMode, MigUuid};
+pub use layout::{
+    ComputeInstance, Engines, GpuInstance, Layout, MigStep, MigTable, Placement, ProfileInfo,
+};
+pub use profile::{InvalidMigProfile, MigProfile, ProfileExtra};
