@@ -13,7 +13,7 @@ fn mig_uuid(gpu: u32, gpu_instance: u32, compute_instance: u32) -> MigUuid {
 }
 
 /// A partition of these devices: GPU instance, compute instance, profile.
-fn cut(gpu: u32, devices: &[(u32, u32, &str)]) -> Option<GpuMig> {
+fn cut(gpu: u32, devices: &[(u32, u32, &str)]) -> GpuMig {
     let device = |(index, (gi, ci, profile)): (u32, &(u32, u32, &str))| MigDevice {
         index,
         uuid: mig_uuid(gpu, *gi, *ci),
@@ -25,13 +25,13 @@ fn cut(gpu: u32, devices: &[(u32, u32, &str)]) -> Option<GpuMig> {
         placement: None,
         capabilities: Capabilities::default(),
     };
-    Some(GpuMig {
+    GpuMig {
         mode: MigMode {
             current: true,
             pending: true,
         },
         devices: (0..).zip(devices).map(device).collect(),
-    })
+    }
 }
 
 const CUT: [(u32, u32, &str); 3] = [
@@ -43,7 +43,7 @@ const CUT: [(u32, u32, &str); 3] = [
 /// Two GPUs, the first one cut into [`CUT`].
 fn mig_inventory() -> Inventory {
     let mut inventory = inventory(0..2);
-    inventory.gpus[0].mig = cut(0, &CUT);
+    inventory.gpus[0].mig = Some(cut(0, &CUT));
     inventory
 }
 
@@ -54,6 +54,11 @@ fn mig_node(mig_strategy: MigStrategy) -> NodeState {
     });
     state.apply(discovered(mig_inventory()), at(0));
     state
+}
+
+/// Somebody has cut GPU 0 into these.
+fn partitioned(devices: &[(u32, u32, &str)]) -> Event {
+    Event::Partitioned(uuid(0), Some(cut(0, devices)))
 }
 
 /// The resources with the ids of their devices and whether these are healthy.
@@ -152,9 +157,9 @@ fn an_event_of_an_instance_that_nobody_knows_is_the_gpus() {
 fn an_instance_that_is_made_anew_has_no_past() {
     let mut state = mig_node(MigStrategy::Mixed);
     state.apply(xid_of(Some(7), None), at(0));
-    state.apply(Event::Partitioned(uuid(0), cut(0, &CUT[..2])), at(1));
+    state.apply(partitioned(&CUT[..2]), at(1));
     assert_eq!(sick(&state), ids(&[]));
-    state.apply(Event::Partitioned(uuid(0), cut(0, &CUT)), at(2));
+    state.apply(partitioned(&CUT), at(2));
     assert_eq!(sick(&state), ids(&[]));
 }
 
@@ -190,17 +195,11 @@ fn instances_come_and_go_without_touching_other_resources() {
     assert_eq!(names(&state), ["gpu", "mig-1c.3g.40gb", "mig-1g.10gb"]);
     let before = offered(&state);
     let effects = state.apply(
-        Event::Partitioned(
-            uuid(0),
-            cut(
-                0,
-                &[
-                    (1, 0, "1c.3g.40gb"),
-                    (1, 1, "1c.3g.40gb"),
-                    (3, 0, "2g.20gb"),
-                ],
-            ),
-        ),
+        partitioned(&[
+            (1, 0, "1c.3g.40gb"),
+            (1, 1, "1c.3g.40gb"),
+            (3, 0, "2g.20gb"),
+        ]),
         at(1),
     );
     assert!(effects.contains(&Effect::Publish) && effects.contains(&Effect::Persist));
