@@ -1,6 +1,8 @@
 //! MIG devices before the kubelet's eyes: what is offered, and what happens when others partition
 //! GPUs, or instances are sick.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -19,7 +21,7 @@ const SMALL: &str = "nvidia.com/mig-1g.10gb";
 const MEDIUM: &str = "nvidia.com/mig-3g.40gb";
 
 /// A partition of these devices: GPU instance and profile.
-fn cut(gpu: u32, devices: &[(u32, &str)]) -> Option<GpuMig> {
+fn cut(gpu: u32, devices: &[(u32, &str)]) -> GpuMig {
     let device = |(index, (instance, profile)): (u32, &(u32, &str))| MigDevice {
         index,
         uuid: mig(gpu, *instance).parse().unwrap(),
@@ -34,13 +36,13 @@ fn cut(gpu: u32, devices: &[(u32, &str)]) -> Option<GpuMig> {
             compute_instance: Some(100 * gpu + 10 * instance + 1),
         },
     };
-    Some(GpuMig {
+    GpuMig {
         mode: MigMode {
             current: true,
             pending: true,
         },
         devices: (0..).zip(devices).map(device).collect(),
-    })
+    }
 }
 
 fn mig(gpu: u32, instance: u32) -> String {
@@ -58,7 +60,7 @@ async fn mig_node() -> Node {
     node.config.mig_strategy = MigStrategy::Mixed;
     node.driver.partition(
         &uuid(0),
-        cut(0, &[(1, "3g.40gb"), (9, "1g.10gb"), (10, "1g.10gb")]),
+        Some(cut(0, &[(1, "3g.40gb"), (9, "1g.10gb"), (10, "1g.10gb")])),
     );
     node.start_agent();
     offered(&node, &[(GPU, 1), (MEDIUM, 1), (SMALL, 2)]).await;
@@ -82,7 +84,7 @@ async fn a_partition_made_by_others_is_followed_and_other_resources_are_left_alo
     let node = mig_node().await;
     let mut happenings = node.kubelet.events();
     node.driver
-        .partition(&uuid(0), cut(0, &[(1, "3g.40gb"), (5, "2g.20gb")]));
+        .partition(&uuid(0), Some(cut(0, &[(1, "3g.40gb"), (5, "2g.20gb")])));
     offered(
         &node,
         &[(GPU, 1), (MEDIUM, 1), ("nvidia.com/mig-2g.20gb", 1)],
@@ -97,7 +99,7 @@ async fn a_partition_made_by_others_is_followed_and_other_resources_are_left_alo
         }
     }
     // The last instance goes: nothing of the GPU is offered any more, and then all of it again.
-    node.driver.partition(&uuid(0), cut(0, &[]));
+    node.driver.partition(&uuid(0), Some(cut(0, &[])));
     offered(&node, &[(GPU, 1)]).await;
     node.driver.partition(&uuid(0), Some(GpuMig::default()));
     offered(&node, &[(GPU, 2)]).await;
@@ -111,7 +113,8 @@ async fn a_change_that_the_driver_reports_is_seen_at_once() {
     node.driver.partition(&uuid(0), Some(GpuMig::default()));
     node.start_agent();
     node.allocatable(1).await;
-    node.driver.partition(&uuid(0), cut(0, &[(1, "3g.40gb")]));
+    node.driver
+        .partition(&uuid(0), Some(cut(0, &[(1, "3g.40gb")])));
     node.driver
         .event(Some(&uuid(0)), DriverEventKind::MigConfigChange);
     // What is known of GPUs is written down.
@@ -148,7 +151,8 @@ async fn a_container_gets_the_nodes_of_its_instance() {
     let mut node = Node::new(2).await;
     node.config.mig_strategy = MigStrategy::Mixed;
     node.config.pass_device_specs = true;
-    node.driver.partition(&uuid(1), cut(1, &[(9, "1g.10gb")]));
+    node.driver
+        .partition(&uuid(1), Some(cut(1, &[(9, "1g.10gb")])));
     node.start_agent();
     offered(&node, &[(GPU, 1), (SMALL, 1)]).await;
     let mut plugin = node.plugin_at("nvidia-mig-1g.10gb.sock").await;
