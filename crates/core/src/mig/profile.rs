@@ -68,11 +68,13 @@ impl MigProfile {
     }
 
     /// The profile of the GPU instance that it is in.
+    #[must_use]
     pub fn gpu_instance(self) -> Self {
         self.with_compute_slices(self.gpu_slices)
     }
 
     /// The profile of a compute instance of so many slices in the same kind of GPU instance.
+    #[must_use]
     pub fn with_compute_slices(self, compute_slices: u32) -> Self {
         Self {
             compute_slices,
