@@ -14,8 +14,23 @@ use crate::oracle::least_cost;
 /// One thing that somebody does to a GPU.
 type Deed = (u8, Index, Index);
 
+fn deed() -> impl Strategy<Value = Deed> {
+    (0..8_u8, any::<Index>(), any::<Index>())
+}
+
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-    prop::collection::vec((0..8_u8, any::<Index>(), any::<Index>()), 0..24)
+    prop::collection::vec(deed(), 0..24)
+}
+
+/// What a GPU is to be cut into.
+#[derive(Debug, Clone)]
+enum Goal {
+    /// What another GPU has to which all of this was done.
+    Other(Vec<Deed>),
+    /// What the same GPU would have after some more.
+    Later(Vec<Deed>),
+    /// A few devices of any profiles.
+    Any(Vec<(Index, Index)>),
 }
 
 /// A GPU to which all of this was done, as far as it went.
@@ -125,8 +140,9 @@ proptest! {
         key in select(keys()),
         deeds in deeds(),
         goal in prop_oneof![
-            deeds().prop_map(Ok),
-            prop::collection::vec(any::<(Index, Index)>(), 0..5).prop_map(Err),
+            deeds().prop_map(Goal::Other),
+            prop::collection::vec(deed(), 1..6).prop_map(Goal::Later),
+            prop::collection::vec(any::<(Index, Index)>(), 0..5).prop_map(Goal::Any),
         ],
         holding in prop_oneof![Just(0_u32), any::<u32>()],
         rarely in any::<u32>(),
@@ -135,8 +151,9 @@ proptest! {
         let machine = after(key, &table, &deeds);
         let layout = machine.layout();
         let target = match &goal {
-            Ok(deeds) => like(&after(key, &table, deeds).layout()),
-            Err(picks) => any_target(&table, picks),
+            Goal::Other(deeds) => like(&after(key, &table, deeds).layout()),
+            Goal::Later(more) => like(&after(key, &table, &[&deeds[..], more].concat()).layout()),
+            Goal::Any(picks) => any_target(&table, picks),
         };
         let known = pairs(&layout);
         let holding = holding & rarely;
