@@ -148,13 +148,14 @@ fn what_is_held_stays_and_is_named_where_it_stands_in_the_way() {
     assert!(refusal.is_for_now());
     assert_eq!(
         refusal.to_string(),
-        "1g.10gb x2, 4g.40gb cannot be made while in use: 1g.10gb at 1:1 (GPU instance 8, \
-         compute instance 0)"
+        "1g.10gb x2, 4g.40gb is not possible while these are in use: 1g.10gb at 1:1 (GPU \
+         instance 8, compute instance 0)"
     );
     let off = plan(&layout, "MIG off", &[(11, 0)]).unwrap_err();
     assert_eq!(
         off.to_string(),
-        "MIG off cannot be made while in use: 1g.10gb at 4:1 (GPU instance 11, compute instance 0)"
+        "MIG off is not possible while these are in use: 1g.10gb at 4:1 (GPU instance 11, \
+         compute instance 0)"
     );
     let gone = plan(&layout, "MIG off", &[(3, 0)]).unwrap();
     assert_eq!(gone.destroyed, [(8, 0), (11, 0)]);
