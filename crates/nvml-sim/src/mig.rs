@@ -267,16 +267,15 @@ impl Partition {
         let id = (0..all).find(|id| !taken(id)).ok_or(MigError::NoRoom)?;
         Ok((place, id))
     }
+}
 
-    /// What a MIG device is called: `1g.10gb`, or `1c.3g.20gb` if it has a part of its GPU
-    /// instance.
-    pub fn name_of(&self, gpu_instance: &GpuInstance, profile: &ComputeProfile) -> String {
-        let name = gpu_instance.profile.name;
-        if profile.slices == gpu_instance.profile.kind.slices() {
-            name.to_owned()
-        } else {
-            format!("{}c.{name}", profile.slices)
-        }
+/// What a MIG device is called: `1g.10gb`, or `1c.3g.20gb` if it has a part of its GPU instance.
+pub fn name_of(gpu_instance: &GpuInstance, profile: &ComputeProfile) -> String {
+    let name = gpu_instance.profile.name;
+    if profile.slices == gpu_instance.profile.kind.slices() {
+        name.to_owned()
+    } else {
+        format!("{}c.{name}", profile.slices)
     }
 }
 

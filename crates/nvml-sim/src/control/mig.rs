@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Affected, ControlError, Gpus, Simulator, affected};
 use crate::engine::mig_devices;
 use crate::identity::MigUuid;
-use crate::mig::{GpuInstance, MigError, Partition};
+use crate::mig::{GpuInstance, MigError, Partition, name_of};
 use crate::model::mig::{MigTable, Placement};
 use crate::node::Node;
 use crate::state::{SlotGpu, Writer};
@@ -232,7 +232,7 @@ impl Simulator {
                     index: *index,
                     uuid: device.uuid(driver_version),
                     compute_instance: device.compute_instance.id,
-                    profile: partition.name_of(parent, &device.compute_instance.profile),
+                    profile: name_of(parent, &device.compute_instance.profile),
                     multiprocessors: device.compute_instance.profile.multiprocessors,
                 })
                 .collect()

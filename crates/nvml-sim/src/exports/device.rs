@@ -64,7 +64,7 @@ getters_of_either! {
 text_getters_of_either! {
     nvmlDeviceGetName(either) = Ok(match either {
         Either::Gpu(device) => device.name().to_owned(),
-        Either::Mig(_, mig) => mig.name.clone(),
+        Either::Mig(device, mig) => mig.name(device.name()),
     });
     nvmlDeviceGetUUID(either) = Ok(match either {
         Either::Gpu(device) => device.uuid().to_string(),

@@ -7,7 +7,7 @@ mod minors;
 mod profiles;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mizzen_core::driver::DriverError;
 use mizzen_core::mig::{
@@ -21,9 +21,15 @@ use calls::{Attributes, Size, had};
 pub(crate) use minors::CapabilityMinors;
 use profiles::{guessed_extra, named};
 
-/// What the GPUs of a session were partitioned into when they were last asked, by index.
+/// What a session was told of partitions.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(Mutex<BTreeMap<u32, Sight>>);
+pub(crate) struct Seen {
+    /// What the GPUs were partitioned into when they were last asked, by index.
+    sights: Mutex<BTreeMap<u32, Sight>>,
+    /// The profiles of GPUs with MIG on, by the GPU's device id and memory in MiB: they are the
+    /// same on all of a model, and it takes a call each to ask for them.
+    profiles: Mutex<BTreeMap<(u32, u64), Arc<[ProfileInfo]>>>,
+}
 
 /// What was seen of one GPU.
 #[derive(Debug)]
@@ -34,7 +40,25 @@ struct Sight {
 
 impl Seen {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Sight>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The profiles of the GPUs of a model, which `ask` tells where they are not known. 0 is no
+    /// model.
+    fn profiles(
+        &self,
+        model: (u32, u64),
+        ask: impl FnOnce() -> Result<Vec<ProfileInfo>, DriverError>,
+    ) -> Result<Arc<[ProfileInfo]>, DriverError> {
+        let lock = || self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(&model) {
+            return Ok(known.clone());
+        }
+        let told: Arc<[ProfileInfo]> = ask()?.into();
+        if model.0 != 0 && !told.is_empty() {
+            lock().insert(model, told.clone());
+        }
+        Ok(told)
     }
 
     /// What was seen of these devices, if they are the same as then.
@@ -137,13 +161,55 @@ impl Session {
         if let Some(devices) = self.mig.unchanged(index, &found) {
             return Ok(devices);
         }
-        let (found, devices) = self.library.read(device, found, capabilities)?;
+        let known = self.known(index).and_then(|known| known.pci);
+        let model = known.map_or(0, |pci| pci.device_id);
+        let (found, devices) = self.read(device, model, found, capabilities)?;
         let mig = GpuMig {
             mode,
             devices: devices.clone(),
         };
         self.mig.note(index, Sight { found, mig });
         Ok(devices)
+    }
+
+    /// Reads these MIG devices of a GPU with this device id, and answers those that could be read.
+    fn read(
+        &self,
+        device: Device,
+        model: u32,
+        found: Vec<Found>,
+        capabilities: &CapabilityMinors,
+    ) -> Result<(Vec<Found>, Vec<MigDevice>), DriverError> {
+        if found.is_empty() {
+            return Ok((found, Vec::new()));
+        }
+        let library = &self.library;
+        let parent = Parent {
+            device,
+            minor: library.minor(device)?,
+            memory_mib: library.memory_total(device).unwrap_or_default() >> 20,
+            capabilities,
+        };
+        let ask = || match library.gpu_profiles(device, parent.memory_mib) {
+            Err(DriverError::NoPermission) => Ok(Vec::new()),
+            profiles => profiles,
+        };
+        let profiles = self.mig.profiles((model, parent.memory_mib), ask)?;
+        let mut reader = Reader {
+            library,
+            parent,
+            profiles,
+            instances: BTreeMap::new(),
+        };
+        let read = found.into_iter().filter_map(|one| match reader.read(&one) {
+            Ok(device) => Some((one, device)),
+            // One that has gone meanwhile, or that will be asked again next time.
+            Err(error) => {
+                tracing::debug!(uuid = %one.uuid, %error, "a MIG device is left out");
+                None
+            }
+        });
+        Ok(read.unzip())
     }
 }
 
@@ -166,58 +232,17 @@ impl Library {
         }
         Ok(found)
     }
-
-    /// Reads these MIG devices of a GPU, and answers those that could be read.
-    fn read(
-        &self,
-        device: Device,
-        found: Vec<Found>,
-        capabilities: &CapabilityMinors,
-    ) -> Result<(Vec<Found>, Vec<MigDevice>), DriverError> {
-        if found.is_empty() {
-            return Ok((found, Vec::new()));
-        }
-        let parent = Parent {
-            device,
-            minor: self.minor(device)?,
-            memory_mib: self.memory_total(device).unwrap_or_default() >> 20,
-            capabilities,
-        };
-        let mut reader = Reader::new(self, parent)?;
-        let read = found.into_iter().filter_map(|one| match reader.read(&one) {
-            Ok(device) => Some((one, device)),
-            // One that has gone meanwhile, or that will be asked again next time.
-            Err(error) => {
-                tracing::debug!(uuid = %one.uuid, %error, "a MIG device is left out");
-                None
-            }
-        });
-        Ok(read.unzip())
-    }
 }
 
 /// Reads the MIG devices of one GPU, each GPU instance once.
 struct Reader<'a> {
     library: &'a Library,
     parent: Parent<'a>,
-    profiles: Vec<ProfileInfo>,
+    profiles: Arc<[ProfileInfo]>,
     instances: BTreeMap<u32, Inside>,
 }
 
-impl<'a> Reader<'a> {
-    fn new(library: &'a Library, parent: Parent<'a>) -> Result<Self, DriverError> {
-        let profiles = match library.gpu_profiles(parent.device, parent.memory_mib) {
-            Err(DriverError::NoPermission) => Vec::new(),
-            profiles => profiles?,
-        };
-        Ok(Self {
-            library,
-            parent,
-            profiles,
-            instances: BTreeMap::new(),
-        })
-    }
-
+impl Reader<'_> {
     fn read(&mut self, found: &Found) -> Result<MigDevice, DriverError> {
         let (library, handle) = (self.library, found.handle);
         let gpu_instance = library.gpu_instance_id(handle)?;

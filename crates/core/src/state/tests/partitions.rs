@@ -254,3 +254,21 @@ fn what_is_withheld_is_unhealthy_until_it_is_let_go() {
     state.apply(Event::Withhold(BTreeMap::new()), at(0));
     assert_eq!(sick(&state), ids(&[]));
 }
+
+#[test]
+fn a_gpu_that_is_looked_at_while_it_is_partitioned_is_as_it_was() {
+    let mut state = mig_node(MigStrategy::Mixed);
+    let before = offered(&state);
+    let mut inventory = mig_inventory();
+    inventory.gpus.remove(0);
+    inventory.links = LinkMatrix::unknown(1);
+    inventory.broken.push(BrokenGpu {
+        index: 0,
+        uuid: Some(uuid(0)),
+        pci: Some(pci(0)),
+        error: DriverError::InUse,
+    });
+    state.apply(discovered(inventory), at(1));
+    assert_eq!(offered(&state), before);
+    assert_eq!(sick(&state), ids(&[]));
+}
