@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::ClientFactory;
+use crate::cluster::{ClientFactory, Cluster, connect};
 use crate::config_source::{self, Interpreter, Settings, Source};
 use crate::dirwatch::{DirEvent, DirWatch};
 use crate::driver::{Command, Driver, News};
@@ -96,7 +96,8 @@ impl Agent {
     /// The system's, if it does not give the driver a thread.
     pub async fn run(self, mut orders: mpsc::Receiver<Order>) -> io::Result<()> {
         let mut ground = Ground::new(&self.config);
-        let source = self.start_source(&mut ground);
+        let cluster = self.cluster();
+        let source = self.start_source(&cluster, &mut ground);
         let Some((config, mut source)) = settled(self.config, source, &mut orders, &ground).await
         else {
             ground.end().await;
@@ -121,8 +122,17 @@ impl Agent {
         Ok(())
     }
 
+    /// The Kubernetes API, of which no client is made before somebody needs one.
+    fn cluster(&self) -> Cluster {
+        let client = self.client.clone().unwrap_or_else(|| {
+            let source = self.config.source.clone();
+            Arc::new(move || connect(&source))
+        });
+        Cluster::new(client)
+    }
+
     /// Starts the source of more settings, if there is one.
-    fn start_source(&self, ground: &mut Ground) -> Option<Source> {
+    fn start_source(&self, cluster: &Cluster, ground: &mut Ground) -> Option<Source> {
         let interpreter = self.interpreter.clone()?;
         if self.config.source.place == ConfigPlace::Nowhere {
             return None;
@@ -130,7 +140,7 @@ impl Agent {
         Some(config_source::start(
             &self.config,
             interpreter,
-            self.client.clone(),
+            cluster,
             ground,
         ))
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mizzen_core::config::{ConfigSource, Selection, select};
 
-use super::Known;
+use crate::cluster::Known;
 use super::memory::Remembered;
 use super::shelf::Shelf;
 

@@ -1,0 +1,143 @@
+//! What is to be done about one GPU next.
+
+use std::collections::BTreeSet;
+
+use mizzen_core::gpu::GpuUuid;
+use mizzen_core::mig::{Layout, MigDevice, MigPlan, MigStep, MigTable, MigTarget, plan_mig};
+use mizzen_core::state::Withheld;
+
+use super::holders::Holders;
+use crate::cluster::PodName;
+
+/// A GPU as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) uuid: GpuUuid,
+    pub(super) index: u32,
+    /// What it can be cut into.
+    pub(super) table: MigTable,
+    /// What it is cut into.
+    pub(super) layout: Layout,
+    /// The same as the kubelet's pods know it.
+    pub(super) devices: Vec<MigDevice>,
+}
+
+impl Look {
+    /// The compute instances, by the ids of their GPU instance and their own.
+    pub(super) fn compute_instances(&self) -> impl Iterator<Item = (u32, u32)> {
+        let instances = self.layout.instances.iter();
+        instances.flat_map(|gi| gi.compute.iter().map(move |ci| (gi.id, ci.id)))
+    }
+
+    /// The GPU and all of its MIG devices.
+    fn everything(&self) -> BTreeSet<String> {
+        let devices = self.devices.iter().map(|device| device.uuid.to_string());
+        devices.chain([self.uuid.to_string()]).collect()
+    }
+}
+
+/// A change, and what must not be given out meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    /// What is withheld from the kubelet; nothing where nothing is taken away.
+    pub(super) withheld: Option<Withheld>,
+    /// The devices that the kubelet must not be able to give out any more before the first step.
+    pub(super) gone: BTreeSet<String>,
+    pub(super) steps: Vec<MigStep>,
+}
+
+impl Change {
+    /// The same where the GPU is offered as a whole although it is partitioned.
+    pub(super) fn of_whole(self, gpu: &Look) -> Self {
+        match self.withheld {
+            None => self,
+            Some(_) => Self {
+                withheld: Some(Withheld::Whole),
+                gone: gpu.everything(),
+                ..self
+            },
+        }
+    }
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The GPU is as it should be.
+    Nothing,
+    /// Its mode is set, and is in force after its next reset.
+    AwaitReset,
+    /// It can never be as it should be, and why.
+    Impossible(String),
+    /// Pods hold what must go; without them it would be this change.
+    Blocked(BTreeSet<PodName>, Change),
+    /// This can be done now.
+    Change(Change),
+}
+
+/// Decides what comes next on the way to `target`.
+pub(super) fn next(gpu: &Look, target: &MigTarget, holders: &Holders) -> Next {
+    if target.is_met_by(&gpu.layout) {
+        return Next::Nothing;
+    }
+    let mode = gpu.layout.mode;
+    if mode.current != target.enabled && mode.pending == target.enabled {
+        return Next::AwaitReset;
+    }
+    let plan = |held: &BTreeSet<(u32, u32)>| plan_mig(&gpu.table, &gpu.layout, target, held);
+    let (plan, pods) = match plan(&holders.held(gpu)) {
+        Ok(plan) => {
+            let pods = holders.pods_of(&plan.destroyed);
+            (plan, pods)
+        }
+        Err(_) => match plan(&BTreeSet::new()) {
+            Ok(plan) => {
+                let pods = holders.pods_of(&plan.destroyed);
+                return Next::Blocked(pods_or_all(pods, holders), change(gpu, target, plan));
+            }
+            Err(why) => return Next::Impossible(why.to_string()),
+        },
+    };
+    let change = change(gpu, target, plan);
+    match &change.withheld {
+        Some(Withheld::Whole) if !holders.is_empty() => Next::Blocked(holders.pods(), change),
+        Some(_) if !pods.is_empty() => Next::Blocked(pods, change),
+        _ => Next::Change(change),
+    }
+}
+
+/// The pods in the way: those that hold what goes, or all, where the plan names none of them.
+fn pods_or_all(pods: BTreeSet<PodName>, holders: &Holders) -> BTreeSet<PodName> {
+    if pods.is_empty() {
+        holders.pods()
+    } else {
+        pods
+    }
+}
+
+fn change(gpu: &Look, target: &MigTarget, plan: MigPlan) -> Change {
+    let changes_mode = gpu.layout.mode.current != target.enabled;
+    let goes = |device: &&MigDevice| {
+        let place = (device.gpu_instance, device.compute_instance);
+        plan.destroyed.contains(&place)
+    };
+    let devices: BTreeSet<_> = gpu
+        .devices
+        .iter()
+        .filter(goes)
+        .map(|device| device.uuid.clone())
+        .collect();
+    let (withheld, gone) = if changes_mode {
+        (Some(Withheld::Whole), gpu.everything())
+    } else if plan.destroyed.is_empty() {
+        (None, BTreeSet::new())
+    } else {
+        let gone = devices.iter().map(ToString::to_string).collect();
+        (Some(Withheld::Devices(devices)), gone)
+    };
+    Change {
+        withheld,
+        gone,
+        steps: plan.steps,
+    }
+}
