@@ -6,10 +6,14 @@
 
 mod device;
 mod layout;
+mod plan;
 mod profile;
+mod target;
 
 pub use device::{Capabilities, GpuMig, InvalidMigUuid, MigDevice, MigMode, MigUuid};
 pub use layout::{
     ComputeInstance, Engines, GpuInstance, Layout, MigStep, MigTable, Placement, ProfileInfo,
 };
+pub use plan::{HeldInstance, MigPlan, Shortage, Unreachable, plan_mig};
 pub use profile::{InvalidMigProfile, MigProfile, ProfileExtra};
+pub use target::{InvalidMigTarget, MigTarget};
