@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use mizzen_core::gpu::GpuUuid;
-use mizzen_core::mig::{Layout, MigDevice, MigPlan, MigStep, MigTable, MigTarget, plan_mig};
+use mizzen_core::mig::{
+    Layout, MigDevice, MigPlan, MigStep, MigTable, MigTarget, Unreachable, plan_mig,
+};
 use mizzen_core::state::Withheld;
 
 use super::holders::Holders;
@@ -80,43 +82,31 @@ pub(super) fn next(gpu: &Look, target: &MigTarget, holders: &Holders) -> Next {
     if target.is_met_by(&gpu.layout) {
         return Next::Nothing;
     }
-    let mode = gpu.layout.mode;
-    if mode.current != target.enabled && mode.pending == target.enabled {
-        return Next::AwaitReset;
-    }
     let plan = |held: &BTreeSet<(u32, u32)>| plan_mig(&gpu.table, &gpu.layout, target, held);
-    let (plan, pods) = match plan(&holders.held(gpu)) {
-        Ok(plan) => {
-            let pods = holders.pods_of(&plan.destroyed);
-            (plan, pods)
-        }
-        Err(_) => match plan(&BTreeSet::new()) {
-            Ok(plan) => {
-                let pods = holders.pods_of(&plan.destroyed);
-                return Next::Blocked(pods_or_all(pods, holders), change(gpu, target, plan));
+    match plan(&holders.held(gpu)) {
+        Ok(plan) if plan.is_empty() && plan.needs_reset => Next::AwaitReset,
+        Ok(plan) => match change(gpu, target, plan) {
+            // Those who hold the GPU as a whole are in no plan.
+            change if change.withheld == Some(Withheld::Whole) && !holders.is_empty() => {
+                Next::Blocked(holders.pods(), change)
             }
-            Err(why) => return Next::Impossible(why.to_string()),
+            change => Next::Change(change),
         },
-    };
-    let change = change(gpu, target, plan);
-    match &change.withheld {
-        Some(Withheld::Whole) if !holders.is_empty() => Next::Blocked(holders.pods(), change),
-        Some(_) if !pods.is_empty() => Next::Blocked(pods, change),
-        _ => Next::Change(change),
-    }
-}
-
-/// The pods in the way: those that hold what goes, or all, where the plan names none of them.
-fn pods_or_all(pods: BTreeSet<PodName>, holders: &Holders) -> BTreeSet<PodName> {
-    if pods.is_empty() {
-        holders.pods()
-    } else {
-        pods
+        Err(Unreachable::Held { by, .. }) => match plan(&BTreeSet::new()) {
+            Ok(plan) => {
+                let by: Vec<_> = by
+                    .iter()
+                    .map(|held| (held.gpu_instance, held.compute_instance))
+                    .collect();
+                Next::Blocked(holders.pods_of(&by), change(gpu, target, plan))
+            }
+            Err(why) => Next::Impossible(why.to_string()),
+        },
+        Err(why) => Next::Impossible(why.to_string()),
     }
 }
 
 fn change(gpu: &Look, target: &MigTarget, plan: MigPlan) -> Change {
-    let changes_mode = gpu.layout.mode.current != target.enabled;
     let goes = |device: &&MigDevice| {
         let place = (device.gpu_instance, device.compute_instance);
         plan.destroyed.contains(&place)
@@ -127,7 +117,7 @@ fn change(gpu: &Look, target: &MigTarget, plan: MigPlan) -> Change {
         .filter(goes)
         .map(|device| device.uuid.clone())
         .collect();
-    let (withheld, gone) = if changes_mode {
+    let (withheld, gone) = if gpu.layout.mode.current != target.enabled {
         (Some(Withheld::Whole), gpu.everything())
     } else if plan.destroyed.is_empty() {
         (None, BTreeSet::new())
