@@ -68,11 +68,13 @@ impl MigProfile {
     }
 
     /// The profile of the GPU instance that it is in.
+    #[must_use]
     pub fn gpu_instance(self) -> Self {
         self.with_compute_slices(self.gpu_slices)
     }
 
     /// The profile of a compute instance of so many slices in the same kind of GPU instance.
+    #[must_use]
     pub fn with_compute_slices(self, compute_slices: u32) -> Self {
         Self {
             compute_slices,
@@ -83,6 +85,12 @@ impl MigProfile {
     /// The name in a form that resources and labels may have: `+` is `.`, `1g.10gb.me`.
     pub fn dotted(self) -> String {
         self.to_string().replace('+', ".")
+    }
+
+    /// Reads a name in the form of [`dotted`](Self::dotted), or with `+`.
+    pub fn from_dotted(text: &str) -> Option<Self> {
+        let plain = text.parse().ok();
+        plain.or_else(|| text.replace("gb.", "gb+").parse().ok())
     }
 
     /// The GB in the name of a profile with `memory_mib` on a GPU that has `total_mib`: the share
@@ -224,6 +232,12 @@ mod tests {
         assert_eq!(dotted("1g.10gb+me"), "1g.10gb.me");
         assert_eq!(dotted("1g.24gb+me.all"), "1g.24gb.me.all");
         assert_eq!(dotted("1g.24gb-me"), "1g.24gb-me");
+        for text in ["1g.10gb", "1g.10gb+me", "1g.24gb+me.all", "1g.24gb-me"] {
+            let profile = text.parse().unwrap();
+            assert_eq!(MigProfile::from_dotted(text), Some(profile));
+            assert_eq!(MigProfile::from_dotted(&dotted(text)), Some(profile));
+        }
+        assert_eq!(MigProfile::from_dotted("1g.10gb."), None);
     }
 
     #[test]
