@@ -1,17 +1,22 @@
 //! The state task: the only one that changes the picture of the node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mizzen_core::gpu::GpuUuid;
 use mizzen_core::state::{DriverStatus, Effect, Event, HealthRecord, NodeState};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::driver::{Command, Driver, News};
 use crate::log::log;
 use crate::readiness::Latch;
+
+/// How often it is looked whether others have partitioned GPUs anew: such a change is to be seen
+/// within a second.
+const PARTITIONS_LOOK: Duration = Duration::from_millis(700);
 
 /// Owns the state, takes news in and carries the effects out.
 #[derive(Debug)]
@@ -42,6 +47,9 @@ impl Keeper {
     /// Runs until the stop, or until no news can come any more.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut round = Round::None;
+        let mut look = interval(PARTITIONS_LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watched = Vec::new();
         loop {
             let due = async {
                 match round {
@@ -65,8 +73,12 @@ impl Keeper {
                     self.check(self.all());
                     round = Round::Asked;
                 }
+                _ = look.tick(), if !watched.is_empty() => {
+                    self.driver.tell(Command::LookAtPartitions(watched.clone()));
+                }
                 () = stop.cancelled() => break,
             }
+            watched = self.state.partitions_to_watch();
         }
         self.driver.tell(Command::Stop);
     }
@@ -83,7 +95,9 @@ impl Keeper {
         }
     }
 
-    fn check(&self, gpus: Vec<GpuUuid>) {
+    fn check(&self, mut gpus: Vec<GpuUuid>) {
+        // One that is being partitioned does not answer until that is done.
+        gpus.retain(|gpu| !self.state.withheld().contains_key(gpu));
         let mut known = self.state.gpus().iter();
         let some_sick = known.any(|known| !known.health.is_healthy());
         self.driver.tell(Command::Check { gpus, some_sick });
@@ -118,6 +132,9 @@ impl Keeper {
                 Effect::Publish | Effect::Persist => {}
                 Effect::Log(line) => log(&line),
                 Effect::Check(gpus) => self.check(gpus),
+                Effect::LookAtPartitions(gpus) => {
+                    self.driver.tell(Command::LookAtPartitions(gpus));
+                }
                 Effect::Watch => self.driver.tell(Command::Watch),
             }
         }

@@ -13,6 +13,7 @@ pub(crate) fn log(line: &Line) {
                     gpu = gpu.index,
                     uuid = %gpu.uuid,
                     pci = %gpu.pci,
+                    mig = line.mig.as_ref().map(tracing::field::display),
                     meaning = line.meaning,
                     todo = line.advice,
                     "{}", line.message

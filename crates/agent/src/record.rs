@@ -112,7 +112,11 @@ mod tests {
         HealthRecord {
             version: RECORD_VERSION,
             boot_id: boot_id.to_owned(),
-            gpus: vec![GpuRecord { gpu, signs }],
+            gpus: vec![GpuRecord {
+                gpu,
+                signs,
+                mig: Vec::new(),
+            }],
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Config, DeviceIdStrategy, DeviceListStrategy};
 use crate::device::{DeviceId, InvalidDeviceId};
-use crate::gpu::Gpu;
+use crate::pool::Unit;
 use crate::resource::ResourceName;
 
 /// The variable that names the devices of a container to NVIDIA's container runtime.
@@ -222,15 +222,15 @@ impl AllocationRules {
         }
     }
 
-    /// What a container gets with `gpus`, in their order.
+    /// What a container gets with `units`, in their order.
     pub(crate) fn allocation(
         &self,
-        gpus: &[&Gpu],
+        units: &[Unit<'_>],
         nodes: &HostNodes,
         annotation: AnnotationId,
     ) -> Result<Allocation, AllocationError> {
         let strategies = &self.config.device_list_strategies;
-        let ids: Vec<String> = gpus.iter().map(|gpu| self.visible_id(gpu)).collect();
+        let ids: Vec<String> = units.iter().map(|unit| self.visible_id(unit)).collect();
         let channels = self.imex_channels(nodes)?;
         let mut allocation = Allocation::default();
         if strategies.any_cdi() {
@@ -244,16 +244,19 @@ impl AllocationRules {
             name_by_mounts(&mut allocation, &ids, &channels);
         }
         if self.config.pass_device_specs && !strategies.all_cdi() {
-            allocation.device_nodes = self.device_nodes(gpus, nodes, &channels);
+            allocation.device_nodes = self.device_nodes(units, nodes, &channels);
         }
         Ok(allocation)
     }
 
-    /// The id by which the container runtime is told of a GPU.
-    fn visible_id(&self, gpu: &Gpu) -> String {
-        match self.config.device_id_strategy {
-            DeviceIdStrategy::Uuid => gpu.uuid.to_string(),
-            DeviceIdStrategy::Index => gpu.index.to_string(),
+    /// The id by which the container runtime is told of a GPU or MIG device.
+    fn visible_id(&self, unit: &Unit<'_>) -> String {
+        match (self.config.device_id_strategy, unit.mig) {
+            (DeviceIdStrategy::Uuid, _) => unit.uuid().to_string(),
+            (DeviceIdStrategy::Index, None) => unit.gpu.index.to_string(),
+            (DeviceIdStrategy::Index, Some(device)) => {
+                format!("{}:{}", unit.gpu.index, device.index)
+            }
         }
     }
 
@@ -329,25 +332,45 @@ impl AllocationRules {
         }
     }
 
-    /// The nodes common to all GPUs that exist, then the GPUs' own, then the IMEX channels'.
-    fn device_nodes(&self, gpus: &[&Gpu], nodes: &HostNodes, channels: &[u32]) -> Vec<DeviceNode> {
+    /// The nodes common to all GPUs that exist, then the GPUs' own with those of the MIG devices
+    /// in them, then the IMEX channels'.
+    fn device_nodes(
+        &self,
+        units: &[Unit<'_>],
+        nodes: &HostNodes,
+        channels: &[u32],
+    ) -> Vec<DeviceNode> {
         let control = CONTROL_NODES
             .iter()
             .filter(|path| nodes.control.contains(*path));
-        control
-            .map(PathBuf::from)
-            .chain(
-                gpus.iter()
-                    .map(|gpu| format!("/dev/nvidia{}", gpu.minor).into()),
-            )
-            .chain(channels.iter().map(|id| imex_node(*id)))
-            .map(|path| DeviceNode {
-                host_path: below(&self.config.dev_root, &path),
-                container_path: path,
-                permissions: "rw",
-            })
-            .collect()
+        let mut paths: Vec<PathBuf> = control.map(PathBuf::from).collect();
+        let channels = channels.iter().map(|id| imex_node(*id));
+        for path in units.iter().flat_map(nodes_of).chain(channels) {
+            // Several MIG devices of a GPU have its node in common.
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        let node = |path: PathBuf| DeviceNode {
+            host_path: below(&self.config.dev_root, &path),
+            container_path: path,
+            permissions: "rw",
+        };
+        paths.into_iter().map(node).collect()
     }
+}
+
+/// The nodes of one GPU or MIG device: the GPU's, and the capabilities of the instances.
+fn nodes_of(unit: &Unit<'_>) -> Vec<PathBuf> {
+    let capabilities = unit.mig.map(|device| device.capabilities);
+    let minors = capabilities
+        .into_iter()
+        .flat_map(|capabilities| [capabilities.gpu_instance, capabilities.compute_instance]);
+    let capabilities = minors
+        .flatten()
+        .map(|minor| format!("/dev/nvidia-caps/nvidia-cap{minor}").into());
+    let gpu = format!("/dev/nvidia{}", unit.gpu.minor).into();
+    std::iter::once(gpu).chain(capabilities).collect()
 }
 
 /// The absolute `path` seen from outside of `root`.

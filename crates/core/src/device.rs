@@ -7,12 +7,54 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::{GpuUuid, InvalidGpuUuid};
+use crate::mig::{InvalidMigUuid, MigUuid};
 
-/// What stands between a GPU's UUID and the number of its replica.
+/// What stands between a device's UUID and the number of its replica.
 const REPLICA_SEPARATOR: &str = "::";
 
-/// The id under which the kubelet knows a device: a GPU's UUID, followed by `::N` where the GPU
-/// is shared and this is its replica `N`.
+/// The UUID of a whole GPU or of a MIG device.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceUuid(Box<str>);
+
+impl DeviceUuid {
+    /// The text as NVML prints it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&GpuUuid> for DeviceUuid {
+    fn from(uuid: &GpuUuid) -> Self {
+        Self(uuid.as_str().into())
+    }
+}
+
+impl From<&MigUuid> for DeviceUuid {
+    fn from(uuid: &MigUuid) -> Self {
+        Self(uuid.as_str().into())
+    }
+}
+
+impl Borrow<str> for DeviceUuid {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DeviceUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for DeviceUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The id under which the kubelet knows a device: the UUID of a GPU or MIG device, followed by
+/// `::N` where that is shared and this is its replica `N`.
 ///
 /// It is the UUID whatever `--device-id-strategy` says, because NVML's index changes over reboots
 /// while the kubelet's checkpoint remembers ids; the strategy decides what a *container* is told
@@ -34,22 +76,22 @@ impl fmt::Display for ReplicaId {
 }
 
 impl DeviceId {
-    /// The id of a whole GPU.
-    pub fn whole(gpu: &GpuUuid) -> Self {
-        Self(gpu.as_str().into())
+    /// The id of a device that is not shared.
+    pub fn whole(uuid: &DeviceUuid) -> Self {
+        Self(uuid.0.clone())
     }
 
-    /// The id of one replica of a GPU.
-    pub fn replica_of(gpu: &GpuUuid, replica: ReplicaId) -> Self {
-        Self(Self::text_of_replica(gpu, replica).into())
+    /// The id of one replica of a device.
+    pub fn replica_of(uuid: &DeviceUuid, replica: ReplicaId) -> Self {
+        Self(Self::text_of_replica(uuid, replica).into())
     }
 
     /// The text of the same id. Put together by hand: a device list may have thousands of them.
-    pub(crate) fn text_of_replica(gpu: &GpuUuid, ReplicaId(number): ReplicaId) -> String {
+    pub(crate) fn text_of_replica(uuid: &DeviceUuid, ReplicaId(number): ReplicaId) -> String {
         let log = number.checked_ilog10().unwrap_or(0);
-        let length = gpu.as_str().len() + REPLICA_SEPARATOR.len() + log as usize + 1;
+        let length = uuid.as_str().len() + REPLICA_SEPARATOR.len() + log as usize + 1;
         let mut text = String::with_capacity(length);
-        text.push_str(gpu.as_str());
+        text.push_str(uuid.as_str());
         text.push_str(REPLICA_SEPARATOR);
         for place in (0..=log).rev() {
             let digit = number / 10_u32.pow(place) % 10;
@@ -63,12 +105,12 @@ impl DeviceId {
         &self.0
     }
 
-    /// The UUID of the GPU the device is, or is a replica of.
+    /// The UUID of the GPU or MIG device that it is, or is a replica of.
     pub fn uuid(&self) -> &str {
         split_id(&self.0).0
     }
 
-    /// Which replica of its GPU it is; `None` for a whole GPU.
+    /// Which replica it is; `None` for what is not shared.
     pub fn replica(&self) -> Option<ReplicaId> {
         split_id(&self.0)
             .1
@@ -101,9 +143,12 @@ impl ReplicaId {
 /// Why a text is not a device's id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDeviceId {
-    /// The part before `::` is no UUID.
+    /// The part before `::` is no GPU's UUID.
     #[error(transparent)]
     Uuid(#[from] InvalidGpuUuid),
+    /// The part before `::` is no MIG device's UUID, though it begins as one.
+    #[error(transparent)]
+    MigUuid(#[from] InvalidMigUuid),
     /// What follows `::` is no number of a replica.
     #[error("{0:?} is not a device id: after :: it must have the number of a replica")]
     Replica(String),
@@ -114,7 +159,11 @@ impl FromStr for DeviceId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (uuid, replica) = split_id(text);
-        uuid.parse::<GpuUuid>()?;
+        if uuid.starts_with("MIG-") {
+            uuid.parse::<MigUuid>()?;
+        } else {
+            uuid.parse::<GpuUuid>()?;
+        }
         match replica.map(ReplicaId::parse) {
             None | Some(Some(_)) => Ok(Self(text.into())),
             Some(None) => Err(InvalidDeviceId::Replica(text.to_owned())),
@@ -160,17 +209,18 @@ mod tests {
 
     const UUID: &str = "GPU-4d4d4d4d-0000-0000-0000-0123456789ab";
 
+    fn uuid() -> DeviceUuid {
+        DeviceUuid::from(&UUID.parse::<GpuUuid>().unwrap())
+    }
+
     #[test]
     fn whole_gpus_and_replicas_round_trip() {
         let whole: DeviceId = UUID.parse().unwrap();
-        assert_eq!(whole, DeviceId::whole(&UUID.parse().unwrap()));
+        assert_eq!(whole, DeviceId::whole(&uuid()));
         assert_eq!((whole.uuid(), whole.replica()), (UUID, None));
 
         let replica: DeviceId = format!("{UUID}::12").parse().unwrap();
-        assert_eq!(
-            replica,
-            DeviceId::replica_of(&UUID.parse().unwrap(), ReplicaId(12))
-        );
+        assert_eq!(replica, DeviceId::replica_of(&uuid(), ReplicaId(12)));
         assert_eq!(
             (replica.uuid(), replica.replica()),
             (UUID, Some(ReplicaId(12)))
@@ -180,11 +230,25 @@ mod tests {
 
     #[test]
     fn the_number_of_a_replica_is_written_as_it_is_read() {
-        let uuid: GpuUuid = UUID.parse().unwrap();
         for number in [0, 1, 9, 10, 99, 100, 909, 1000, 12_345, u32::MAX] {
-            let id = DeviceId::replica_of(&uuid, ReplicaId(number));
+            let id = DeviceId::replica_of(&uuid(), ReplicaId(number));
             assert_eq!(id.as_str(), format!("{UUID}::{number}"));
             assert_eq!(id.replica(), Some(ReplicaId(number)));
+        }
+    }
+
+    #[test]
+    fn mig_devices_have_ids_in_both_forms_of_their_uuids() {
+        let rest = &UUID["GPU-".len()..];
+        for uuid in [format!("MIG-{rest}"), format!("MIG-{UUID}/7/0")] {
+            let id: DeviceId = format!("{uuid}::3").parse().unwrap();
+            assert_eq!((id.uuid(), id.replica()), (&*uuid, Some(ReplicaId(3))));
+            let device: MigUuid = uuid.parse().unwrap();
+            let whole = DeviceId::whole(&DeviceUuid::from(&device));
+            assert_eq!(whole.as_str(), uuid);
+        }
+        for bad in ["MIG-", "MIG-1::0"] {
+            assert!(bad.parse::<DeviceId>().is_err(), "{bad:?} was accepted");
         }
     }
 

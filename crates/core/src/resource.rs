@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::dns::is_dns_subdomain;
+use crate::mig::MigProfile;
 
 /// The domain of every resource Mizzen offers, with its slash.
 const PREFIX: &str = "nvidia.com/";
@@ -24,6 +25,13 @@ impl ResourceName {
     /// `nvidia.com/gpu`, the resource of whole GPUs.
     pub fn gpu() -> Self {
         Self("nvidia.com/gpu".into())
+    }
+
+    /// `nvidia.com/mig-1g.10gb`, the resource of MIG devices of one profile; what `+` adds to a
+    /// profile's name is joined by a dot.
+    pub fn of_mig(profile: MigProfile) -> Self {
+        // Numbers of at most ten digits and a short word: always a valid name.
+        Self(format!("{PREFIX}mig-{}", profile.dotted()).into())
     }
 
     /// The whole name, domain included.

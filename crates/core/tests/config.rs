@@ -337,25 +337,21 @@ fn an_empty_switch_in_the_environment_is_off() {
 
 #[test]
 fn what_may_surprise_is_warned_of_and_no_more() {
-    let config = flags(&[
-        ("mig-strategy", "single"),
-        ("device-list-strategy", "cdi-cri"),
-    ])
-    .or(variables(&[
-        ("DP_DISABLE_HEALTHCHECKS", "forty-eight"),
-        ("DP_ENABLE_HEALTHCHECKS", "79,0"),
-    ]))
-    .validate()
-    .unwrap();
+    let config = flags(&[("device-list-strategy", "cdi-cri")])
+        .or(variables(&[
+            ("DP_DISABLE_HEALTHCHECKS", "forty-eight"),
+            ("DP_ENABLE_HEALTHCHECKS", "79,0"),
+        ]))
+        .validate()
+        .unwrap();
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     for (warning, part) in warnings.iter().zip([
-        "--mig-strategy: this build offers whole GPUs only",
         "--device-list-strategy: ",
         "environment variable DP_DISABLE_HEALTHCHECKS: \"forty-eight\" is passed over",
         "environment variable DP_ENABLE_HEALTHCHECKS: \"0\" is passed over",
     ]) {
         assert!(warning.starts_with(part), "{warning}");
     }
-    assert_eq!(warnings.len(), 4);
+    assert_eq!(warnings.len(), 3);
     assert!(RawConfig::default().validate().unwrap().warnings.is_empty());
 }

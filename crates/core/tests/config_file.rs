@@ -433,7 +433,7 @@ fn what_the_reference_passes_over_and_mizzen_does_not_is_warned_of() {
         ),
         (
             "resources: {mig: [{pattern: '*', name: a}]}".to_owned(),
-            "offers no MIG devices",
+            "these names hold",
         ),
         (
             shared("{name: gpu, replicas: 2, rename: b}"),

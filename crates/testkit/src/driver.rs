@@ -10,6 +10,7 @@ use mizzen_core::driver::{
 };
 use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
 use mizzen_core::inventory::{BrokenGpu, DriverVersions, Inventory};
+use mizzen_core::mig::GpuMig;
 use mizzen_core::topology::{Link, LinkMatrix, PcieRelation};
 
 /// `count` GPUs of one model, alternating between two NUMA nodes by halves.
@@ -70,6 +71,13 @@ struct Script {
     waits: usize,
 }
 
+impl Script {
+    fn mig(&self, gpu: &GpuUuid) -> Option<GpuMig> {
+        let known = self.gpus.iter().find(|known| known.uuid == *gpu);
+        known.and_then(|known| known.mig.clone())
+    }
+}
+
 /// Waits for events end early, as they may, so that no test has to sit one out.
 const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
@@ -124,6 +132,17 @@ impl FakeDriver {
         self.change(|script| script.gpus = gpus);
     }
 
+    /// Somebody partitions this GPU: it is so from now on, in open sessions too, and nobody is
+    /// told.
+    pub fn partition(&self, gpu: &GpuUuid, mig: Option<GpuMig>) {
+        self.change(|script| {
+            let known = script.gpus.iter_mut().find(|known| known.uuid == *gpu);
+            if let Some(known) = known {
+                known.mig = mig;
+            }
+        });
+    }
+
     /// The GPU of this index cannot be described.
     pub fn break_gpu(&self, index: u32, error: DriverError) {
         self.change(|script| {
@@ -166,12 +185,16 @@ impl FakeDriver {
 
     /// Reports an event.
     pub fn event(&self, gpu: Option<&GpuUuid>, kind: DriverEventKind) {
-        let event = DriverEvent {
+        self.event_of(DriverEvent {
             gpu: gpu.cloned(),
             kind,
             gpu_instance: None,
             compute_instance: None,
-        };
+        });
+    }
+
+    /// Reports an event that may name a MIG instance.
+    pub fn event_of(&self, event: DriverEvent) {
         self.change(|script| script.events.push_back(event));
     }
 
@@ -256,7 +279,10 @@ impl GpuDriver for FakeSession {
             .gpus
             .iter()
             .filter(|gpu| !is_broken(gpu))
-            .cloned()
+            .map(|gpu| Gpu {
+                mig: script.mig(&gpu.uuid),
+                ..gpu.clone()
+            })
             .collect();
         let broken = self.gpus.iter().filter(is_broken).map(|gpu| BrokenGpu {
             index: gpu.index,
@@ -300,6 +326,15 @@ impl GpuDriver for FakeSession {
             row_remap: row_remap.filter(|_| questions.row_remap),
             ..condition
         })
+    }
+
+    fn partitions(&self, gpus: &[GpuUuid]) -> Vec<Result<Option<GpuMig>, DriverError>> {
+        let script = self.driver.lock();
+        let one = |gpu| match &script.absent {
+            Some(error) => Err(error.clone()),
+            None => Ok(script.mig(gpu)),
+        };
+        gpus.iter().map(one).collect()
     }
 
     fn watch_events(&self, gpus: &[GpuUuid]) -> Result<Vec<(GpuUuid, DriverError)>, DriverError> {

@@ -15,7 +15,7 @@ use mizzen_core::driver::{DriverError, DriverLoader, GpuDriver, Questions};
 use mizzen_core::gpu::{GpuUuid, PciBusId};
 use mizzen_core::inventory::Inventory;
 use mizzen_core::state::{Discovery, Event};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::backoff::Backoff;
 use crate::machine::{Fingerprint, Machine};
@@ -43,6 +43,8 @@ pub(crate) enum Command {
         /// Whether some GPU of the node is sick, so that its watch may soon have to be renewed.
         some_sick: bool,
     },
+    /// Look how these GPUs are partitioned; what is different is news.
+    LookAtPartitions(Vec<GpuUuid>),
     /// Watch all GPUs for events, once more.
     Watch,
     /// The machine may have changed: look, and open a new session if it has.
@@ -63,9 +65,16 @@ pub(crate) enum News {
 }
 
 /// Commands for the driver's thread.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Driver {
     commands: Sender<Command>,
+    session: watch::Receiver<Option<Arc<dyn GpuDriver>>>,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
+    }
 }
 
 impl Driver {
@@ -90,6 +99,7 @@ impl Driver {
         patience: Patience,
     ) -> std::io::Result<Self> {
         let (commands, receiver) = channel();
+        let (open_session, session) = watch::channel(None);
         let mut worker = Worker {
             loader,
             machine,
@@ -97,6 +107,7 @@ impl Driver {
             news,
             patience,
             session: None,
+            open_session,
             retired: Vec::new(),
             fingerprint: Fingerprint::default(),
             last_look: Instant::now(),
@@ -109,7 +120,13 @@ impl Driver {
                 worker.open();
                 worker.obey(&receiver);
             })?;
-        Ok(Self { commands })
+        Ok(Self { commands, session })
+    }
+
+    /// The open session, and news of it; `None` while there is none. Whoever keeps one keeps NVML
+    /// as it was when it was opened.
+    pub(crate) fn session(&self) -> watch::Receiver<Option<Arc<dyn GpuDriver>>> {
+        self.session.clone()
     }
 
     /// Hands a command over; it is lost if the thread has ended, as everything else has then.
@@ -126,6 +143,8 @@ struct Worker {
     news: mpsc::Sender<News>,
     patience: Patience,
     session: Option<Session>,
+    /// For those who change what only a session can.
+    open_session: watch::Sender<Option<Arc<dyn GpuDriver>>>,
     /// The watches of former sessions that may still wait for an event.
     retired: Vec<EventWatch>,
     fingerprint: Fingerprint,
@@ -156,6 +175,7 @@ impl Worker {
                     }
                     self.check(&gpus);
                 }
+                Ok(Command::LookAtPartitions(gpus)) => self.look_at_partitions(&gpus),
                 Ok(Command::Watch) => {
                     if let Some(session) = &self.session {
                         session.watch.renew();
@@ -197,6 +217,7 @@ impl Worker {
         // Without GPUs there is nothing to watch, but something to wait for.
         if !inventory.gpus.is_empty() || !inventory.broken.is_empty() {
             self.retry.reset();
+            self.open_session.send_replace(Some(driver.clone()));
             let watch = EventWatch::start(driver.clone(), gpus, self.news.clone(), self.patience);
             self.session = Some(Session {
                 driver,
@@ -208,6 +229,7 @@ impl Worker {
 
     /// Opens a session in place of the one there is, whose wait for events is left to run out.
     fn reopen(&mut self) {
+        self.open_session.send_replace(None);
         if let Some(session) = self.session.take() {
             session.watch.order_stop();
             self.retired.push(session.watch);
@@ -229,6 +251,7 @@ impl Worker {
                 for watch in self.retired.drain(..) {
                     watch.stop();
                 }
+                self.open_session.send_replace(None);
                 if let Some(session) = self.session.take() {
                     session.watch.stop();
                 }
@@ -281,6 +304,16 @@ impl Worker {
         }
     }
 
+    fn look_at_partitions(&mut self, gpus: &[GpuUuid]) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let events = session.look_at_partitions(gpus);
+        if !events.is_empty() {
+            self.tell(events);
+        }
+    }
+
     fn discovered(&mut self, inventory: Inventory) -> Event {
         self.known.extend(inventory.gpus.iter().map(|gpu| gpu.pci));
         Event::Discovered(Box::new(Discovery {
@@ -301,6 +334,23 @@ impl Worker {
 }
 
 impl Session {
+    /// What is different about how these GPUs are partitioned. One that does not answer is as it
+    /// was: what else is the matter with it is found out when it is asked how it is.
+    fn look_at_partitions(&mut self, gpus: &[GpuUuid]) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (uuid, answer) in gpus.iter().zip(self.driver.partitions(gpus)) {
+            let known = self.inventory.gpus.iter_mut();
+            let known = known.into_iter().find(|gpu| gpu.uuid == *uuid);
+            if let (Ok(mig), Some(known)) = (answer, known)
+                && known.mig != mig
+            {
+                known.mig.clone_from(&mig);
+                events.push(Event::Partitioned(uuid.clone(), mig));
+            }
+        }
+        events
+    }
+
     /// Describes the GPUs anew while some could not be described; tells what is different.
     fn look_at_the_broken(&mut self) -> Option<Inventory> {
         if self.inventory.broken.is_empty() {

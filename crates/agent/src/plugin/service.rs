@@ -160,7 +160,7 @@ impl Lists {
                 let state = self.state.borrow_and_update();
                 let pool = state.pools().get(&self.resource);
                 self.retired = pool.is_none();
-                pool.map(|pool| pool.list(|gpu| state.health(gpu)))
+                pool.map(|pool| pool.list(|share| state.health(share)))
                     .unwrap_or_default()
             };
             if self.sent.as_ref() != Some(&list) {

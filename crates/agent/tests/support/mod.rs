@@ -193,8 +193,14 @@ impl Node {
 
     /// Calls the plugin as a kubelet does.
     pub(crate) async fn plugin(&self) -> Plugin {
+        self.plugin_at(SOCKET).await
+    }
+
+    /// Calls the plugin behind the socket of this name.
+    pub(crate) async fn plugin_at(&self, socket: &str) -> Plugin {
+        let socket = self.plugin_dir().join(socket);
         Plugin {
-            client: DevicePluginClient::new(connect(self.socket()).await.unwrap()),
+            client: DevicePluginClient::new(connect(socket).await.unwrap()),
         }
     }
 }

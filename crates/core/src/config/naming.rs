@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::types::MigStrategy;
 use crate::gpu::{Gpu, GpuUuid, PciBusId};
+use crate::mig::MigProfile;
 use crate::resource::ResourceName;
 
 /// A pattern for the names of GPU models or MIG profiles, in which `*` stands for any text.
@@ -90,6 +92,20 @@ impl ResourceNaming {
             .iter()
             .find(|rule| rule.pattern.matches(&gpu.name));
         rule.map_or_else(ResourceName::gpu, |rule| rule.name.clone())
+    }
+
+    /// The resource that MIG devices of a profile are offered as where they are not shared; by
+    /// the strategy where no rule says more: `nvidia.com/mig-1g.10gb` or, with `single`,
+    /// `nvidia.com/gpu`.
+    pub fn of_mig(&self, profile: MigProfile, strategy: MigStrategy) -> ResourceName {
+        let (name, dotted) = (profile.to_string(), profile.dotted());
+        let matches =
+            |rule: &&NamingRule| rule.pattern.matches(&name) || rule.pattern.matches(&dotted);
+        match (self.mig.iter().find(matches), strategy) {
+            (Some(rule), _) => rule.name.clone(),
+            (None, MigStrategy::Mixed) => ResourceName::of_mig(profile),
+            (None, MigStrategy::None | MigStrategy::Single) => ResourceName::gpu(),
+        }
     }
 }
 

@@ -38,11 +38,9 @@ pub(super) fn read(
         let rules = resources.and_then(|resources| resources.get(list));
         naming_rules(&format!("resources.{list}"), rules, meaning, warnings)
     };
-    let gpus = naming("gpus", "these names hold; the reference passes them over");
-    let mig = naming(
-        "mig",
-        "this build offers no MIG devices, so these names do nothing yet",
-    );
+    let passed_over = "these names hold; the reference passes them over";
+    let gpus = naming("gpus", passed_over);
+    let mig = naming("mig", passed_over);
     let mut shares = Shares { errors, warnings };
     let (sharing, mps_at) = shares.read(root.get("sharing"));
     Sections {

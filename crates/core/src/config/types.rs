@@ -23,6 +23,15 @@ pub trait Choice: Sized + Copy + 'static {
         let found = Self::WORDS.iter().find(|(known, _)| *known == word);
         found.map(|(_, value)| *value)
     }
+
+    /// The word that means this value.
+    fn word(self) -> &'static str
+    where
+        Self: PartialEq,
+    {
+        let found = Self::WORDS.iter().find(|(_, value)| *value == self);
+        found.map_or("", |(word, _)| word)
+    }
 }
 
 /// The words of a choice, in the order of its type.

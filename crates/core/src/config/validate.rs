@@ -70,7 +70,7 @@ impl Reader<'_> {
             .path(Setting::DriverRoot)
             .unwrap_or(default.driver_root);
         Config {
-            mig_strategy: self.mig_strategy(),
+            mig_strategy: self.choice(Setting::MigStrategy).unwrap_or_default(),
             fail_on_init_error: self.boolean(Setting::FailOnInitError, default.fail_on_init_error),
             dev_root: self
                 .path(Setting::DevRoot)
@@ -120,17 +120,6 @@ impl Reader<'_> {
             source: self.config_source(),
             mig_manager: self.mig_manager(),
         }
-    }
-
-    fn mig_strategy(&mut self) -> MigStrategy {
-        let strategy = self.choice(Setting::MigStrategy).unwrap_or_default();
-        if strategy != MigStrategy::None {
-            self.warn(
-                Setting::MigStrategy,
-                "this build offers whole GPUs only; MIG devices are not offered",
-            );
-        }
-        strategy
     }
 
     fn device_list_strategies(&mut self) -> DeviceListStrategies {

@@ -1,4 +1,4 @@
-//! From the ids that the kubelet sends to the GPUs they belong to.
+//! From the ids that the kubelet sends to the GPUs and MIG devices they belong to.
 //!
 //! A kubelet names every free device in each question, thousands on a node with many replicas:
 //! so ids are looked up without being copied, and a replica is a number.
@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Share;
-use crate::device::{ReplicaId, split_id};
-use crate::gpu::{Gpu, GpuUuid};
+use crate::device::{DeviceUuid, ReplicaId, split_id};
+use crate::gpu::Gpu;
 
-/// Which of its GPU's devices a device is.
+/// Which of its share's devices a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     /// The only one.
@@ -21,15 +21,14 @@ pub(super) enum Part {
 /// Finds devices by their ids.
 #[derive(Debug, Clone)]
 pub(super) struct Finder {
-    /// For each GPU the place of its share, and how many replicas it has.
-    places: BTreeMap<GpuUuid, (usize, Option<u32>)>,
+    /// For each GPU or MIG device the place of its share, and how many replicas it has.
+    places: BTreeMap<DeviceUuid, (usize, Option<u32>)>,
 }
 
 impl Finder {
     pub(super) fn new(shares: &[Share], gpus: &[Gpu]) -> Self {
         let places = shares.iter().enumerate();
-        let places =
-            places.map(|(place, share)| (gpus[share.gpu].uuid.clone(), (place, share.replicas)));
+        let places = places.map(|(place, share)| (share.uuid(gpus), (place, share.replicas)));
         Self {
             places: places.collect(),
         }

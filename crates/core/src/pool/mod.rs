@@ -4,6 +4,7 @@ mod ids;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use crate::allocate::{
     Allocation, AllocationError, AllocationRequest, AllocationRules, AnnotationId, HostNodes,
 };
 use crate::config::{AllocationPolicy, Config, ReplicaPlacement};
-use crate::device::{DeviceId, ReplicaId};
-use crate::gpu::{Gpu, GpuUuid};
+use crate::device::{DeviceId, DeviceUuid, ReplicaId};
+use crate::gpu::Gpu;
 use crate::health::DeviceHealth;
+use crate::mig::MigDevice;
 use crate::prefer::AlignedChooser;
 use crate::prefer::shared::{Stock, Terms, distribute};
 use crate::resource::ResourceName;
@@ -31,7 +33,8 @@ pub fn pools(
     offer(gpus, links, config).pools
 }
 
-/// What one GPU is in a pool: one device, or as many as it has replicas.
+/// What one GPU, or one of its MIG devices, is in a pool: one device, or as many as it has
+/// replicas.
 ///
 /// Replicas are counted and not kept one by one: a node may have thousands of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +42,46 @@ pub struct Share {
     /// The position of the GPU among those that the pools were made of; its devices are as
     /// healthy as it is.
     pub gpu: usize,
+    /// The position among the GPU's MIG devices; `None` for the GPU itself.
+    pub mig: Option<usize>,
     /// How many replicas it has; `None` where it is offered whole.
     pub replicas: Option<u32>,
 }
 
 impl Share {
+    /// What is shared, with these GPUs.
+    pub(crate) fn unit<'a>(&self, gpus: &'a [Gpu]) -> Unit<'a> {
+        let gpu = &gpus[self.gpu];
+        let devices = gpu.mig.as_ref().map_or(&[][..], |mig| &mig.devices);
+        Unit {
+            gpu,
+            mig: self.mig.and_then(|at| devices.get(at)),
+        }
+    }
+
+    fn uuid(&self, gpus: &[Gpu]) -> DeviceUuid {
+        self.unit(gpus).uuid()
+    }
+
     /// How many devices this is.
     pub fn devices(&self) -> usize {
         self.replicas.map_or(1, |replicas| replicas as usize)
+    }
+}
+
+/// What is offered: a whole GPU, or one of its MIG devices.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unit<'a> {
+    pub(crate) gpu: &'a Gpu,
+    pub(crate) mig: Option<&'a MigDevice>,
+}
+
+impl Unit<'_> {
+    pub(crate) fn uuid(&self) -> DeviceUuid {
+        match self.mig {
+            Some(device) => DeviceUuid::from(&device.uuid),
+            None => DeviceUuid::from(&self.gpu.uuid),
+        }
     }
 }
 
@@ -65,7 +100,7 @@ pub struct PoolTerms {
 #[derive(Debug, Clone)]
 pub struct DevicePool {
     resource: ResourceName,
-    /// In order of their GPUs' positions.
+    /// In order of their positions.
     shares: Vec<Share>,
     finder: Finder,
     terms: PoolTerms,
@@ -85,11 +120,11 @@ pub struct PreferRequest<'a, Id = String> {
     pub size: usize,
 }
 
-/// What the kubelet is told of the devices of one GPU.
+/// What the kubelet is told of the devices of one GPU or MIG device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// The GPU.
-    pub uuid: GpuUuid,
+    /// The GPU or MIG device.
+    pub uuid: DeviceUuid,
     /// How many replicas it has; `None` where it is offered whole.
     pub replicas: Option<u32>,
     /// The NUMA node to report, if any.
@@ -119,7 +154,7 @@ impl DevicePool {
         &self.resource
     }
 
-    /// The GPUs whose devices these are, in order of their positions.
+    /// The GPUs and MIG devices whose devices these are, in order of their positions.
     pub fn shares(&self) -> &[Share] {
         &self.shares
     }
@@ -134,22 +169,19 @@ impl DevicePool {
         self.shares.iter().map(Share::devices).sum()
     }
 
-    /// The position of the GPU whose device has this id.
+    /// The position of the GPU whose device, or MIG device, has this id.
     pub fn gpu_of(&self, id: &str) -> Option<usize> {
         let (place, _) = self.finder.find(id)?;
         Some(self.shares[place].gpu)
     }
 
-    /// What the kubelet is told of all devices; `health` tells that of a GPU by its position.
-    pub fn list(&self, health: impl Fn(usize) -> DeviceHealth) -> Vec<Listed> {
-        let listed = |share: &Share| {
-            let gpu = &self.gpus[share.gpu];
-            Listed {
-                uuid: gpu.uuid.clone(),
-                replicas: share.replicas,
-                numa_node: gpu.numa_node,
-                health: health(share.gpu),
-            }
+    /// What the kubelet is told of all devices; `health` tells that of what is shared.
+    pub fn list(&self, health: impl Fn(&Share) -> DeviceHealth) -> Vec<Listed> {
+        let listed = |share: &Share| Listed {
+            uuid: share.uuid(&self.gpus),
+            replicas: share.replicas,
+            numa_node: self.gpus[share.gpu].numa_node,
+            health: health(share),
         };
         self.shares.iter().map(listed).collect()
     }
@@ -168,29 +200,66 @@ impl DevicePool {
             stocks[place].held += 1;
         }
         let wanted = request.size.saturating_sub(held.len());
-        let terms = Terms {
-            policy: self.terms.policy,
-            placement: self.terms.placement,
-            chooser: &self.chooser,
-        };
-        let taken = distribute(&stocks, wanted, &terms);
+        let taken = self.taken(&stocks, wanted);
         let mut ids: Vec<String> = Vec::new();
         let (known, unknown): (Vec<&str>, Vec<&str>) =
             held.iter().partition(|id| self.finder.find(id).is_some());
         ids.extend(unknown.into_iter().map(str::to_owned));
         for (place, share) in self.shares.iter().enumerate() {
-            let uuid = &self.gpus[share.gpu].uuid;
             let own = known
                 .iter()
                 .filter(|id| self.finder.place(id) == Some(place));
             ids.extend(own.map(|id| (*id).to_owned()));
+            if taken[place] == 0 {
+                continue;
+            }
+            let uuid = share.uuid(&self.gpus);
             let lowest = free.lowest(place, taken[place]);
             ids.extend(lowest.map(|part| match part {
-                Part::Replica(number) => DeviceId::text_of_replica(uuid, number),
+                Part::Replica(number) => DeviceId::text_of_replica(&uuid, number),
                 Part::Whole => uuid.to_string(),
             }));
         }
         ids
+    }
+
+    /// How many devices to take of each share.
+    fn taken(&self, stocks: &[Stock], wanted: usize) -> Vec<usize> {
+        let terms = Terms {
+            policy: self.terms.policy,
+            placement: self.terms.placement,
+            chooser: Some(&self.chooser),
+        };
+        if self.shares.iter().all(|share| share.mig.is_none()) {
+            return distribute(stocks, wanted, &terms);
+        }
+        // MIG devices are joined by nothing. What can be saved is a GPU that nobody uses: it can
+        // be partitioned anew.
+        let terms = Terms {
+            policy: match terms.policy {
+                AllocationPolicy::Aligned => AllocationPolicy::Packed,
+                AllocationPolicy::Numa => AllocationPolicy::NumaPacked,
+                policy => policy,
+            },
+            chooser: None,
+            ..terms
+        };
+        if self.shares.iter().any(|share| share.replicas.is_some()) {
+            return distribute(stocks, wanted, &terms);
+        }
+        let of_gpus = by_gpu(stocks);
+        let mut left: BTreeMap<usize, usize> = of_gpus
+            .iter()
+            .map(|stock| stock.gpu)
+            .zip(distribute(&of_gpus, wanted, &terms))
+            .collect();
+        let take = |stock: &Stock| {
+            let left = left.entry(stock.gpu).or_default();
+            let taken = stock.free.min(*left);
+            *left -= taken;
+            taken
+        };
+        stocks.iter().map(take).collect()
     }
 
     fn stocks(&self, free: &ids::Free) -> Vec<Stock> {
@@ -208,7 +277,7 @@ impl DevicePool {
     }
 
     /// What a container gets with the devices it asks for, which are named in order of their
-    /// GPUs whatever order the kubelet has them in.
+    /// positions whatever order the kubelet has them in.
     ///
     /// # Errors
     /// A device that the pool does not have, more replicas or others than the config lets one
@@ -231,11 +300,11 @@ impl DevicePool {
             replicas += usize::from(part != Part::Whole);
         }
         self.permit(&counts, replicas)?;
-        let gpus = counts
+        let units = counts
             .keys()
-            .map(|place| &self.gpus[self.shares[*place].gpu]);
-        let gpus: Vec<&Gpu> = gpus.collect();
-        self.rules.allocation(&gpus, nodes, annotation)
+            .map(|place| self.shares[*place].unit(&self.gpus));
+        let units: Vec<Unit<'_>> = units.collect();
+        self.rules.allocation(&units, nodes, annotation)
     }
 
     /// Whether one container may have so many replicas of these shares.
@@ -269,4 +338,20 @@ impl DevicePool {
             None => Ok(()),
         }
     }
+}
+
+/// The stocks of each GPU together, by position.
+fn by_gpu(stocks: &[Stock]) -> Vec<Stock> {
+    let mut of_gpus: BTreeMap<usize, Stock> = BTreeMap::new();
+    for stock in stocks {
+        let all = of_gpus.entry(stock.gpu).or_insert(Stock {
+            gpu: stock.gpu,
+            numa_node: stock.numa_node,
+            ..Stock::default()
+        });
+        all.free += stock.free;
+        all.given += stock.given;
+        all.held += stock.held;
+    }
+    of_gpus.into_values().collect()
 }

@@ -1,17 +1,19 @@
-//! Which GPU is offered as what: the config's filters, names and sharing, applied to a node.
+//! Which GPU or MIG device is offered as what: the config's filters, names and sharing, applied to a node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use super::ids::Finder;
-use super::{DevicePool, PoolTerms, Share};
+use super::units::{Position, units};
+use super::{DevicePool, PoolTerms, Share, Unit};
 use crate::allocate::AllocationRules;
 use crate::config::{
-    AllocationPolicy, Config, DeviceRef, GpuSelector, NamePattern, ReplicaPlacement, SharedDevices,
-    SharedResource,
+    AllocationPolicy, Choice as _, Config, DeviceRef, GpuSelector, NamePattern, ReplicaPlacement,
+    SharedDevices, SharedResource,
 };
 use crate::gpu::Gpu;
+use crate::mig::MigDevice;
 use crate::prefer::AlignedChooser;
 use crate::resource::ResourceName;
 use crate::topology::LinkMatrix;
@@ -36,6 +38,12 @@ pub struct Offer {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Remark(String);
 
+impl From<String> for Remark {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -48,8 +56,9 @@ impl fmt::Display for Remark {
 /// their last known description: they stay devices, reported unhealthy. `links` connects them by
 /// position; what is not known of a lost GPU's links is [`Link::UNKNOWN`](crate::topology::Link).
 ///
-/// Each GPU is offered once: those that the filter admits, as the resource that their model's
-/// name gives them, shared as the first entry says that names this resource and holds the GPU.
+/// Each GPU that the filter admits is offered once, whole or as its MIG devices by
+/// `migStrategy`: as the resource that the name of its model or profile gives it, shared as the
+/// first entry says that names this resource and holds the device.
 pub fn offer(gpus: &[Gpu], links: &LinkMatrix, config: &Config) -> Offer {
     let mut plan = Plan::new(gpus, config);
     for (position, gpu) in gpus.iter().enumerate() {
@@ -57,9 +66,10 @@ pub fn offer(gpus: &[Gpu], links: &LinkMatrix, config: &Config) -> Offer {
             plan.left_out.push(position);
         }
     }
-    plan.name_gpus();
-    plan.share_gpus();
+    plan.name_units();
+    plan.share_units();
     plan.judge_filter();
+    plan.judge_capabilities();
     plan.judge_mixtures();
     plan.keep_lists_short();
     plan.pools(links)
@@ -91,7 +101,7 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// What it makes of a GPU that is otherwise offered as `name`. This build does not run MPS:
+    /// What it makes of a device that is otherwise offered as `name`. This build does not run MPS:
     /// what is meant for it goes to one container at a time.
     fn offers(&self, name: &ResourceName) -> (ResourceName, Option<u32>) {
         match self.way {
@@ -128,8 +138,8 @@ struct Plan<'a> {
     /// MPS's first: it outranks time-slicing where both hold a GPU.
     entries: Vec<Entry<'a>>,
     left_out: Vec<usize>,
-    /// The resource of each GPU that is offered, before sharing.
-    names: BTreeMap<usize, ResourceName>,
+    /// The resource of each GPU or MIG device that is offered, before sharing.
+    names: BTreeMap<Position, ResourceName>,
     sketches: BTreeMap<ResourceName, Sketch>,
     remarks: Vec<Remark>,
 }
@@ -150,18 +160,35 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn name_gpus(&mut self) {
-        for (position, gpu) in self.gpus.iter().enumerate() {
-            if !self.left_out.contains(&position) {
-                let name = self.config.naming.of_gpu(gpu);
-                self.names.insert(position, name);
-            }
+    fn name_units(&mut self) {
+        let admitted: Vec<usize> = (0..self.gpus.len())
+            .filter(|position| !self.left_out.contains(position))
+            .collect();
+        let units = units(self.gpus, &admitted, self.config.mig_strategy);
+        self.remarks.extend(units.remarks);
+        for position in units.list {
+            let naming = &self.config.naming;
+            let unit = self.unit(position);
+            let name = match unit.mig {
+                Some(device) => naming.of_mig(device.profile, self.config.mig_strategy),
+                None => naming.of_gpu(unit.gpu),
+            };
+            self.names.insert(position, name);
         }
     }
 
-    fn share_gpus(&mut self) {
+    fn unit(&self, Position { gpu, mig }: Position) -> Unit<'a> {
+        let share = Share {
+            gpu,
+            mig,
+            replicas: None,
+        };
+        share.unit(self.gpus)
+    }
+
+    fn share_units(&mut self) {
         let mut unshared = self.names.clone();
-        let mut shared: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut shared: BTreeMap<Position, usize> = BTreeMap::new();
         for (at, entry) in self.entries.clone().into_iter().enumerate() {
             for position in self.held_by(&entry, &unshared) {
                 unshared.remove(&position);
@@ -176,22 +203,22 @@ impl<'a> Plan<'a> {
             };
             let sketch = self.sketches.entry(name).or_default();
             sketch.shares.push(Share {
-                gpu: position,
+                gpu: position.gpu,
+                mig: position.mig,
                 replicas,
             });
             sketch.entries.extend(entry.filter(|_| replicas.is_some()));
         }
     }
 
-    /// The positions of the GPUs that a sharing entry holds for, of those that no entry before it
-    /// does.
+    /// The positions of what a sharing entry holds for, of what no entry before it does.
     fn held_by(
         &mut self,
         entry: &Entry<'a>,
-        unshared: &BTreeMap<usize, ResourceName>,
-    ) -> Vec<usize> {
+        unshared: &BTreeMap<Position, ResourceName>,
+    ) -> Vec<Position> {
         let resource = entry.resource;
-        let of_resource: Vec<usize> = unshared
+        let of_resource: Vec<Position> = unshared
             .iter()
             .filter(|(_, name)| **name == resource.name)
             .map(|(position, _)| *position)
@@ -203,7 +230,7 @@ impl<'a> Plan<'a> {
                 self.remark(
                     entry,
                     &format!(
-                        "no GPU of this node is offered as {}, but as {}",
+                        "nothing on this node is offered as {}, but as {}",
                         resource.name,
                         offered.join(", ")
                     ),
@@ -247,27 +274,55 @@ impl<'a> Plan<'a> {
         &self,
         device: &DeviceRef,
         entry: &SharedResource,
-        unshared: &BTreeMap<usize, ResourceName>,
-    ) -> Result<usize, String> {
-        let is_meant = |gpu: &Gpu| match device {
-            DeviceRef::Index(index) => gpu.index == *index,
-            DeviceRef::Uuid(uuid) => gpu.uuid == *uuid,
-            DeviceRef::MigIndex(..) | DeviceRef::MigUuid(_) => false,
-        };
-        let Some(position) = self.gpus.iter().position(is_meant) else {
+        unshared: &BTreeMap<Position, ResourceName>,
+    ) -> Result<Position, String> {
+        let Some(position) = self.find(device) else {
             return Err(format!("this node has no device {device}"));
         };
+        if self.left_out.contains(&position.gpu) {
+            return Err(format!("GPU {device} is left out by the filter of GPUs"));
+        }
+        let what = if position.mig.is_some() {
+            "MIG device"
+        } else {
+            "GPU"
+        };
         match (self.names.get(&position), unshared.get(&position)) {
-            (None, _) => Err(format!("GPU {device} is left out by the filter of GPUs")),
+            (None, _) => Err(format!(
+                "{what} {device} is not offered as such with migStrategy {}",
+                self.config.mig_strategy.word()
+            )),
             (Some(name), _) if *name != entry.name => Err(format!(
-                "GPU {device} is offered as {name}, not as {}",
+                "{what} {device} is offered as {name}, not as {}",
                 entry.name
             )),
             (Some(_), None) => Err(format!(
-                "GPU {device} is shared by an entry before this one"
+                "{what} {device} is shared by an entry before this one"
             )),
             (Some(_), Some(_)) => Ok(position),
         }
+    }
+
+    /// The position of a device of the node, whether it is offered or not.
+    fn find(&self, device: &DeviceRef) -> Option<Position> {
+        let mut gpus = self.gpus.iter().enumerate();
+        let mig_device = |(gpu, of): (usize, &Gpu), is_meant: &dyn Fn(&MigDevice) -> bool| {
+            let mig = of.mig.as_ref()?.devices.iter().position(is_meant)?;
+            let mig = Some(mig);
+            Some(Position { gpu, mig })
+        };
+        match device {
+            DeviceRef::Index(index) => gpus.find(|(_, gpu)| gpu.index == *index),
+            DeviceRef::Uuid(uuid) => gpus.find(|(_, gpu)| gpu.uuid == *uuid),
+            DeviceRef::MigIndex(index, mig) => {
+                let gpu = gpus.find(|(_, gpu)| gpu.index == *index)?;
+                return mig_device(gpu, &|device| device.index == *mig);
+            }
+            DeviceRef::MigUuid(uuid) => {
+                return gpus.find_map(|gpu| mig_device(gpu, &|device| device.uuid == *uuid));
+            }
+        }
+        .map(|(gpu, _)| Position { gpu, mig: None })
     }
 
     fn remark(&mut self, entry: &Entry<'_>, text: &str) {
@@ -291,10 +346,30 @@ impl<'a> Plan<'a> {
                 "gpus.{list}: {selector} is no GPU of this node{hint}"
             )));
         }
-        if !self.gpus.is_empty() && self.names.is_empty() {
+        if !self.gpus.is_empty() && self.left_out.len() == self.gpus.len() {
             self.remarks.push(Remark(
                 "gpus.include and gpus.exclude leave no GPU of this node to offer".to_owned(),
             ));
+        }
+    }
+
+    /// A container cannot open a MIG device without the nodes of its capabilities.
+    fn judge_capabilities(&mut self) {
+        if !self.config.pass_device_specs {
+            return;
+        }
+        let unknown = self.names.keys().find_map(|position| {
+            let unit = self.unit(*position);
+            let known = unit.mig?.capabilities;
+            let both = known.gpu_instance.and(known.compute_instance);
+            both.is_none().then_some(unit.gpu.index)
+        });
+        if let Some(index) = unknown {
+            self.remarks.push(Remark(format!(
+                "passDeviceSpecs: the capability nodes of the MIG devices of GPU {index} are not \
+                 known, so containers are not given them; /proc/driver/nvidia-caps/mig-minors of \
+                 the host must be readable below --host-root"
+            )));
         }
     }
 
@@ -315,7 +390,7 @@ impl<'a> Plan<'a> {
             let count = sketch.shares.iter().filter(shared).count();
             if count > 0 && count < sketch.shares.len() {
                 self.remarks.push(Remark(format!(
-                    "{name} has whole GPUs and shared ones, and a pod cannot tell which it gets; \
+                    "{name} has whole devices and shared ones, and a pod cannot tell which it gets; \
                      give the shared ones a name of their own with rename"
                 )));
             }

@@ -122,7 +122,7 @@ fn each_gpu_is_shared_as_the_first_entry_says_that_holds_it() {
     );
     let remarks = remarks(&offer);
     assert_eq!(remarks.len(), 1, "{remarks:?}");
-    assert!(remarks[0].contains("whole GPUs and shared ones"));
+    assert!(remarks[0].contains("whole devices and shared ones"));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn what_does_not_suit_the_node_is_remarked() {
     for (entries, words) in [
         (
             "{name: h200, replicas: 2}",
-            "no GPU of this node is offered as nvidia.com/h200",
+            "nothing on this node is offered as nvidia.com/h200",
         ),
         (
             "{name: gpu, replicas: 2, devices: 9}",
@@ -244,7 +244,7 @@ fn a_thousand_replicas_on_each_of_sixteen_gpus_are_no_trouble() {
 #[test]
 fn every_replica_of_a_sick_gpu_is_as_sick_as_it_is() {
     let offer = offer_of(&TWO, &shared("{name: gpu, replicas: 1000}"));
-    let list = offer.pools[&ResourceName::gpu()].list(|gpu| match gpu {
+    let list = offer.pools[&ResourceName::gpu()].list(|share| match share.gpu {
         1 => DeviceHealth::Unhealthy,
         _ => DeviceHealth::Healthy,
     });

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::AlignedChooser;
 use crate::config::{AllocationPolicy, ReplicaPlacement};
 
-/// What is known of the devices of one GPU: one, or its replicas.
+/// What is known of the devices of one GPU, or of one MIG device: one, or its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Stock {
     /// The position of the GPU among all of the node, by which choosers know it.
@@ -29,8 +29,9 @@ pub(crate) struct Stock {
 pub(crate) struct Terms<'a> {
     pub(crate) policy: AllocationPolicy,
     pub(crate) placement: ReplicaPlacement,
-    /// For the policies `aligned` and `numa`, and for the choice within a NUMA node.
-    pub(crate) chooser: &'a AlignedChooser,
+    /// For the policies `aligned` and `numa`, and for the choice within a NUMA node; `None` where
+    /// no two devices are joined better than others.
+    pub(crate) chooser: Option<&'a AlignedChooser>,
 }
 
 /// How many of each stock's devices to take so that they are `wanted` together, or all that is
@@ -132,12 +133,15 @@ impl Split {
 
     /// The best connected `count` of `places` to go with what the container holds, or all.
     fn best_connected(&self, places: &[usize], count: usize, terms: &Terms<'_>) -> Vec<usize> {
+        let Some(chooser) = terms.chooser else {
+            return places.iter().copied().take(count).collect();
+        };
         let gpus: Vec<usize> = places.iter().map(|place| self.stocks[*place].gpu).collect();
         let held: Vec<usize> = (0..self.stocks.len())
             .filter(|place| self.stocks[*place].held > 0 && !places.contains(place))
             .map(|place| self.stocks[place].gpu)
             .collect();
-        let chosen = terms.chooser.choose(&gpus, &held, count + held.len());
+        let chosen = chooser.choose(&gpus, &held, count + held.len());
         let is_chosen = |place: &usize| chosen.contains(&self.stocks[*place].gpu);
         places.iter().copied().filter(is_chosen).collect()
     }

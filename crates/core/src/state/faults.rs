@@ -22,7 +22,7 @@ pub(super) struct Mentions(BTreeMap<(Option<GpuUuid>, Reason), Duration>);
 
 impl Mentions {
     /// Whether the fault is to be mentioned now.
-    fn is_due(&mut self, gpu: Option<&GpuUuid>, reason: &Reason, now: Moment) -> bool {
+    pub(super) fn is_due(&mut self, gpu: Option<&GpuUuid>, reason: &Reason, now: Moment) -> bool {
         let recent = |then: Duration| now.monotonic.saturating_sub(then) < MENTIONED_AGAIN;
         self.0.retain(|_, then| recent(*then));
         let key = (gpu.cloned(), reason.clone());
@@ -34,6 +34,9 @@ impl Mentions {
 
 impl NodeState {
     pub(super) fn driver_event(&mut self, event: &DriverEvent, now: Moment) -> Vec<Effect> {
+        if event.kind == DriverEventKind::MigConfigChange {
+            return self.partition_changed(event.gpu.as_ref());
+        }
         if !self.is_health_watched() {
             return Vec::new();
         }
@@ -54,7 +57,10 @@ impl NodeState {
                 self.memory_errors(gpu, &reason, now)
             }
             action => match gpu {
-                Some(uuid) => self.fault(uuid, &reason, now),
+                Some(uuid) => {
+                    let of_instances = self.fault_of_instances(event, &reason, now);
+                    of_instances.unwrap_or_else(|| self.fault(uuid, &reason, now))
+                }
                 None if action == FaultAction::Report => self.reported_of_nobody(&reason, now),
                 None => self.fault_of_nobody(&reason),
             },
@@ -152,6 +158,7 @@ impl NodeState {
         let Some(known) = self.roster.find_mut(uuid) else {
             return Vec::new();
         };
+        let answered = answer.as_ref().ok().copied();
         let changes = match answer {
             Ok(condition) => known.health.answered(condition, now, policy),
             Err(error) => {
@@ -159,7 +166,11 @@ impl NodeState {
                 change.into_iter().collect()
             }
         };
-        self.changed(uuid, changes, now)
+        let mut effects = self.changed(uuid, changes, now);
+        if let Some(condition) = answered {
+            effects.extend(self.instances_answered(uuid, condition, now));
+        }
+        effects
     }
 
     /// What is to be done about steps in a GPU's health. The kubelet is to know before anything
@@ -201,6 +212,9 @@ impl NodeState {
             self.mentions = Mentions::default();
             for known in &mut self.roster.gpus {
                 known.health.rules_changed();
+                for health in known.instances.values_mut() {
+                    health.rules_changed();
+                }
             }
             effects.push(Effect::Check(self.every_gpu()));
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::gpu::{Gpu, GpuUuid, PciBusId};
 use crate::health::{Change, HealthPolicy, Reason, Sign, Tally};
+use crate::mig::{MigDevice, MigUuid};
 
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +47,8 @@ pub struct Line {
     pub event: &'static str,
     /// The GPU, if it is about one.
     pub gpu: Option<GpuName>,
+    /// The MIG device of that GPU, if it is about one.
+    pub mig: Option<MigUuid>,
     /// What happened.
     pub message: String,
     /// What it means.
@@ -61,6 +64,7 @@ impl Line {
             severity,
             event,
             gpu: None,
+            mig: None,
             message: message.into(),
             meaning: None,
             advice: None,
@@ -85,6 +89,24 @@ impl Line {
     #[must_use]
     pub fn advice(mut self, text: impl Into<String>) -> Self {
         self.advice = Some(text.into());
+        self
+    }
+
+    /// This line about one MIG device of its GPU.
+    #[must_use]
+    pub(super) fn of_instance(mut self, device: &MigDevice) -> Self {
+        self.mig = Some(device.uuid.clone());
+        let MigDevice {
+            profile,
+            gpu_instance,
+            compute_instance,
+            ..
+        } = device;
+        self.message = format!(
+            "MIG device {profile} (GPU instance {gpu_instance}, compute instance \
+             {compute_instance}): {}",
+            self.message
+        );
         self
     }
 

@@ -3,6 +3,7 @@
 
 mod faults;
 mod line;
+mod partitions;
 mod record;
 mod roster;
 #[cfg(test)]
@@ -14,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use line::{GpuName, Line, Severity};
-pub use record::{GpuRecord, HealthRecord, RECORD_VERSION, UnknownRecordVersion};
+pub use partitions::Withheld;
+pub use record::{GpuRecord, HealthRecord, MigRecord, RECORD_VERSION, UnknownRecordVersion};
 
 use crate::allocate::HostNodes;
 use crate::config::Config;
@@ -22,7 +24,8 @@ use crate::driver::{DriverError, DriverEvent, GpuCondition};
 use crate::gpu::{Gpu, GpuUuid, PciBusId};
 use crate::health::{Change, DeviceHealth, GpuHealth, HealthPolicy, Moment};
 use crate::inventory::{DriverVersions, Inventory};
-use crate::pool::{DevicePool, Offer, offer};
+use crate::mig::{GpuMig, MigDevice, MigUuid};
+use crate::pool::{DevicePool, Offer, Share, offer};
 use crate::resource::ResourceName;
 use faults::Mentions;
 use roster::{Difference, Roster};
@@ -54,6 +57,10 @@ pub enum Event {
     Driver(DriverEvent),
     /// A GPU was asked how it is.
     Checked(GpuUuid, Result<GpuCondition, DriverError>),
+    /// It was looked how a GPU is partitioned.
+    Partitioned(GpuUuid, Option<GpuMig>),
+    /// These GPUs and MIG devices, and no others, are kept back from the kubelet.
+    Withhold(BTreeMap<GpuUuid, Withheld>),
     /// There are new settings.
     Configured(Arc<Config>),
 }
@@ -81,6 +88,8 @@ pub enum Effect {
     Publish,
     /// Ask these GPUs how they are, now.
     Check(Vec<GpuUuid>),
+    /// Look how these GPUs are partitioned, now.
+    LookAtPartitions(Vec<GpuUuid>),
     /// Tell the driver once more to watch all GPUs for events: one may have become fit for it.
     Watch,
 }
@@ -116,6 +125,26 @@ pub struct KnownGpu {
     pub health: GpuHealth,
     /// How it is watched.
     pub watch: Watch,
+    /// The health of those of its MIG devices of which a fault was reported. A fault of the GPU
+    /// is not repeated here.
+    pub instances: BTreeMap<MigUuid, GpuHealth>,
+}
+
+impl KnownGpu {
+    /// One that nothing is known of but its description.
+    fn new(gpu: Gpu, health: GpuHealth) -> Self {
+        Self {
+            gpu,
+            health,
+            watch: Watch::Pending,
+            instances: BTreeMap::new(),
+        }
+    }
+
+    /// Its MIG devices.
+    pub fn mig_devices(&self) -> &[MigDevice] {
+        self.gpu.mig.as_ref().map_or(&[], |mig| &mig.devices)
+    }
 }
 
 /// The picture. Only [`apply`](Self::apply) changes it.
@@ -129,6 +158,8 @@ pub struct NodeState {
     host_nodes: Arc<HostNodes>,
     offer: Arc<Offer>,
     mentions: Mentions,
+    /// What is kept back from the kubelet.
+    withheld: BTreeMap<GpuUuid, Withheld>,
 }
 
 impl NodeState {
@@ -142,6 +173,7 @@ impl NodeState {
             host_nodes: Arc::default(),
             offer: Arc::default(),
             mentions: Mentions::default(),
+            withheld: BTreeMap::new(),
         }
     }
 
@@ -182,17 +214,26 @@ impl NodeState {
         self.wait_error.as_ref()
     }
 
-    /// What the kubelet is told of a device of the GPU at `position`.
-    pub fn health(&self, position: usize) -> DeviceHealth {
-        let fit = matches!(self.driver, DriverStatus::Running(_))
-            && self.roster.gpus.get(position).is_some_and(|known| {
-                known.health.is_healthy() || (!self.is_health_watched() && known.health.is_usable())
-            });
+    /// What the kubelet is told of the devices of a GPU or MIG device.
+    pub fn health(&self, share: &Share) -> DeviceHealth {
+        let running = matches!(self.driver, DriverStatus::Running(_));
+        let known = self.roster.gpus.get(share.gpu).filter(|_| running);
+        let fit = known.is_some_and(|known| {
+            let device = share.mig.and_then(|at| known.mig_devices().get(at));
+            let own = device.and_then(|device| known.instances.get(&device.uuid));
+            self.is_fit(&known.health)
+                && own.is_none_or(|health| self.is_fit(health))
+                && !self.is_withheld(known, device)
+        });
         if fit {
             DeviceHealth::Healthy
         } else {
             DeviceHealth::Unhealthy
         }
+    }
+
+    fn is_fit(&self, health: &GpuHealth) -> bool {
+        health.is_healthy() || (!self.is_health_watched() && health.is_usable())
     }
 
     /// Whether GPUs are watched at all: `DP_DISABLE_HEALTHCHECKS=all` means that none is, and
@@ -211,6 +252,7 @@ impl NodeState {
         let record = |known: &KnownGpu| GpuRecord {
             gpu: known.gpu.clone(),
             signs: known.health.signs().to_vec(),
+            mig: MigRecord::of(known),
         };
         HealthRecord {
             version: RECORD_VERSION,
@@ -226,16 +268,17 @@ impl NodeState {
             return None;
         }
         let tuning = &self.config.health;
-        let sick = self
-            .roster
-            .gpus
-            .iter()
-            .filter(|known| !known.health.is_healthy());
-        let soonest = sick.map(|known| {
+        let gpus = self.roster.gpus.iter();
+        let each = gpus.flat_map(|known| {
+            let instances = known.instances.values();
+            std::iter::once(&known.health).chain(instances)
+        });
+        let sick = each.filter(|health| !health.is_healthy());
+        let soonest = sick.map(|health| {
             let interval = tuning
                 .check_interval
                 .min(tuning.hold_down.max(SICK_INTERVAL));
-            match known.health.hold_down_left(now, self.policy()) {
+            match health.hold_down_left(now, self.policy()) {
                 // Over, and yet unhealthy: only time and a reset can tell.
                 Some(left) if !left.is_zero() => left.min(interval),
                 _ => interval,
@@ -260,6 +303,8 @@ impl NodeState {
             Event::WaitWorks => self.wait_works(),
             Event::Driver(event) => self.driver_event(&event, now),
             Event::Checked(uuid, answer) => self.checked(&uuid, answer, now),
+            Event::Partitioned(uuid, mig) => self.partitioned(&uuid, mig),
+            Event::Withhold(withheld) => self.withhold(withheld),
             Event::Configured(config) => self.configured(config),
         }
     }
@@ -277,6 +322,9 @@ impl NodeState {
             // A kernel driver that was not there and is there now has begun anew with every GPU.
             for known in &mut self.roster.gpus {
                 known.health.reset_seen();
+                for health in known.instances.values_mut() {
+                    health.reset_seen();
+                }
             }
         }
         let news = DriverStatus::Running(inventory.driver.clone());

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::KnownGpu;
 use crate::gpu::Gpu;
 use crate::health::Sign;
+use crate::mig::MigUuid;
 
 /// The one layout of [`HealthRecord`] that this version reads and writes.
 pub const RECORD_VERSION: u32 = 1;
@@ -31,6 +33,34 @@ pub struct GpuRecord {
     /// Why it is unhealthy; empty if it is not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signs: Vec<Sign>,
+    /// Those of its MIG devices that are unhealthy by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mig: Vec<MigRecord>,
+}
+
+/// What is written down of one MIG device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigRecord {
+    /// Which one.
+    pub uuid: MigUuid,
+    /// Why it is unhealthy.
+    pub signs: Vec<Sign>,
+}
+
+impl MigRecord {
+    /// Those of a GPU.
+    pub(super) fn of(known: &KnownGpu) -> Vec<Self> {
+        let sick = known
+            .instances
+            .iter()
+            .filter(|(_, health)| !health.is_healthy());
+        sick.map(|(uuid, health)| Self {
+            uuid: uuid.clone(),
+            signs: health.signs().to_vec(),
+        })
+        .collect()
+    }
 }
 
 /// Why a record cannot be used.

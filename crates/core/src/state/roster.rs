@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::KnownGpu;
 use super::record::GpuRecord;
-use super::{KnownGpu, Watch};
 use crate::gpu::{Gpu, GpuUuid, PciBusId};
 use crate::health::{Change, GpuHealth, Moment, Reason};
 use crate::inventory::{BrokenGpu, Inventory};
@@ -31,10 +31,14 @@ impl Roster {
     pub(super) fn restored(records: Vec<GpuRecord>, now: Moment) -> Self {
         let mut gpus: Vec<KnownGpu> = records
             .into_iter()
-            .map(|record| KnownGpu {
-                gpu: record.gpu,
-                health: GpuHealth::restored(record.signs, now),
-                watch: Watch::Pending,
+            .map(|record| {
+                let instances = record.mig.into_iter();
+                KnownGpu {
+                    instances: instances
+                        .map(|mig| (mig.uuid, GpuHealth::restored(mig.signs, now)))
+                        .collect(),
+                    ..KnownGpu::new(record.gpu, GpuHealth::restored(record.signs, now))
+                }
             })
             .collect();
         gpus.sort_by_key(order);
@@ -103,7 +107,9 @@ impl Roster {
         }
         next.sort_by_key(order);
         let links = self.links_of(&next, &fresh_links);
-        let same = |a: &KnownGpu, b: &KnownGpu| a.gpu == b.gpu && a.health == b.health;
+        let same = |a: &KnownGpu, b: &KnownGpu| {
+            a.gpu == b.gpu && a.health == b.health && a.instances == b.instances
+        };
         difference.any = links != self.links
             || next.len() != self.gpus.len()
             || !next.iter().zip(&self.gpus).all(|(a, b)| same(a, b));
@@ -114,16 +120,14 @@ impl Roster {
     fn keep_or_add(&self, gpu: Gpu, difference: &mut Difference) -> KnownGpu {
         let Some(known) = self.find(&gpu.uuid) else {
             difference.added.push(gpu.uuid.clone());
-            return KnownGpu {
-                gpu,
-                health: GpuHealth::default(),
-                watch: Watch::Pending,
-            };
+            return KnownGpu::new(gpu, GpuHealth::default());
         };
-        KnownGpu {
+        let mut known = KnownGpu {
             gpu,
             ..known.clone()
-        }
+        };
+        known.forget_gone_instances();
+        known
     }
 
     /// A GPU that cannot be described is recognised by its UUID or its place, and otherwise gets
@@ -134,11 +138,7 @@ impl Roster {
         let mut known = by_uuid.or(by_place).cloned().unwrap_or_else(|| {
             let gpu = describe_broken(broken);
             difference.added.push(gpu.uuid.clone());
-            KnownGpu {
-                gpu,
-                health: GpuHealth::default(),
-                watch: Watch::Pending,
-            }
+            KnownGpu::new(gpu, GpuHealth::default())
         });
         let reason = Reason::from_error(&broken.error)
             .unwrap_or_else(|| Reason::Broken(broken.error.to_string()));

@@ -1,5 +1,6 @@
 //! What each piece of news does to the picture.
 
+mod partitions;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -125,8 +126,16 @@ fn node() -> NodeState {
 
 fn health(state: &NodeState) -> Vec<bool> {
     let gpus = 0..state.gpus().len();
-    gpus.map(|position| state.health(position) == DeviceHealth::Healthy)
+    gpus.map(|position| health_of(state, position) == DeviceHealth::Healthy)
         .collect()
+}
+
+fn health_of(state: &NodeState, gpu: usize) -> DeviceHealth {
+    state.health(&Share {
+        gpu,
+        mig: None,
+        replicas: None,
+    })
 }
 
 fn lines(effects: &[Effect]) -> Vec<&Line> {
@@ -309,7 +318,7 @@ fn a_driver_that_was_loaded_anew_has_reset_its_gpus() {
     };
     let answer = |state: &mut NodeState, seconds| {
         state.apply(Event::Checked(uuid(0), Ok(old_driver)), at(seconds));
-        state.health(0)
+        health_of(state, 0)
     };
     assert_eq!(answer(&mut state, 100), DeviceHealth::Unhealthy);
     state.apply(

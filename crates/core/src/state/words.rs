@@ -1,10 +1,12 @@
 //! The words for what concerns the driver, or how GPUs are watched.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{DriverStatus, Line, Severity};
 use crate::driver::DriverError;
 use crate::gpu::Gpu;
+use crate::mig::MigProfile;
 use crate::pool::Remark;
 
 /// The driver answers, and lists this many GPUs.
@@ -52,6 +54,35 @@ pub(super) fn unsuitable(remark: &Remark) -> Line {
     Line::new(Severity::Warning, "config-unsuitable", remark.to_string())
         .meaning("the rest of the settings holds; this part does nothing here")
         .advice("if this node should differ from others, give it a config of its own")
+}
+
+/// A GPU was partitioned anew.
+pub(super) fn partitioned(gpu: &Gpu) -> Line {
+    let text = match &gpu.mig {
+        None => "it cannot be partitioned any more".to_owned(),
+        Some(mig) => {
+            let mode = match (mig.mode.current, mig.mode.pending) {
+                (true, true) => "MIG is on",
+                (false, false) => "MIG is off",
+                (true, false) => "MIG is on until the next reset",
+                (false, true) => "MIG is off until the next reset",
+            };
+            let mut counts: BTreeMap<MigProfile, usize> = BTreeMap::new();
+            for device in &mig.devices {
+                *counts.entry(device.profile).or_default() += 1;
+            }
+            let each = counts
+                .iter()
+                .map(|(profile, count)| format!("{count} x {profile}"));
+            let each: Vec<String> = each.collect();
+            if each.is_empty() {
+                format!("{mode}, no MIG devices")
+            } else {
+                format!("{mode}, {}", each.join(", "))
+            }
+        }
+    };
+    Line::new(Severity::Info, "gpu-partitioned", text).about(gpu)
 }
 
 /// A GPU cannot be watched for events.
