@@ -22,7 +22,7 @@ use crate::ground::Ground;
 use crate::keeper::Keeper;
 use crate::machine::{self, Machine};
 use crate::supervisor::TaskError;
-use crate::{plugin, privileges, record};
+use crate::{mig, plugin, privileges, record};
 
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
@@ -103,7 +103,7 @@ impl Agent {
             ground.end().await;
             return Ok(());
         };
-        let mut running = Running::start(config, self.loader, ground)?;
+        let mut running = Running::start(config, self.loader, &cluster, ground)?;
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -205,7 +205,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(config: Arc<Config>, loader: LoaderFactory, mut ground: Ground) -> io::Result<Self> {
+    fn start(
+        config: Arc<Config>,
+        loader: LoaderFactory,
+        cluster: &Cluster,
+        mut ground: Ground,
+    ) -> io::Result<Self> {
         let Ground {
             clock,
             readiness,
@@ -221,7 +226,12 @@ impl Running {
         let places = remembered.iter().map(|record| record.gpu.pci).collect();
         let driver = Driver::start(loader(&config), machine, places, news.clone())?;
 
-        let state = NodeState::new(config.clone(), remembered, clock.now());
+        let mut state = NodeState::new(config.clone(), remembered, clock.now());
+        let beginning = mig::begin(&config);
+        if let Some(beginning) = &beginning {
+            // Before the first GPU is known, nobody need be told.
+            state.apply(beginning.event(), clock.now());
+        }
         let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
         let (records, record_receiver) = watch::channel(None);
         let keeper = Keeper {
@@ -235,7 +245,7 @@ impl Running {
             ready: readiness.latch("driver"),
         };
         supervisor.essential("state", keeper.run(stop.clone()));
-        let offering = plugin::offer(state_receiver, readiness.clone(), stop.clone());
+        let offering = plugin::offer(state_receiver.clone(), readiness.clone(), stop.clone());
         supervisor.essential("device plugins", offering);
         let state_dir = config.state_dir.clone();
         supervisor.keep("record", move || {
@@ -245,6 +255,10 @@ impl Running {
         supervisor.keep("host watch", move || {
             watch_host(Machine::new(places.clone()), teller.clone(), ending.clone())
         });
+        if let Some(beginning) = beginning {
+            let news = news.clone();
+            beginning.start(&config, cluster, &driver, news, state_receiver, &mut ground);
+        }
         Ok(Self {
             config,
             loader,
@@ -272,12 +286,14 @@ impl Running {
                 config.state_dir.clone(),
                 config.host_root.clone(),
                 config.health_address,
+                config.mig_manager.clone(),
             )
         };
         if fixed(&config) != fixed(&self.config) {
             tracing::warn!(
                 event = "reload",
-                "--state-dir, --host-root and --health-address take effect in a restart only"
+                "--state-dir, --host-root, --health-address and the settings of the MIG manager \
+                 take effect in a restart only"
             );
         }
         let config = Arc::new(config);

@@ -82,28 +82,33 @@ pub(super) fn next(gpu: &Look, target: &MigTarget, holders: &Holders) -> Next {
     if target.is_met_by(&gpu.layout) {
         return Next::Nothing;
     }
-    let plan = |held: &BTreeSet<(u32, u32)>| plan_mig(&gpu.table, &gpu.layout, target, held);
-    match plan(&holders.held(gpu)) {
-        Ok(plan) if plan.is_empty() && plan.needs_reset => Next::AwaitReset,
-        Ok(plan) => match change(gpu, target, plan) {
-            // Those who hold the GPU as a whole are in no plan.
-            change if change.withheld == Some(Withheld::Whole) && !holders.is_empty() => {
-                Next::Blocked(holders.pods(), change)
-            }
-            change => Next::Change(change),
-        },
-        Err(Unreachable::Held { by, .. }) => match plan(&BTreeSet::new()) {
-            Ok(plan) => {
-                let by: Vec<_> = by
-                    .iter()
-                    .map(|held| (held.gpu_instance, held.compute_instance))
-                    .collect();
-                Next::Blocked(holders.pods_of(&by), change(gpu, target, plan))
-            }
-            Err(why) => Next::Impossible(why.to_string()),
-        },
-        Err(why) => Next::Impossible(why.to_string()),
+    let mut held = holders.held(gpu);
+    // Those who hold less stay where that is possible: one after the other of those who are in the
+    // way is thought away until the rest is not in it.
+    let plan = loop {
+        match plan_mig(&gpu.table, &gpu.layout, target, &held) {
+            Ok(plan) => break plan,
+            Err(Unreachable::Held { by, .. })
+                if by
+                    .first()
+                    .is_some_and(|one| held.remove(&(one.gpu_instance, one.compute_instance))) => {}
+            Err(why) => return Next::Impossible(why.to_string()),
+        }
+    };
+    if plan.is_empty() && plan.needs_reset {
+        return Next::AwaitReset;
     }
+    let in_the_way = holders.hold_any(&plan.destroyed);
+    let pods = holders.pods_of(&plan.destroyed);
+    let change = change(gpu, target, plan);
+    // Those who hold the GPU as a whole are in no plan.
+    if change.withheld == Some(Withheld::Whole) && !holders.is_empty() {
+        return Next::Blocked(holders.pods(), change);
+    }
+    if in_the_way {
+        return Next::Blocked(pods, change);
+    }
+    Next::Change(change)
 }
 
 fn change(gpu: &Look, target: &MigTarget, plan: MigPlan) -> Change {

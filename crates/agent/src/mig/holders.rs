@@ -94,6 +94,13 @@ impl Holders {
         }
     }
 
+    /// Whether any of these compute instances is somebody's.
+    pub(super) fn hold_any(&self, instances: &[(u32, u32)]) -> bool {
+        let each = || instances.iter();
+        let whole = self.all || !self.whole.is_empty();
+        each().any(|one| whole || self.devices.contains_key(one))
+    }
+
     /// Every pod on the GPU.
     pub(super) fn pods(&self) -> BTreeSet<PodName> {
         let parts = self.devices.values().flatten();
