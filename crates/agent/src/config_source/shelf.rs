@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::cluster::Known;
 use super::text::read_config_file;
+use crate::cluster::Known;
 use crate::dirwatch::{DirEvent, DirWatch, nearest_directory};
 
 /// How long changes that come together may take to do so.

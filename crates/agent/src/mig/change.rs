@@ -98,9 +98,7 @@ impl Manager {
         let is_whole = allocatable.contains_key(look.uuid.as_str());
         Ok(match decided {
             Next::Change(change) if is_whole => Next::Change(change.of_whole(look)),
-            Next::Blocked(pods, change) if is_whole => {
-                Next::Blocked(pods, change.of_whole(look))
-            }
+            Next::Blocked(pods, change) if is_whole => Next::Blocked(pods, change.of_whole(look)),
             decided => decided,
         })
     }
@@ -116,7 +114,10 @@ impl Manager {
         let mut pause = Backoff::new(self.patience.poll, self.patience.longest_poll);
         loop {
             let allocatable = self.kubelet.allocatable().await.map_err(Halt::Failed)?;
-            let mut still = change.gone.iter().filter_map(|id| allocatable.get_key_value(id));
+            let mut still = change
+                .gone
+                .iter()
+                .filter_map(|id| allocatable.get_key_value(id));
             let Some((id, resource)) = still.next() else {
                 break;
             };
@@ -243,7 +244,8 @@ impl Manager {
         };
         let old = self.withheld.insert(gpu.clone(), all.clone());
         if old.as_ref() != Some(&all) {
-            self.tell(vec![Event::Withhold(self.withheld.clone())]).await;
+            self.tell(vec![Event::Withhold(self.withheld.clone())])
+                .await;
         }
     }
 

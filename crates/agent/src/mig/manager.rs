@@ -228,11 +228,13 @@ impl Manager {
                 self.remarks.push(remark.clone());
             }
         }
-        let met = looks.iter().all(|(gpu, look)| match (goals.of.get(&gpu.uuid), look) {
-            (None, Ok(_)) => true,
-            (Some(target), Ok(Some(look))) => target.is_met_by(&look.layout),
-            (_, Err(_)) | (Some(_), Ok(None)) => false,
-        });
+        let met = looks
+            .iter()
+            .all(|(gpu, look)| match (goals.of.get(&gpu.uuid), look) {
+                (None, Ok(_)) => true,
+                (Some(target), Ok(Some(look))) => target.is_met_by(&look.layout),
+                (_, Err(_)) | (Some(_), Ok(None)) => false,
+            });
         if self.wish != Wish::Unknown && self.standing.is_none() && !met {
             let _ = self.states.send(Some(MigState::Pending));
         }
@@ -370,7 +372,11 @@ impl Manager {
 
     /// Says once for each wish that GPUs are being changed.
     pub(super) fn say_applying(&mut self, index: u32, target: &MigTarget) {
-        tracing::info!(event = "mig-applying", gpu = index, "GPU {index} is to be {target}");
+        tracing::info!(
+            event = "mig-applying",
+            gpu = index,
+            "GPU {index} is to be {target}"
+        );
         if !self.applying {
             self.applying = true;
             let name = match &self.wish {
@@ -384,7 +390,8 @@ impl Manager {
             };
             let first = summary(&[report]);
             let words = format!("applying {name}, beginning with: {first}");
-            self.reporter.tell(cluster::Report::MigConfigApplying(words));
+            self.reporter
+                .tell(cluster::Report::MigConfigApplying(words));
         }
     }
 
@@ -434,9 +441,11 @@ impl Manager {
     async fn release(&mut self, of: impl Fn(&GpuUuid) -> bool) {
         let before = self.withheld.len();
         let hands = &mut self.hands;
-        self.withheld.retain(|gpu, _| !of(gpu) || hands.is_stuck(gpu));
+        self.withheld
+            .retain(|gpu, _| !of(gpu) || hands.is_stuck(gpu));
         if self.withheld.len() != before {
-            self.tell(vec![Event::Withhold(self.withheld.clone())]).await;
+            self.tell(vec![Event::Withhold(self.withheld.clone())])
+                .await;
         }
     }
 }
@@ -446,11 +455,7 @@ pub(super) type Session = Arc<dyn GpuDriver>;
 type FirstLook = (Gpu, Result<Option<Look>, String>);
 
 /// Waits until one of the pods that are waited for has let go; for ever, where none are.
-async fn released(
-    kubelet: &mut Kubelet,
-    blocked: &[(Change, BTreeSet<PodName>)],
-    every: Duration,
-) {
+async fn released(kubelet: &mut Kubelet, blocked: &[(Change, BTreeSet<PodName>)], every: Duration) {
     if blocked.is_empty() {
         return std::future::pending().await;
     }

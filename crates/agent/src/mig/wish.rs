@@ -76,7 +76,10 @@ pub(super) fn goals(
         Some(Err(why)) => return Err(why.clone()),
         Some(Ok(text)) => Some(MigConfigFile::parse(text).map_err(|errors| {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            format!("the file of MIG layouts cannot be used: {}", errors.join("; "))
+            format!(
+                "the file of MIG layouts cannot be used: {}",
+                errors.join("; ")
+            )
         })?),
     };
     let choices: Vec<MigGpu<'_>> = gpus

@@ -183,7 +183,10 @@ impl fmt::Display for StepWords<'_> {
             MigStep::SetMode(true) => f.write_str("turn MIG on"),
             MigStep::SetMode(false) => f.write_str("turn MIG off"),
             MigStep::DestroyComputeInstance { gpu_instance, id } => {
-                write!(f, "destroy compute instance {id} of GPU instance {gpu_instance}")
+                write!(
+                    f,
+                    "destroy compute instance {id} of GPU instance {gpu_instance}"
+                )
             }
             MigStep::DestroyGpuInstance { id } => write!(f, "destroy GPU instance {id}"),
             MigStep::CreateComputeInstances {
@@ -250,7 +253,10 @@ mod tests {
         let failed = || Outcome::Failed("no".to_owned());
         assert_eq!(state(vec![]), "success");
         assert_eq!(state(vec![Outcome::Met(true)]), "success");
-        assert_eq!(state(vec![Outcome::Met(false), Outcome::Reset]), "rebooting");
+        assert_eq!(
+            state(vec![Outcome::Met(false), Outcome::Reset]),
+            "rebooting"
+        );
         assert_eq!(state(vec![Outcome::Reset, waiting()]), "pending");
         assert_eq!(state(vec![waiting(), failed()]), "failed");
         let impossible = Outcome::Impossible("no".to_owned());
