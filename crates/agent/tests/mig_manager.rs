@@ -436,6 +436,25 @@ async fn a_gpu_that_others_change_is_changed_back() {
 }
 
 #[tokio::test]
+async fn gpus_that_are_offered_whole_although_partitioned_are_withheld_whole() {
+    let mut node = mig_node(1).await;
+    node.config.mig_strategy = MigStrategy::None;
+    node.start_agent();
+    node.allocatable(1).await;
+    api(&node).set_mig_config(Some("all-3g.40gb"));
+    api(&node).mig_state_is(Some("success")).await;
+    offered(&node, &[(GPU, 1)]).await;
+    hold(&node.kubelet, "train", GPU).await;
+    api(&node).set_mig_config(Some("all-1g.10gb"));
+    api(&node).event("MigConfigWaiting").await;
+    assert!(is_cut(&node, 0, "3g.40gb x2"));
+    node.kubelet.delete("train");
+    api(&node).mig_state_is(Some("success")).await;
+    assert!(is_cut(&node, 0, "1g.10gb x7"));
+    offered(&node, &[(GPU, 1)]).await;
+}
+
+#[tokio::test]
 async fn an_agent_without_a_manager_asks_the_api_nothing() {
     let mut node = mig_node(1).await;
     node.config.mig_manager.enabled = false;

@@ -340,7 +340,7 @@ impl FakeMig {
             return Err(DriverError::InsufficientResources);
         }
         let is_free = |id: &u32| found.compute.iter().all(|known| known.id != *id);
-        let id = (0..).find(is_free).unwrap_or_default();
+        let id = (0..SLICES).find(is_free).unwrap_or_default();
         found.compute.push(ComputeInstance {
             id,
             slices,

@@ -34,6 +34,7 @@ impl Manager {
         let outcome = self.on_the_way(session, look, target).await;
         match &outcome {
             Ok(Outcome::Reset) | Err(Halt::Overtaken) => {}
+            Ok(Outcome::Met(false)) if !self.withheld.contains_key(&gpu) => {}
             Ok(_) | Err(Halt::Failed(_)) => self.offer_again(session, &gpu).await,
         }
         match outcome {

@@ -366,7 +366,6 @@ impl Manager {
         if let Some(report) = report {
             self.reporter.tell(report);
         }
-        self.applying = false;
         self.standing = Some(standing);
     }
 

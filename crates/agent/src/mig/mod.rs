@@ -19,6 +19,9 @@ mod retry;
 mod wish;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
