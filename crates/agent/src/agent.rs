@@ -386,7 +386,7 @@ fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
 /// # Errors
 /// The system's, if it gives no runtime, signals or thread.
 pub fn run_process(agent: Agent) -> io::Result<()> {
-    privileges::give_up();
+    privileges::give_up(agent.config.mig_manager.enabled);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -73,7 +73,6 @@ gpus:
   include: ['*H100*', 3]
   exclude: 0000:3b:00.0
 health: {holdDown: 1m, checkInterval: 5s, nvmlCallTimeout: 2s}
-migManager: {enabled: false, evict: true}
 ";
 
 #[test]

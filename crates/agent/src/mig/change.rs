@@ -203,11 +203,11 @@ impl Manager {
             let (table, layout) = driver.mig_layout(&uuid)?;
             let devices = partitions(&*driver, &uuid)?.unwrap_or_default().devices;
             Ok(Look {
+                uuid,
                 index,
                 table,
                 layout,
                 devices,
-                uuid,
             })
         };
         self.hands.call(gpu, self.patience.look, call).await

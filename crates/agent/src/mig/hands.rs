@@ -72,9 +72,9 @@ mod tests {
     async fn a_call_that_hangs_costs_its_gpu_and_no_other() {
         let [one, two] = [0, 1].map(|index: usize| gpus(2)[index].uuid.clone());
         let mut hands = Hands::default();
-        let (release, hang) = mpsc::channel::<()>();
+        let (release, released) = mpsc::channel::<()>();
         let hung = hands.call(&one, LIMIT, move || {
-            let _ = hang.recv();
+            let _ = released.recv();
             Ok(())
         });
         assert_eq!(hung.await, Err(DriverError::Hung { after: LIMIT }));

@@ -21,19 +21,18 @@ pub(super) async fn keep(
     seen: watch::Receiver<Known<NodeLabels>>,
     mut states: mpsc::UnboundedReceiver<Option<MigState>>,
 ) {
-    let mut set: Option<Option<&'static str>> = None;
+    let mut known = Label::Unknown;
     while let Some(mut state) = states.recv().await {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut said = None;
         loop {
             let value = state.map(MigState::as_str);
-            if is_so(set, &seen.borrow(), value) {
-                set = Some(value);
+            if known.or_seen(&seen.borrow()) == Label::Is(value.map(str::to_owned)) {
                 break;
             }
             match set_label(&cluster, &node, STATE_LABEL, value).await {
                 Ok(()) => {
-                    set = Some(value);
+                    known = Label::Is(value.map(str::to_owned));
                     break;
                 }
                 Err(error) => {
@@ -58,17 +57,20 @@ pub(super) async fn keep(
     }
 }
 
-/// Whether the label has this value, as far as this process knows: by what it has set itself, or
-/// else by what is seen.
-fn is_so(
-    set: Option<Option<&'static str>>,
-    seen: &Known<NodeLabels>,
-    value: Option<&'static str>,
-) -> bool {
-    match (set, seen) {
-        (Some(set), _) => set == value,
-        (None, Known::Is(labels)) => labels.state.as_deref() == value,
-        (None, Known::NotYet | Known::Away | Known::Refused) => false,
+/// What the label is, as far as this process knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Label {
+    Unknown,
+    Is(Option<String>),
+}
+
+impl Label {
+    /// What it was set to last, or else what is seen: whatever others make of it later is theirs.
+    fn or_seen(&self, seen: &Known<NodeLabels>) -> Self {
+        match (self, seen) {
+            (Self::Unknown, Known::Is(labels)) => Self::Is(labels.state.clone()),
+            (known, _) => known.clone(),
+        }
     }
 }
 

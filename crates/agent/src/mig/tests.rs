@@ -97,7 +97,7 @@ fn strict_api() -> Cluster {
         Ok::<_, Infallible>(Response::builder().status(429).body(body).unwrap())
     });
     Cluster::new(Arc::new(move || {
-        Ok(Client::new(service.clone(), "default"))
+        Ok(Client::new(service, "default"))
     }))
 }
 

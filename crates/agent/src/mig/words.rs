@@ -210,6 +210,7 @@ pub(super) fn refused(step: &MigStep, error: &DriverError) -> String {
         DriverError::InUse => {
             "; no pod holds it, so another process does (nvidia-smi shows which, as far as it can)"
         }
+        DriverError::NoPermission => "; to partition GPUs takes CAP_SYS_ADMIN",
         DriverError::Hung { .. } => "; what was asked for may still happen, so it stays withheld",
         _ => "",
     };

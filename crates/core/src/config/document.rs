@@ -74,12 +74,11 @@ fn insert(keys: &mut Vec<Key>, path: &'static str, setting: Setting) {
             "plugin" => "Flags of the device plugin",
             "imex" => "IMEX channels, which GPUs of several nodes share memory by",
             "gpus" => "Which GPUs are offered at all",
-            "migManager" => "How GPUs come to be partitioned",
             _ => "",
         };
         let new = key(head, help, Shape::Map(Vec::new()));
         keys.push(Key {
-            own: matches!(head, "gpus" | "migManager"),
+            own: head == "gpus",
             ..new
         });
     }

@@ -375,7 +375,7 @@ settings! {
     }
     MigManager {
         flag: Some("mig-manager"), aliases: [], env: ["MIZZEN_MIG_MANAGER"],
-        key: Some("migManager.enabled"), kind: Kind::Boolean,
+        key: None, kind: Kind::Boolean,
         default: "false",
         help: "Partition the GPUs as the Node's label nvidia.com/mig.config says",
     }
@@ -387,7 +387,7 @@ settings! {
     }
     MigEvict {
         flag: Some("mig-evict"), aliases: [], env: ["MIZZEN_MIG_EVICT"],
-        key: Some("migManager.evict"), kind: Kind::Boolean,
+        key: None, kind: Kind::Boolean,
         default: "false",
         help: "Evict the pods that hold what a new MIG layout takes away, instead of waiting for them",
     }
