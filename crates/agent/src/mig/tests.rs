@@ -96,9 +96,7 @@ fn strict_api() -> Cluster {
         let body = Body::from(status.to_string().into_bytes());
         Ok::<_, Infallible>(Response::builder().status(429).body(body).unwrap())
     });
-    Cluster::new(Arc::new(move || {
-        Ok(Client::new(service, "default"))
-    }))
+    Cluster::new(Arc::new(move || Ok(Client::new(service, "default"))))
 }
 
 /// A manager of one GPU, and everything around it.
