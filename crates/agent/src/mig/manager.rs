@@ -80,36 +80,60 @@ pub(super) struct Manager {
     pub(super) reporter: Reporter,
     pub(super) states: mpsc::UnboundedSender<Option<MigState>>,
     pub(super) patience: Patience,
-    pub(super) retry: Retry,
-    pub(super) wish: Wish,
-    pub(super) facts: Facts,
+    pub(super) course: Course,
+}
+
+/// Where the manager is on its way.
+pub(super) struct Course {
+    retry: Retry,
+    wish: Wish,
+    facts: Facts,
     /// What was last said of where the layout stands.
-    pub(super) standing: Option<Standing>,
+    standing: Option<Standing>,
     /// Whether it was said that GPUs are being changed for this wish.
-    pub(super) applying: bool,
+    applying: bool,
     /// Who is waited for.
-    pub(super) blocked: Vec<(Change, BTreeSet<PodName>)>,
+    blocked: Vec<(Change, BTreeSet<PodName>)>,
     /// What is odd about the layout, said once.
-    pub(super) remarks: Vec<String>,
+    remarks: Vec<String>,
+}
+
+impl Course {
+    /// Nothing is known yet.
+    pub(super) fn new() -> Self {
+        Self {
+            retry: Retry::new(),
+            wish: Wish::Unknown,
+            facts: Facts::default(),
+            standing: None,
+            applying: false,
+            blocked: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
 }
 
 impl Manager {
     /// Works until everything else has ended.
     pub(super) async fn run(mut self) {
-        self.wish = self.inputs.wish();
-        self.facts = self.inputs.facts();
+        self.course.wish = self.inputs.wish();
+        self.course.facts = self.inputs.facts();
         loop {
-            let due = self.retry.due();
+            let due = self.course.retry.due();
             let due = async {
                 match due {
                     Some(due) => sleep_until(due).await,
                     None => std::future::pending().await,
                 }
             };
-            let released = released(&mut self.kubelet, &self.blocked, self.patience.slow_poll);
+            let released = released(
+                &mut self.kubelet,
+                &self.course.blocked,
+                self.patience.slow_poll,
+            );
             tokio::select! {
                 () = due => self.round().await,
-                () = released => self.retry.now(),
+                () = released => self.course.retry.now(),
                 () = self.inputs.changed() => self.hear(),
             }
         }
@@ -118,24 +142,24 @@ impl Manager {
     /// Takes in what is new, and decides when to look at the GPUs again.
     fn hear(&mut self) {
         let wish = self.inputs.wish();
-        if wish != self.wish {
+        if wish != self.course.wish {
             self.take_wish(wish);
         }
         let facts = self.inputs.facts();
-        if facts.gpus != self.facts.gpus {
-            self.retry.now();
-        } else if facts.layouts != self.facts.layouts {
-            self.retry.drifted();
+        if facts.gpus != self.course.facts.gpus {
+            self.course.retry.now();
+        } else if facts.layouts != self.course.facts.layouts {
+            self.course.retry.drifted();
         }
-        self.facts = facts;
+        self.course.facts = facts;
     }
 
     fn take_wish(&mut self, wish: Wish) {
-        self.wish = wish;
-        self.standing = None;
-        self.applying = false;
-        self.remarks.clear();
-        self.retry.begin();
+        self.course.wish = wish;
+        self.course.standing = None;
+        self.course.applying = false;
+        self.course.remarks.clear();
+        self.course.retry.begin();
     }
 
     /// Whether something else is wanted by now.
@@ -144,7 +168,7 @@ impl Manager {
             return false;
         }
         let wish = self.inputs.wish();
-        if wish == self.wish {
+        if wish == self.course.wish {
             return false;
         }
         self.take_wish(wish);
@@ -153,33 +177,35 @@ impl Manager {
 
     /// Looks at every GPU that something is wanted of, and does what can be done.
     async fn round(&mut self) {
-        self.retry.began();
-        self.blocked.clear();
+        self.course.retry.began();
+        self.course.blocked.clear();
         match self.work().await {
-            Ok(pace) => self.retry.ended(pace, self.patience.slow_poll),
+            Ok(pace) => self.course.retry.ended(pace, self.patience.slow_poll),
             Err(Halt::Overtaken) => {}
             Err(Halt::Failed(why)) => {
-                let standing = match &self.wish {
+                let standing = match &self.course.wish {
                     Wish::Named { name, .. } => Standing::failed(format!("{name}: {why}")),
                     Wish::Unknown | Wish::Nothing => Standing::failed(why),
                 };
                 self.stand(standing);
-                self.retry.ended(Pace::Backoff, self.patience.slow_poll);
+                self.course
+                    .retry
+                    .ended(Pace::Backoff, self.patience.slow_poll);
             }
         }
         self.kubelet.hang_up();
     }
 
     async fn work(&mut self) -> Result<Pace, Halt> {
-        if self.wish == Wish::Nothing {
+        if self.course.wish == Wish::Nothing {
             return Ok(self.leave_alone().await);
         }
-        if self.wish == Wish::Unknown && self.journal.gpus().is_empty() {
+        if self.course.wish == Wish::Unknown && self.journal.gpus().is_empty() {
             return Ok(Pace::Never);
         }
         let session = self.inputs.session();
-        let (Some(session), Some(_)) = (session, &self.facts.gpus) else {
-            if matches!(self.wish, Wish::Named { .. }) {
+        let (Some(session), Some(_)) = (session, &self.course.facts.gpus) else {
+            if matches!(self.course.wish, Wish::Named { .. }) {
                 let _ = self.states.send(Some(MigState::Pending));
             }
             return Ok(Pace::Never);
@@ -203,7 +229,7 @@ impl Manager {
     /// What is wanted of each GPU: what the label says or, as long as that is not known, what was
     /// begun.
     fn goals(&self, looks: &[FirstLook]) -> Result<Goals, String> {
-        let Wish::Named { name, file } = &self.wish else {
+        let Wish::Named { name, file } = &self.course.wish else {
             let of = self.journal.gpus().clone();
             return Ok(Goals {
                 of,
@@ -223,9 +249,9 @@ impl Manager {
     /// Tells that work begins, and lets go of what nothing is wanted of any more.
     async fn prepare(&mut self, goals: &Goals, looks: &[FirstLook]) {
         for remark in &goals.remarks {
-            if !self.remarks.contains(remark) {
+            if !self.course.remarks.contains(remark) {
                 tracing::warn!(event = "mig-config", "{remark}");
-                self.remarks.push(remark.clone());
+                self.course.remarks.push(remark.clone());
             }
         }
         let met = looks
@@ -235,7 +261,7 @@ impl Manager {
                 (Some(target), Ok(Some(look))) => target.is_met_by(&look.layout),
                 (_, Err(_)) | (Some(_), Ok(None)) => false,
             });
-        if self.wish != Wish::Unknown && self.standing.is_none() && !met {
+        if self.course.wish != Wish::Unknown && self.course.standing.is_none() && !met {
             let _ = self.states.send(Some(MigState::Pending));
         }
         self.forget(|gpu, target| {
@@ -259,7 +285,7 @@ impl Manager {
             let outcome = match (look, target) {
                 (Ok(Some(look)), Some(target)) => self.bring(session, look, target).await?,
                 (Ok(_), _) => continue,
-                (Err(_), None) if self.wish == Wish::Unknown => continue,
+                (Err(_), None) if self.course.wish == Wish::Unknown => continue,
                 (Err(why), _) => Outcome::Failed(why),
             };
             let report = Report {
@@ -313,13 +339,13 @@ impl Manager {
     /// Says where the layout stands, and when to look again.
     fn conclude(&mut self, reports: &[Report]) -> Pace {
         let each = || reports.iter().map(|report| &report.outcome);
-        self.blocked = each()
+        self.course.blocked = each()
             .filter_map(|outcome| match outcome {
                 Outcome::Waiting(pods, change) => Some((change.clone(), pods.clone())),
                 _ => None,
             })
             .collect();
-        let standing = match &self.wish {
+        let standing = match &self.course.wish {
             Wish::Named { name, .. } => Standing::of(name, reports),
             Wish::Unknown | Wish::Nothing => Standing::of("what was begun", reports),
         };
@@ -338,10 +364,10 @@ impl Manager {
 
     /// Says once where the layout stands.
     fn stand(&mut self, standing: Standing) {
-        if self.wish != Wish::Unknown {
+        if self.course.wish != Wish::Unknown {
             let _ = self.states.send(Some(standing.state));
         }
-        if self.standing.as_ref() == Some(&standing) {
+        if self.course.standing.as_ref() == Some(&standing) {
             return;
         }
         let Standing { state, words, todo } = &standing;
@@ -351,7 +377,7 @@ impl Manager {
             MigState::Success => {
                 tracing::info!(event = "mig-applied", "{words}");
                 // Nobody waits for the news that nothing had to be done.
-                let news = self.applying || self.standing.is_some();
+                let news = self.course.applying || self.course.standing.is_some();
                 news.then_some(cluster::Report::MigConfigApplied(message))
             }
             MigState::Pending | MigState::Rebooting => {
@@ -366,7 +392,7 @@ impl Manager {
         if let Some(report) = report {
             self.reporter.tell(report);
         }
-        self.standing = Some(standing);
+        self.course.standing = Some(standing);
     }
 
     /// Says once for each wish that GPUs are being changed.
@@ -376,9 +402,9 @@ impl Manager {
             gpu = index,
             "GPU {index} is to be {target}"
         );
-        if !self.applying {
-            self.applying = true;
-            let name = match &self.wish {
+        if !self.course.applying {
+            self.course.applying = true;
+            let name = match &self.course.wish {
                 Wish::Named { name, .. } => name,
                 Wish::Unknown | Wish::Nothing => "what was begun",
             };
@@ -398,7 +424,7 @@ impl Manager {
     async fn refuse(&mut self, why: String, looks: &[FirstLook]) -> Pace {
         self.forget(|_, _| false).await;
         self.release(|_| true).await;
-        let name = match &self.wish {
+        let name = match &self.course.wish {
             Wish::Named { name, .. } => name.as_str(),
             Wish::Unknown | Wish::Nothing => "",
         };

@@ -35,12 +35,11 @@ use crate::config_source::{Shelf, watch_disk};
 use crate::driver::{Driver, News};
 use crate::ground::Ground;
 use hands::Hands;
-use inputs::{Facts, Inputs};
+use inputs::Inputs;
 use journal::Journal;
 use kubelet::Kubelet;
-use manager::{Manager, Patience};
-use retry::Retry;
-use wish::{CONFIG_LABEL, NodeLabels, STATE_LABEL, Wish};
+use manager::{Course, Manager, Patience};
+use wish::{CONFIG_LABEL, NodeLabels, STATE_LABEL};
 
 /// A manager that has not started yet, with what a former process left undone.
 #[derive(Debug)]
@@ -115,13 +114,7 @@ impl Beginning {
             reporter,
             states,
             patience: Patience::default(),
-            retry: Retry::new(),
-            wish: Wish::Unknown,
-            facts: Facts::default(),
-            standing: None,
-            applying: false,
-            blocked: Vec::new(),
-            remarks: Vec::new(),
+            course: Course::new(),
         };
         let speak = async { tokio::join!(keep, post) };
         ground.keep_until_stop("MIG state", async {

@@ -180,13 +180,7 @@ impl Stage {
                 slow_poll: ms(20),
                 ..Patience::default()
             },
-            retry: Retry::new(),
-            wish: Wish::Unknown,
-            facts: Facts::default(),
-            standing: None,
-            applying: false,
-            blocked: Vec::new(),
-            remarks: Vec::new(),
+            course: Course::new(),
         };
         tasks.spawn(manager.run());
         Self {
