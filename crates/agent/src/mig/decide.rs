@@ -1,5 +1,8 @@
 //! What is to be done about one GPU next.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use mizzen_core::gpu::GpuUuid;
