@@ -353,7 +353,7 @@ impl GpuDriver for FakeSession {
             return Err(error.clone());
         }
         let known = script.mig.gpus.get(gpu).ok_or(DriverError::NotSupported)?;
-        Ok((known.table.clone(), known.layout.clone()))
+        Ok((known.table(), known.layout.clone()))
     }
 
     fn change_mig(&self, gpu: &GpuUuid, step: &MigStep) -> Result<(), DriverError> {

@@ -209,7 +209,7 @@ impl Script {
 /// How a GPU is partitioned, and how it takes changes.
 #[derive(Debug, Clone)]
 pub(crate) struct FakeMig {
-    pub(crate) table: MigTable,
+    table: MigTable,
     pub(crate) layout: Layout,
     /// A new mode is in force after a reset only.
     pub(crate) resets: bool,
@@ -257,6 +257,17 @@ impl FakeMig {
             mode: self.layout.mode,
             devices: (0..).zip(each).map(device).collect(),
         }
+    }
+
+    /// What it can be cut into; where instances can be is told while MIG is on only.
+    pub(crate) fn table(&self) -> MigTable {
+        let mut table = self.table.clone();
+        if !self.layout.mode.current {
+            for info in &mut table.profiles {
+                info.placements.clear();
+            }
+        }
+        table
     }
 
     pub(crate) fn change(&mut self, step: &MigStep) -> Result<(), DriverError> {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use mizzen_core::gpu::GpuUuid;
 use mizzen_core::mig::{
-    Layout, MigDevice, MigPlan, MigStep, MigTable, MigTarget, Unreachable, plan_mig,
+    Layout, MigDevice, MigPlan, MigStep, MigTable, MigTarget, Shortage, Unreachable, plan_mig,
 };
 use mizzen_core::state::Withheld;
 
@@ -95,6 +95,7 @@ pub(super) fn next(gpu: &Look, target: &MigTarget, holders: &Holders) -> Next {
                 if by
                     .first()
                     .is_some_and(|one| held.remove(&(one.gpu_instance, one.compute_instance))) => {}
+            Err(why) if is_vague(gpu, target, &why) => break mode_alone(gpu),
             Err(why) => return Next::Impossible(why.to_string()),
         }
     };
@@ -112,6 +113,33 @@ pub(super) fn next(gpu: &Look, target: &MigTarget, holders: &Holders) -> Next {
         return Next::Blocked(pods, change);
     }
     Next::Change(change)
+}
+
+/// Whether there may be a way that cannot be seen yet: a driver tells where instances can be only
+/// of a GPU whose MIG mode is on (`nvmlDeviceGetGpuInstancePossiblePlacements`).
+fn is_vague(gpu: &Look, target: &MigTarget, why: &Unreachable) -> bool {
+    let profiles = &gpu.table.profiles;
+    let hidden = || profiles.iter().any(|info| info.placements.is_empty());
+    let for_want_of_places = match why {
+        Unreachable::NotTogether { shortage, .. } => *shortage == Shortage::Places && hidden(),
+        Unreachable::NoSuchProfile { .. } => profiles.is_empty(),
+        _ => false,
+    };
+    target.enabled && !gpu.layout.mode.current && for_want_of_places
+}
+
+/// MIG is turned on, and what comes then is seen then.
+fn mode_alone(gpu: &Look) -> MigPlan {
+    if gpu.layout.mode.pending {
+        return MigPlan {
+            needs_reset: true,
+            ..MigPlan::default()
+        };
+    }
+    MigPlan {
+        steps: vec![MigStep::SetMode(true)],
+        ..MigPlan::default()
+    }
 }
 
 fn change(gpu: &Look, target: &MigTarget, plan: MigPlan) -> Change {

@@ -85,7 +85,8 @@ fn a_change_of_the_mode_takes_the_whole_gpu() {
     };
     assert_eq!(change.withheld, Some(Withheld::Whole));
     assert_eq!(change.gone, [uuid().to_string()].into());
-    assert_eq!(change.steps[0], MigStep::SetMode(true));
+    // Where instances can be is not known before.
+    assert_eq!(change.steps, [MigStep::SetMode(true)]);
 
     let replica = format!("{}::3", uuid());
     let somebody = held(&whole, &[("train", replica)]);
@@ -101,6 +102,15 @@ fn a_change_of_the_mode_takes_the_whole_gpu() {
     };
     assert_eq!(names(&pods), ["serve"]);
     assert_eq!(change.gone.len(), 3, "the GPU and its two halves");
+}
+
+#[test]
+fn what_no_mode_makes_possible_does_not_change_the_mode() {
+    let whole = gpu(&[]);
+    for impossible in ["3g.40gb x3", "1g.5gb", "4g.40gb, 4g.40gb"] {
+        let decided = next(&whole, &target(impossible), &held(&whole, &[]));
+        assert!(matches!(decided, Next::Impossible(_)), "{decided:?}");
+    }
 }
 
 #[test]
