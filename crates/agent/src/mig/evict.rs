@@ -33,10 +33,10 @@ impl Manager {
             if Instant::now() >= until {
                 let why = refusals.values().next();
                 let why = why.map_or_else(String::new, |why| format!(": {why}"));
+                let seconds = limit.as_secs();
                 return Err(Halt::Failed(format!(
-                    "{} were told to leave and have not within {} s{why}",
-                    list(&pods),
-                    limit.as_secs()
+                    "told to leave, and still there after {seconds} s: {}{why}",
+                    list(&pods)
                 )));
             }
             if self.is_overtaken() {

@@ -18,7 +18,7 @@ use super::journal::Journal;
 use super::kubelet::Kubelet;
 use super::retry::{Pace, Retry};
 use super::wish::{Goals, Wish, goals};
-use super::words::{MigState, Outcome, Report, Standing, summary};
+use super::words::{MigState, Outcome, Report, Standing};
 use crate::cluster::{self, Cluster, PodName, Reporter};
 use crate::driver::News;
 
@@ -408,13 +408,7 @@ impl Manager {
                 Wish::Named { name, .. } => name,
                 Wish::Unknown | Wish::Nothing => "what was begun",
             };
-            let report = Report {
-                index,
-                target: Some(target.clone()),
-                outcome: Outcome::Met(false),
-            };
-            let first = summary(&[report]);
-            let words = format!("applying {name}, beginning with: {first}");
+            let words = format!("applying {name}, beginning with GPU {index}: {target}");
             self.reporter
                 .tell(cluster::Report::MigConfigApplying(words));
         }

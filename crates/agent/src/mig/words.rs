@@ -73,7 +73,10 @@ impl Report {
                 ),
             ),
             Outcome::Waiting(pods, _) => (
-                format!("GPU {index}: {} hold what must go for {target}", list(pods)),
+                format!(
+                    "GPU {index}: what must go for {target} is held by {}",
+                    list(pods)
+                ),
                 "delete these pods, or have the agent evict them (--mig-evict)".to_owned(),
             ),
             Outcome::Failed(why) => (format!("GPU {index}: {why}"), String::new()),
@@ -141,7 +144,7 @@ impl Standing {
 }
 
 /// The GPUs by what they are: `GPUs 0, 1: 1g.10gb x7`.
-pub(super) fn summary(gpus: &[Report]) -> String {
+fn summary(gpus: &[Report]) -> String {
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
     for gpu in gpus {
         let target = gpu.target.as_ref().map(ToString::to_string);
@@ -275,7 +278,8 @@ mod tests {
         assert!(reset.contains("nvidia-smi --gpu-reset -i 3"), "{reset}");
         assert!(reset.contains("reboot"), "{reset}");
         let waits = words(waiting());
-        assert!(waits.contains("GPU 3: pod ns/train hold"), "{waits}");
+        assert!(waits.contains("GPU 3: what must go"), "{waits}");
+        assert!(waits.contains("is held by pod ns/train"), "{waits}");
         assert!(waits.contains("--mig-evict"), "{waits}");
     }
 }
