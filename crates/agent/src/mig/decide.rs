@@ -34,6 +34,11 @@ impl Look {
         instances.flat_map(|gi| gi.compute.iter().map(move |ci| (gi.id, ci.id)))
     }
 
+    /// Whether it is as it shall be, and stays so after a reset.
+    pub(super) fn is(&self, target: &MigTarget) -> bool {
+        target.is_met_by(&self.layout) && self.layout.mode.pending == target.enabled
+    }
+
     /// The GPU and all of its MIG devices.
     fn everything(&self) -> BTreeSet<String> {
         let devices = self.devices.iter().map(|device| device.uuid.to_string());
@@ -82,7 +87,7 @@ pub(super) enum Next {
 
 /// Decides what comes next on the way to `target`.
 pub(super) fn next(gpu: &Look, target: &MigTarget, holders: &Holders) -> Next {
-    if target.is_met_by(&gpu.layout) {
+    if gpu.is(target) {
         return Next::Nothing;
     }
     let mut held = holders.held(gpu);

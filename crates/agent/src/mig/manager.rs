@@ -258,7 +258,7 @@ impl Manager {
             .iter()
             .all(|(gpu, look)| match (goals.of.get(&gpu.uuid), look) {
                 (None, Ok(_)) => true,
-                (Some(target), Ok(Some(look))) => target.is_met_by(&look.layout),
+                (Some(target), Ok(Some(look))) => look.is(target),
                 (_, Err(_)) | (Some(_), Ok(None)) => false,
             });
         if self.course.wish != Wish::Unknown && self.course.standing.is_none() && !met {

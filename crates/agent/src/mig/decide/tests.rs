@@ -176,6 +176,13 @@ fn a_mode_that_waits_for_a_reset_is_waited_for_and_an_impossible_layout_is_not()
     };
     assert_eq!(change.steps.last(), Some(&MigStep::SetMode(false)));
 
+    // Who wants the mode no more takes it back, and nobody has to go for that.
+    let Next::Change(change) = next(&gpu, &target("MIG off"), &Holders::unknown()) else {
+        panic!("it can be done");
+    };
+    assert_eq!(change.withheld, None);
+    assert_eq!(change.steps, [MigStep::SetMode(false)]);
+
     let decided = next(&gpu, &target("3g.40gb x3"), &holders);
     let Next::Impossible(why) = decided else {
         panic!("{decided:?}");
