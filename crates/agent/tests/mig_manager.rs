@@ -213,6 +213,9 @@ async fn pods_that_are_in_the_way_are_evicted_where_that_is_allowed_and_no_other
     node.kubelet.delete(&evicted[0]);
     let after = offered(&node, &[(SMALL, 2), (MEDIUM, 1)]).await;
     assert_eq!(api(&node).evictions(), evicted, "the other one stays");
+    let waiting = api(&node).event("MigConfigWaiting").await;
+    let message = waiting["message"].as_str().unwrap();
+    assert!(message.contains("disruption budget"), "{message}");
     let left = if evicted[0] == "default/one" {
         "two"
     } else {

@@ -1,6 +1,7 @@
 //! Pods that must make way for a layout.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use mizzen_core::gpu::GpuUuid;
 use tokio::time::{Instant, sleep};
@@ -9,7 +10,7 @@ use super::decide::Change;
 use super::manager::{Halt, Manager};
 use super::words::list;
 use crate::backoff::Backoff;
-use crate::cluster::{PodName, evict};
+use crate::cluster::{PodName, Report, evict};
 
 impl Manager {
     /// Evicts the pods that hold what these changes take away, and waits until they have let go.
@@ -23,6 +24,7 @@ impl Manager {
         let until = Instant::now() + limit;
         let mut pause = Backoff::new(self.patience.poll, self.patience.longest_poll);
         let mut asked = BTreeSet::new();
+        let mut said = None;
         loop {
             let holdings = self.kubelet.holdings().await.map_err(Halt::Failed)?;
             let pods = holdings.of_any(gone.iter().copied());
@@ -30,6 +32,10 @@ impl Manager {
                 return Ok(());
             }
             let refusals = self.ask(&pods, &mut asked).await;
+            if said.as_ref() != Some(&refusals) {
+                self.say_evicting(&pods, &refusals);
+                said = Some(refusals.clone());
+            }
             if Instant::now() >= until {
                 let why = refusals.values().next();
                 let why = why.map_or_else(String::new, |why| format!(": {why}"));
@@ -44,6 +50,16 @@ impl Manager {
             }
             sleep(pause.failed()).await;
         }
+    }
+
+    /// Says who is asked to leave, and who may not be asked now.
+    fn say_evicting(&self, pods: &BTreeSet<PodName>, refusals: &BTreeMap<PodName, String>) {
+        let mut words = format!("evicting for a new layout: {}", list(pods));
+        for (pod, why) in refusals {
+            let _ = write!(words, "; {pod} may not be evicted now: {why}");
+        }
+        tracing::warn!(event = "mig-evicting", "{words}");
+        self.reporter.tell(Report::MigConfigWaiting(words));
     }
 
     /// Asks those of `pods` to leave that were not asked yet, and says who may not be asked now:

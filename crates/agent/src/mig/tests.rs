@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,18 @@ fn device(id: &str) -> ContainerDevices {
         resource_name: "nvidia.com/gpu".to_owned(),
         device_ids: vec![id.to_owned()],
         topology: None,
+    }
+}
+
+impl Told {
+    /// Answers at this socket.
+    fn serve(&self, socket: &Path, tasks: &mut JoinSet<()>) {
+        let service = PodResourcesListerServer::new(self.clone());
+        let socket = Socket::bind(socket).unwrap();
+        let served = serve(socket, service, std::future::pending());
+        tasks.spawn(async move {
+            let _ = served.await;
+        });
     }
 }
 
@@ -99,6 +112,42 @@ fn strict_api() -> Cluster {
     Cluster::new(Arc::new(move || Ok(Client::new(service, "default"))))
 }
 
+/// The Node with this layout in its label.
+fn label(config: Option<&str>) -> Known<NodeLabels> {
+    Known::Is(NodeLabels {
+        config: config.map(str::to_owned),
+        state: None,
+    })
+}
+
+/// What is known of a driver's GPUs.
+fn known(driver: &dyn GpuDriver) -> NodeState {
+    let now = Moment {
+        monotonic: Duration::ZERO,
+        wall: 0,
+    };
+    let discovery = Discovery {
+        inventory: driver.snapshot().unwrap(),
+        ..Discovery::default()
+    };
+    let mut state = NodeState::new(Arc::new(Config::default()), Vec::new(), now);
+    state.apply(Event::Discovered(Box::new(discovery)), now);
+    state
+}
+
+/// A patience that suits tests in which it comes to an end.
+fn hasty() -> Patience {
+    let ms = Duration::from_millis;
+    Patience {
+        withdrawal: ms(50),
+        admission: ms(1),
+        eviction: ms(50),
+        step: ms(50),
+        slow_poll: ms(20),
+        ..Patience::default()
+    }
+}
+
 /// A manager of one GPU, and everything around it.
 struct Stage {
     driver: FakeDriver,
@@ -121,41 +170,17 @@ impl Stage {
         let driver = FakeDriver::new(gpus(1));
         driver.make_partitionable(&uuid(), h100_table());
         let session = driver.open().unwrap();
-        let now = Moment {
-            monotonic: Duration::ZERO,
-            wall: 0,
-        };
-        let mut state = NodeState::new(Arc::new(Config::default()), Vec::new(), now);
-        let inventory = session.snapshot().unwrap();
-        let discovery = Discovery {
-            inventory,
-            ..Discovery::default()
-        };
-        state.apply(Event::Discovered(Box::new(discovery)), now);
-
+        let state = known(&*session);
         let mut tasks = JoinSet::new();
         let told = Told::default();
         let socket = dir.path().join("kubelet.sock");
-        let service = PodResourcesListerServer::new(told.clone());
-        let served = serve(
-            Socket::bind(&socket).unwrap(),
-            service,
-            std::future::pending(),
-        );
-        tasks.spawn(async move {
-            let _ = served.await;
-        });
-        let label = Known::Is(NodeLabels {
-            config: Some(config.to_owned()),
-            state: None,
-        });
-        let (labels, labels_receiver) = watch::channel(label);
+        told.serve(&socket, &mut tasks);
+        let (labels, labels_receiver) = watch::channel(label(Some(config)));
         let (session, session_receiver) = watch::channel(Some(session));
         let (state, state_receiver) = watch::channel(Arc::new(state));
         let (news_sender, news) = mpsc::channel(64);
         let (reporter, reports) = Reporter::new();
         let (states_sender, states) = mpsc::unbounded_channel();
-        let ms = Duration::from_millis;
         let manager = Manager {
             inputs: Inputs {
                 labels: labels_receiver,
@@ -172,14 +197,7 @@ impl Stage {
             news: news_sender,
             reporter,
             states: states_sender,
-            patience: Patience {
-                withdrawal: ms(50),
-                admission: ms(1),
-                eviction: ms(50),
-                step: ms(50),
-                slow_poll: ms(20),
-                ..Patience::default()
-            },
+            patience: hasty(),
             course: Course::new(),
         };
         tasks.spawn(manager.run());
@@ -272,10 +290,7 @@ async fn pods_that_may_not_be_evicted_in_time_are_named_with_the_reason() {
     let stage = &mut Stage::new("nothing yet", true);
     let held = ("train".to_owned(), uuid().to_string());
     stage.told.held.lock().unwrap().extend([held]);
-    stage.labels.send_replace(Known::Is(NodeLabels {
-        config: Some("all-1g.10gb".to_owned()),
-        state: None,
-    }));
+    stage.labels.send_replace(label(Some("all-1g.10gb")));
     let message = loop {
         let message = stage.failure().await;
         if !message.starts_with("nothing yet") {
@@ -303,12 +318,6 @@ async fn a_wish_that_is_taken_back_while_the_kubelet_is_waited_for_is_not_carrie
         .lock()
         .unwrap()
         .insert(uuid().to_string());
-    let label = |config: Option<&str>| {
-        Known::Is(NodeLabels {
-            config: config.map(str::to_owned),
-            state: None,
-        })
-    };
     stage.labels.send_replace(label(Some("all-1g.10gb")));
     // The GPU is withheld, and the kubelet does not take it.
     within(async {
