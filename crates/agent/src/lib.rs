@@ -17,6 +17,7 @@ mod ground;
 mod keeper;
 mod log;
 mod machine;
+mod mig;
 mod plugin;
 mod privileges;
 mod probes;

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::decide::{Candidate, Decision, View, decide};
 use super::memory::{self, Remembered};
 use super::shelf::Shelf;
-use super::{ConfigText, Interpreter, Known, Settings};
-use crate::cluster::{Report, Reporter};
+use super::{ConfigText, Interpreter, Settings};
+use crate::cluster::{Known, Report, Reporter};
 
 /// The task's state.
 pub(super) struct Task {

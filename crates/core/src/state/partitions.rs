@@ -98,11 +98,15 @@ impl NodeState {
         effects
     }
 
-    /// Somebody has changed a GPU, or the driver does not say which.
+    /// Somebody has changed a GPU, or the driver does not say which. Whoever has one withheld is
+    /// changing it, and tells when that is done.
     pub(super) fn partition_changed(&self, gpu: Option<&GpuUuid>) -> Vec<Effect> {
         let gpus = self.roster.gpus.iter().map(|known| &known.gpu);
-        let meant =
-            gpus.filter(|known| known.mig.is_some() && gpu.is_none_or(|gpu| *gpu == known.uuid));
+        let meant = gpus.filter(|known| {
+            known.mig.is_some()
+                && gpu.is_none_or(|gpu| *gpu == known.uuid)
+                && !self.withheld.contains_key(&known.uuid)
+        });
         let meant: Vec<GpuUuid> = meant.map(|gpu| gpu.uuid.clone()).collect();
         if meant.is_empty() {
             return Vec::new();

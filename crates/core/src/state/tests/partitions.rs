@@ -246,6 +246,8 @@ fn what_is_withheld_is_unhealthy_until_it_is_let_go() {
     assert_eq!(effects, [Effect::Publish]);
     assert_eq!(sick(&state), ids(&[(7, 0)]));
     assert!(state.partitions_to_watch().is_empty());
+    let change = event(0, (None, None), DriverEventKind::MigConfigChange);
+    assert!(state.apply(change, at(0)).is_empty(), "its changer tells");
     assert!(state.apply(Event::Withhold(withheld), at(0)).is_empty());
 
     let whole = BTreeMap::from([(uuid(0), Withheld::Whole), (uuid(1), Withheld::Whole)]);
