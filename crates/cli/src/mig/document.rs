@@ -196,27 +196,68 @@ struct HeldDevice {
     holder: Holder,
 }
 
-/// One step.
-#[derive(Debug, Serialize)]
+/// One step; what it has nothing to say of is absent.
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Step {
     /// `set-mode`, `destroy-compute-instance`, …
     kind: &'static str,
     words: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mig_enabled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu_instance: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compute_instance: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<Place>,
+    /// The slices of each compute instance that is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compute_slices: Option<Vec<u32>>,
 }
 
 impl Step {
     pub(super) fn new(step: &MigStep, layout: &Layout) -> Self {
-        let kind = match step {
-            MigStep::SetMode(_) => "set-mode",
-            MigStep::DestroyComputeInstance { .. } => "destroy-compute-instance",
-            MigStep::DestroyGpuInstance { .. } => "destroy-gpu-instance",
-            MigStep::CreateComputeInstances { .. } => "create-compute-instances",
-            MigStep::CreateGpuInstance { .. } => "create-gpu-instance",
-        };
-        Self {
+        let words = steps::in_words(step, layout);
+        let of = |kind| Self {
             kind,
-            words: steps::in_words(step, layout),
+            words,
+            ..Self::default()
+        };
+        match step {
+            MigStep::SetMode(on) => Self {
+                mig_enabled: Some(*on),
+                ..of("set-mode")
+            },
+            MigStep::DestroyComputeInstance { gpu_instance, id } => Self {
+                gpu_instance: Some(*gpu_instance),
+                compute_instance: Some(*id),
+                ..of("destroy-compute-instance")
+            },
+            MigStep::DestroyGpuInstance { id } => Self {
+                gpu_instance: Some(*id),
+                ..of("destroy-gpu-instance")
+            },
+            MigStep::CreateComputeInstances {
+                gpu_instance,
+                slices,
+            } => Self {
+                gpu_instance: Some(*gpu_instance),
+                compute_slices: Some(slices.clone()),
+                ..of("create-compute-instances")
+            },
+            MigStep::CreateGpuInstance {
+                profile,
+                placement,
+                slices,
+            } => Self {
+                profile: Some(profile.to_string()),
+                placement: Some((*placement).into()),
+                compute_slices: Some(slices.clone()),
+                ..of("create-gpu-instance")
+            },
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `mizzen mig plan`: what would be kept, destroyed and made.
 
+use mizzen_core::mig::MigStep;
+
 use super::args::{AnswerForm, PlanArgs};
 use super::document::PlanDocument;
 use super::goal::Goal;
@@ -171,10 +173,16 @@ fn in_order(prospect: &Prospect<'_>, way: &Way) -> Vec<Line> {
     for (number, step) in (1..).zip(&way.plan.steps) {
         let words = steps::in_words(step, layout);
         lines.push(Line::of(DIM, format!("  {number}. ")).and(PLAIN, words));
-        let is_mode = matches!(step, mizzen_core::mig::MigStep::SetMode(_));
-        if is_mode && way.needs_reset {
+        let MigStep::SetMode(on) = step else {
+            continue;
+        };
+        if way.needs_reset {
             let words = Line::of(WARN, "     ↻ takes effect with a reset: ");
             lines.push(words.and(PLAIN, reset(prospect)));
+        }
+        if *on && !way.is_open {
+            let words = "     (then it is planned anew: only now the driver tells all places)";
+            lines.push(Line::of(DIM, words));
         }
     }
     if way.is_open {
