@@ -87,10 +87,11 @@ pub(super) fn run(node: &Node, args: &PlanArgs) -> Result<u8, Stop> {
         }
         reports.push(work.report(outcome));
     }
-    let code = code(&reports);
+    let silent = plan::silent(node, args);
+    let code = code(&reports, silent);
     if is_told {
         terminal
-            .print([verdict(&reports, &asked)])
+            .print([verdict(&reports, &asked, silent)])
             .map_err(anyhow::Error::from)?;
     } else {
         print_json(&Document {
@@ -103,9 +104,9 @@ pub(super) fn run(node: &Node, args: &PlanArgs) -> Result<u8, Stop> {
     Ok(code)
 }
 
-fn code(reports: &[Report]) -> u8 {
+fn code(reports: &[Report], silent: usize) -> u8 {
     let has = |outcome| reports.iter().any(|report| report.outcome == outcome);
-    match (has(Outcome::Failed), has(Outcome::NeedsReset)) {
+    match (silent > 0 || has(Outcome::Failed), has(Outcome::NeedsReset)) {
         (true, _) => FAILED,
         (_, true) => WAITS,
         _ => 0,
@@ -226,16 +227,17 @@ impl Work<'_> {
 }
 
 /// What it comes to, over all GPUs.
-fn verdict(reports: &[Report], asked: &Asked) -> Line {
+fn verdict(reports: &[Report], asked: &Asked, silent: usize) -> Line {
     let count = |outcome| {
         reports
             .iter()
             .filter(|report| report.outcome == outcome)
             .count()
     };
-    let (failed, waiting) = (count(Outcome::Failed), count(Outcome::NeedsReset));
+    let failed = count(Outcome::Failed) + silent;
+    let waiting = count(Outcome::NeedsReset);
     let changed = count(Outcome::Changed);
-    let all = counted(reports.len(), "GPU");
+    let all = counted(reports.len() + silent, "GPU");
     match (failed, waiting, changed) {
         (0, 0, 0) => Line::of(GOOD, "✔ ").and(BOLD, "nothing to do"),
         (0, 0, number) => {
@@ -254,3 +256,6 @@ fn verdict(reports: &[Report], asked: &Asked) -> Line {
         (number, _, _) => Line::of(BAD, "✖ ").and(BOLD, format!("{number} of {all} not as wanted")),
     }
 }
+
+#[cfg(test)]
+mod tests;

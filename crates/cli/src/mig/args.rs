@@ -192,6 +192,10 @@ pub(super) struct PlanArgs {
     #[arg(long)]
     pub(super) force: bool,
 
+    /// Write what is printed as a picture too (SVG)
+    #[arg(long, value_name = "FILE")]
+    pub(super) picture: Option<PathBuf>,
+
     /// A drawing for people or JSON for programs
     #[arg(long, value_enum, default_value = "table", value_name = "FORM")]
     pub(super) output: AnswerForm,

@@ -1,5 +1,8 @@
 //! `mizzen mig plan`: what would be kept, destroyed and made.
 
+use std::path::Path;
+
+use anyhow::Context as _;
 use mizzen_core::mig::MigStep;
 
 use super::args::{AnswerForm, PlanArgs};
@@ -23,13 +26,20 @@ pub(super) fn run(node: &Node, args: &PlanArgs) -> Result<u8, Stop> {
             let terminal = Terminal::stdout();
             let mut lines = lines(&goal, &prospects, &asked, args, columns(&terminal));
             lines.extend(broken(node, args));
-            lines.push(verdict(&prospects));
+            lines.push(verdict(&prospects, silent(node, args)));
+            if let Some(file) = &args.picture {
+                draw(file, &lines)?;
+            }
             terminal.print(lines).map_err(anyhow::Error::from)?;
         }
         AnswerForm::Json => print_json(&PlanDocument::new(&goal, &prospects, &asked))?,
     }
     let fails = prospects.iter().any(|prospect| prospect.way.is_err());
-    Ok(if fails { FAILED } else { 0 })
+    Ok(if fails || silent(node, args) > 0 {
+        FAILED
+    } else {
+        0
+    })
 }
 
 /// All GPUs with what is to be done to them, those that are alike together.
@@ -60,16 +70,32 @@ pub(super) fn lines(
     lines
 }
 
-/// GPUs that do not even tell what they are, where all are meant.
-pub(super) fn broken(node: &Node, args: &PlanArgs) -> Vec<Line> {
-    if args.which.gpu.is_some() {
-        return Vec::new();
+/// How many GPUs do not even tell what they are, where all are meant.
+pub(super) fn silent(node: &Node, args: &PlanArgs) -> usize {
+    match args.which.gpu {
+        Some(_) => 0,
+        None => node.broken.len(),
     }
-    let lines = node
-        .broken
-        .iter()
-        .map(|broken| Line::of(WARN, in_words(broken)));
-    lines.collect()
+}
+
+/// Which GPUs those are.
+pub(super) fn broken(node: &Node, args: &PlanArgs) -> Vec<Line> {
+    let broken = node.broken.iter().take(silent(node, args));
+    let line = |broken| Line::of(BAD, "✖ ").and(PLAIN, in_words(broken));
+    broken.map(line).collect()
+}
+
+/// Writes what was printed as a picture of a terminal.
+fn draw(file: &Path, lines: &[Line]) -> anyhow::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let typed = words.join(" ");
+    let typed = typed.split(" --picture").next().unwrap_or_default();
+    let command = Line::of(DIM, "$ ").and(BOLD, format!("mizzen {typed}"));
+    let all: Vec<Line> = std::iter::once(command)
+        .chain(lines.iter().cloned())
+        .collect();
+    let picture = crate::terminal::svg::picture("mizzen mig", &all);
+    std::fs::write(file, picture).with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Those that are alike and to which the same is to be done, in the order of their first ones.
@@ -181,7 +207,8 @@ fn in_order(prospect: &Prospect<'_>, way: &Way) -> Vec<Line> {
             lines.push(words.and(PLAIN, reset(prospect)));
         }
         if *on && !way.is_open {
-            let words = "     (then it is planned anew: only now the driver tells all places)";
+            let words =
+                "     (the rest is looked at again then: drivers tell places only with MIG on)";
             lines.push(Line::of(DIM, words));
         }
     }
@@ -248,11 +275,9 @@ pub(super) fn wrapped(mark: Line, text: &str, columns: usize) -> Vec<Line> {
 }
 
 /// What it comes to, over all GPUs.
-fn verdict(prospects: &[Prospect<'_>]) -> Line {
-    let impossible = prospects
-        .iter()
-        .filter(|prospect| prospect.way.is_err())
-        .count();
+fn verdict(prospects: &[Prospect<'_>], silent: usize) -> Line {
+    let refused = prospects.iter().filter(|prospect| prospect.way.is_err());
+    let impossible = refused.count() + silent;
     let ways = || {
         prospects
             .iter()
@@ -272,7 +297,7 @@ fn verdict(prospects: &[Prospect<'_>]) -> Line {
             format!("can be done: {} to change{resets}", counted(number, "GPU")),
         ),
         (number, _) => {
-            let all = counted(prospects.len(), "GPU");
+            let all = counted(prospects.len() + silent, "GPU");
             Line::of(BAD, "✖ ").and(BOLD, format!("cannot be done on {number} of {all}"))
         }
     }
