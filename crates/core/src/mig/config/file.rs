@@ -239,9 +239,10 @@ impl Reader {
                 node if node.text() == Some("all") => None,
                 node => Some(numbers(node, parse_integer)),
             },
-            target: match enabled? {
-                true => MigTarget::of(counts),
-                false => MigTarget::off(),
+            target: if enabled? {
+                MigTarget::of(counts)
+            } else {
+                MigTarget::off()
             },
         })
     }

@@ -84,9 +84,10 @@ pub fn plan_mig(
 ) -> Result<MigPlan, Unreachable> {
     let hardware = Hardware::new(table);
     // Without MIG there are no instances, whatever somebody says that there are.
-    let existing: &[GpuInstance] = match layout.mode.current {
-        true => &layout.instances,
-        false => &[],
+    let existing: &[GpuInstance] = if layout.mode.current {
+        &layout.instances
+    } else {
+        &[]
     };
     if !target.enabled {
         return off(layout.mode, existing, target, held);
@@ -331,7 +332,8 @@ fn make_compute(instance: &mut GpuInstance, made: &[u32]) {
         let taken = there
             .iter()
             .fold(0, |taken, inside| taken | bits(inside.placement));
-        let id = (0..).find(|id| there.iter().all(|inside| inside.id != *id));
+        let is_free = |id: &u32| there.iter().all(|inside| inside.id != *id);
+        let id = (0..=u32::MAX).find(is_free);
         if let (Some(placement), Some(id)) = (first_fit(all, taken, *slices), id) {
             instance.compute.push(ComputeInstance {
                 id,
@@ -347,6 +349,6 @@ fn new_id(hardware: &Hardware<'_>, there: &[GpuInstance], place: Placement) -> u
     let is_free = |id: &u32| there.iter().all(|instance| instance.id != *id);
     let size = place.size.max(1);
     let usual = (hardware.memory_slices / size + place.start / size).saturating_sub(1);
-    let mut ids = std::iter::once(usual).chain(0..);
+    let mut ids = std::iter::once(usual).chain(0..=u32::MAX);
     ids.find(is_free).unwrap_or(usual)
 }
