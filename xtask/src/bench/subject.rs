@@ -67,7 +67,8 @@ impl Node {
         let work = work.join(format!("{gpus}-partitioned"));
         let mut node = Self::in_directory(work, gpus, plugin_dir)?;
         node.simulator.set_mig_mode(&Gpus::All, true)?;
-        node.simulator.create_mig_devices(&Gpus::All, &MIG_DEVICES)?;
+        node.simulator
+            .create_mig_devices(&Gpus::All, &MIG_DEVICES)?;
         let host = node.work.join("host");
         let (known, partitions) = node.simulator.partitions()?;
         host::write_partitioned(&known, &partitions, &host)?;

@@ -62,7 +62,7 @@ struct Report {
 pub(super) fn run(node: &Node, args: &PlanArgs) -> Result<u8, Stop> {
     let cards = node.chosen(args.which.gpu.as_ref())?;
     let goal = Goal::new(&args.target, node, &cards)?;
-    let (prospects, asked) = prospects(args, &goal, &cards)?;
+    let (prospects, asked) = prospects(args, &goal, &cards);
     let terminal = Terminal::stdout();
     let is_told = args.output == AnswerForm::Table;
     if is_told {
@@ -251,7 +251,7 @@ fn verdict(reports: &[Report], asked: &Asked, silent: usize) -> Line {
         }
         (0, number, _) => Line::of(WARN, "↻ ").and(
             BOLD,
-            format!("{} of {all} must be reset, then run this again", number),
+            format!("{number} of {all} must be reset, then run this again"),
         ),
         (number, _, _) => Line::of(BAD, "✖ ").and(BOLD, format!("{number} of {all} not as wanted")),
     }

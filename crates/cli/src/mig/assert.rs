@@ -149,14 +149,17 @@ fn differences(target: &MigTarget, layout: &Layout, mode_only: bool) -> Vec<Stri
         return Vec::new();
     }
     let has = devices(layout);
-    let more = |a: &BTreeMap<MigProfile, u32>, b: &BTreeMap<MigProfile, u32>| {
+    let surplus_of = |a: &BTreeMap<MigProfile, u32>, b: &BTreeMap<MigProfile, u32>| {
         let extra = a.iter().filter_map(|(profile, count)| {
             let extra = count.saturating_sub(b.get(profile).copied().unwrap_or(0));
             (extra > 0).then(|| times(&profile.to_string(), extra as usize))
         });
         extra.collect::<Vec<_>>().join(", ")
     };
-    let (missing, surplus) = (more(&target.devices, &has), more(&has, &target.devices));
+    let (missing, surplus) = (
+        surplus_of(&target.devices, &has),
+        surplus_of(&has, &target.devices),
+    );
     let empty = layout
         .instances
         .iter()

@@ -25,8 +25,9 @@ pub(super) struct Goal {
 }
 
 /// Words for what no list of devices says.
-const WORDS: [(&str, fn() -> MigTarget); 2] =
-    [("off", MigTarget::off), ("empty", || MigTarget::of([]))];
+const WORDS: [&str; 2] = [OFF, EMPTY];
+const OFF: &str = "off";
+const EMPTY: &str = "empty";
 
 impl Goal {
     /// What the command line asks for.
@@ -44,12 +45,13 @@ impl Goal {
             .is_some_and(|file| file.names().any(|known| known == name));
         // A file may speak of GPUs that are not meant here; what it says of those that there are
         // not is a mistake.
-        let all: Vec<&Card> = match is_in_file {
-            true => node.cards.iter().collect(),
-            false => cards.to_vec(),
+        let all: Vec<&Card> = if is_in_file {
+            node.cards.iter().collect()
+        } else {
+            cards.to_vec()
         };
         let gpus: Vec<MigGpu<'_>> = all.iter().map(|card| card.for_configs()).collect();
-        let found = targets(&name, file.as_ref(), &gpus).map_err(refused)?;
+        let found = targets(&name, file.as_ref(), &gpus).map_err(|error| refused(&error))?;
         let of = cards.iter().map(|card| {
             let mut both = all.iter().zip(&found.of);
             let own = both.find(|(known, _)| known.gpu.index == card.gpu.index);
@@ -65,17 +67,17 @@ impl Goal {
     fn typed(text: &str, cards: &[&Card]) -> Result<Self, Stop> {
         if text.starts_with("all-") {
             let gpus: Vec<MigGpu<'_>> = cards.iter().map(|card| card.for_configs()).collect();
-            let found = targets(text, None, &gpus).map_err(refused)?;
+            let found = targets(text, None, &gpus).map_err(|error| refused(&error))?;
             return Ok(Self {
                 name: text.to_owned(),
                 of: found.of,
                 remarks: found.remarks,
             });
         }
-        let word = WORDS.iter().find(|(word, _)| *word == text);
-        let target = match word {
-            Some((_, target)) => Ok(target()),
-            None => text.parse::<MigTarget>(),
+        let target = match text {
+            OFF => Ok(MigTarget::off()),
+            EMPTY => Ok(MigTarget::of([])),
+            list => list.parse::<MigTarget>(),
         };
         let target = target.map_err(|error| {
             let hint = did_you_mean(&error.part, cards);
@@ -94,7 +96,7 @@ pub(super) fn did_you_mean(typed: &str, cards: &[&Card]) -> String {
     let tables = cards.iter().filter_map(|card| card.table());
     let profiles = tables.flat_map(|table| &table.profiles);
     let mut known: Vec<String> = profiles.map(|info| info.profile.to_string()).collect();
-    known.extend(WORDS.iter().map(|(word, _)| (*word).to_owned()));
+    known.extend(WORDS.map(str::to_owned));
     let gpus: Vec<MigGpu<'_>> = cards.iter().map(|card| card.for_configs()).collect();
     known.extend(builtin_names(&gpus));
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -103,7 +105,7 @@ pub(super) fn did_you_mean(typed: &str, cards: &[&Card]) -> String {
     near.map_or_else(String::new, |word| format!("; did you mean {word}?"))
 }
 
-fn refused(error: MigConfigError) -> Stop {
+fn refused(error: &MigConfigError) -> Stop {
     let mut text = error.to_string();
     if matches!(error, MigConfigError::UnknownName { .. }) {
         text.push_str(" (-f names a file with others)");

@@ -96,10 +96,10 @@ impl Node {
             Some(Gpus::All) | None => {
                 let able = self.cards.iter().filter(|card| card.can_be_partitioned());
                 let able: Vec<&Card> = able.collect();
-                return match able.is_empty() {
-                    false => Ok(able),
-                    true => Err(Stop::failed(anyhow!("{}", self.none_can_be()))),
-                };
+                if able.is_empty() {
+                    return Err(Stop::failed(anyhow!("{}", self.none_can_be())));
+                }
+                return Ok(able);
             }
         };
         for name in names {
@@ -107,8 +107,8 @@ impl Node {
                 return Err(self.unknown(name));
             }
         }
-        let named = |card: &&Card| names.iter().any(|name| card.is_named(name));
-        Ok(self.cards.iter().filter(named).collect())
+        let is_meant = |card: &&Card| names.iter().any(|name| card.is_named(name));
+        Ok(self.cards.iter().filter(is_meant).collect())
     }
 
     fn none_can_be(&self) -> String {

@@ -110,13 +110,19 @@ impl Scene {
     /// How a GPU is now, with what a plan leaves of it.
     pub(super) fn before(layout: &Layout, plan: &MigPlan) -> Self {
         let gone = gone(plan);
-        let instance = |id: u32| match gone.contains(&id) {
-            true => Fate::Destroyed,
-            false => Fate::Kept,
+        let instance = |id: u32| {
+            if gone.contains(&id) {
+                Fate::Destroyed
+            } else {
+                Fate::Kept
+            }
         };
-        let part = |gpu: u32, id: u32| match plan.destroyed.contains(&(gpu, id)) {
-            true => Fate::Destroyed,
-            false => Fate::Kept,
+        let part = |gpu: u32, id: u32| {
+            if plan.destroyed.contains(&(gpu, id)) {
+                Fate::Destroyed
+            } else {
+                Fate::Kept
+            }
         };
         Self::new("now", layout, instance, part)
     }
@@ -125,15 +131,19 @@ impl Scene {
     pub(super) fn after(layout: &Layout, plan: &MigPlan) -> Self {
         let gone = gone(plan);
         let there = |id: u32| layout.instances.iter().any(|instance| instance.id == id);
-        let instance = |id: u32| match there(id) && !gone.contains(&id) {
-            true => Fate::Kept,
-            false => Fate::New,
+        let instance = |id: u32| {
+            if there(id) && !gone.contains(&id) {
+                Fate::Kept
+            } else {
+                Fate::New
+            }
         };
         let part = |gpu: u32, id: u32| {
             let stays = plan.kept.contains(&(gpu, id));
-            match stays && instance(gpu) == Fate::Kept {
-                true => Fate::Kept,
-                false => Fate::New,
+            if stays && instance(gpu) == Fate::Kept {
+                Fate::Kept
+            } else {
+                Fate::New
             }
         };
         Self::new("then", &plan.after, instance, part)

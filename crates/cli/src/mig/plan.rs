@@ -20,7 +20,7 @@ use picture::Scene;
 pub(super) fn run(node: &Node, args: &PlanArgs) -> Result<u8, Stop> {
     let cards = node.chosen(args.which.gpu.as_ref())?;
     let goal = Goal::new(&args.target, node, &cards)?;
-    let (prospects, asked) = prospects(args, &goal, &cards)?;
+    let (prospects, asked) = prospects(args, &goal, &cards);
     match args.output {
         AnswerForm::Table => {
             let terminal = Terminal::stdout();

@@ -35,7 +35,8 @@ struct Model {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Profile {
-    profile: MigProfile,
+    #[serde(rename = "profile")]
+    name: MigProfile,
     /// What `nvidia-smi mig -cgi` takes.
     id: u32,
     memory_mib: u64,
@@ -62,9 +63,12 @@ pub(super) fn run(node: &Node, args: &ProfilesArgs) -> Result<u8, Stop> {
     let silent: Vec<String> = cards
         .iter()
         .filter_map(|card| Some((card, card.mig.as_ref().err()?)))
-        .map(|(card, error)| match card.can_be_partitioned() {
-            true => format!("{}: {error}", card.name()),
-            false => format!("{} cannot be partitioned", card.name()),
+        .map(|(card, error)| {
+            if card.can_be_partitioned() {
+                format!("{}: {error}", card.name())
+            } else {
+                format!("{} cannot be partitioned", card.name())
+            }
         })
         .chain(
             node.broken
@@ -132,7 +136,7 @@ fn profile(info: &ProfileInfo, group: &[(&Card, &MigTable, &Layout)]) -> Profile
         (card.gpu.index, free)
     });
     Profile {
-        profile: info.profile,
+        name: info.profile,
         id: info.id,
         memory_mib: info.memory_mib,
         multiprocessors: info.multiprocessors,
@@ -200,9 +204,10 @@ fn table(model: &Model) -> Vec<Line> {
     for profile in &model.profiles {
         let least = profile.free.values().min().copied().unwrap_or(0);
         let most = profile.free.values().max().copied().unwrap_or(0);
-        let free = match least == most {
-            true => least.to_string(),
-            false => format!("{least}-{most}"),
+        let free = if least == most {
+            least.to_string()
+        } else {
+            format!("{least}-{most}")
         };
         let starts: Vec<String> = profile.starts.iter().map(u32::to_string).collect();
         let places = match profile.size {
@@ -210,7 +215,7 @@ fn table(model: &Model) -> Vec<Line> {
             None => String::new(),
         };
         table.row(vec![
-            Line::of(BOLD, profile.profile.to_string()),
+            Line::of(BOLD, profile.name.to_string()),
             profile.id.to_string().into(),
             profile.memory_mib.to_string().into(),
             profile.multiprocessors.to_string().into(),

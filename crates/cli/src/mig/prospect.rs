@@ -12,7 +12,7 @@ use super::args::PlanArgs;
 use super::goal::{Goal, did_you_mean};
 use super::node::Card;
 use super::pods::{self, Asked, Holder, Holders};
-use super::{Stop, steps};
+use super::steps;
 
 /// What is to become of one GPU.
 #[derive(Debug, Clone)]
@@ -96,9 +96,10 @@ pub(super) fn way(
 fn blind(table: &MigTable, layout: &Layout, target: &MigTarget) -> Option<MigPlan> {
     let is_blind = table.profiles.is_empty() && target.enabled && !layout.mode.current;
     is_blind.then(|| MigPlan {
-        steps: match layout.mode.pending {
-            true => Vec::new(),
-            false => vec![MigStep::SetMode(true)],
+        steps: if layout.mode.pending {
+            Vec::new()
+        } else {
+            vec![MigStep::SetMode(true)]
         },
         needs_reset: layout.mode.pending,
         after: Layout {
@@ -117,7 +118,7 @@ pub(super) fn prospects<'a>(
     args: &PlanArgs,
     goal: &Goal,
     cards: &[&'a Card],
-) -> Result<(Vec<Prospect<'a>>, Asked), Stop> {
+) -> (Vec<Prospect<'a>>, Asked) {
     let all = |see: &dyn Fn(&'a Card, &MigTarget) -> Result<Way, Obstacle>| {
         let both = cards.iter().zip(&goal.of);
         let each = both.map(|(card, target)| Prospect {
@@ -135,23 +136,24 @@ pub(super) fn prospects<'a>(
         .iter()
         .any(|prospect| prospect.way.as_ref().is_ok_and(destroys));
     if args.force || !is_at_stake {
-        return Ok((careless, Asked::No));
+        return (careless, Asked::No);
     }
     match pods::ask(&args.pod_resources_socket) {
         Ok(asked) => {
             let holders = asked.holders();
-            Ok((all(&|card, target| consider(card, target, &holders)), asked))
+            (all(&|card, target| consider(card, target, &holders)), asked)
         }
         Err(error) => {
             let reason = format!("{error:#}");
             let careful = all(&|card, target| {
                 let way = consider(card, target, &Holders::default())?;
-                match destroys(&way) {
-                    true => Err(Obstacle::Unasked(reason.clone())),
-                    false => Ok(way),
+                if destroys(&way) {
+                    Err(Obstacle::Unasked(reason.clone()))
+                } else {
+                    Ok(way)
                 }
             });
-            Ok((careful, Asked::No))
+            (careful, Asked::No)
         }
     }
 }

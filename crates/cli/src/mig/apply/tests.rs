@@ -36,9 +36,10 @@ impl GpuDriver for Driver {
 
     fn mig_layout(&self, _: &GpuUuid) -> Result<(MigTable, Layout), DriverError> {
         let layout = self.layout.lock().unwrap().clone();
-        let table = match layout.mode.current {
-            true => table(),
-            false => MigTable::default(),
+        let table = if layout.mode.current {
+            table()
+        } else {
+            MigTable::default()
         };
         Ok((table, layout))
     }

@@ -65,10 +65,11 @@ fn layout(instances: Vec<GpuInstance>) -> Layout {
 #[track_caller]
 fn drawn(scenes: &[Scene], columns: usize, expected: &str) {
     let lines = lines(Some(&table()), scenes, columns);
-    let text: String = lines
+    let texts: Vec<String> = lines
         .iter()
         .map(|line| format!("{}\n", line.text().trim_end()))
         .collect();
+    let text = texts.concat();
     assert!(text == expected, "drawn:\n{text}\nexpected:\n{expected}");
     for line in lines {
         assert!(line.width() <= columns.max(8 + 8 * NARROWEST));

@@ -10,7 +10,7 @@ use super::Machine;
 use crate::support::Ran;
 
 /// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const POD: &str = "apiVersion: v1
 kind: Pod

@@ -25,11 +25,16 @@ fn profiles_are_told_by_model_with_what_is_free() {
 #[test]
 fn places_that_are_expected_while_mig_is_off_are_those_that_the_driver_tells_later() {
     let models = "a30 a100-40gb a100-80gb h100-80gb h100-nvl h200-141gb b200 gb200 rtx-pro-6000";
-    let models: String = models
+    let models: Vec<String> = models
         .split(' ')
-        .map(|model| format!("- {{model: {model}}}\n"))
+        .map(|model| {
+            format!(
+                "- {{model: {model}}}
+"
+            )
+        })
         .collect();
-    let machine = Machine::of(&format!("gpus:\n{models}"));
+    let machine = Machine::of(&format!("gpus:\n{}", models.concat()));
     let before = machine.json(&["profiles"], 0);
     assert_eq!(before["models"].as_array().unwrap().len(), 9);
     machine
