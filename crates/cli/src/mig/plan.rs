@@ -9,7 +9,7 @@ use super::args::{AnswerForm, PlanArgs};
 use super::document::PlanDocument;
 use super::goal::Goal;
 use super::node::{Node, in_words};
-use super::pods::Asked;
+use super::pods::{Asked, Holders};
 use super::prospect::{Prospect, Way, prospects};
 use super::{FAILED, Stop, columns, picture, print_json, steps};
 use crate::terminal::{BAD, BOLD, DIM, GOOD, Line, PLAIN, Terminal, WARN};
@@ -62,9 +62,11 @@ pub(super) fn lines(
         );
         lines.extend(wrapped(Line::of(WARN, "note: "), &note, columns));
     }
+    let holders = asked.holders();
     for group in groups(prospects) {
         lines.push(Line::default());
         lines.extend(of_group(&group, columns));
+        lines.extend(kept_for(&group, &holders));
     }
     lines.push(Line::default());
     lines
@@ -249,6 +251,25 @@ fn sum(prospect: &Prospect<'_>, way: &Way) -> Line {
         line = line.and(style, format!("{word} ")).and(PLAIN, what);
     }
     line
+}
+
+/// Which of the MIG devices that stay are held by whom, where something else is changed.
+fn kept_for(group: &[&Prospect<'_>], holders: &Holders) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for prospect in group {
+        let (Ok((_, layout)), Ok(way)) = (&prospect.card.mig, &prospect.way) else {
+            continue;
+        };
+        let gpu = &prospect.card.gpu;
+        for ids in way.plan.kept.iter().filter(|_| !way.plan.is_empty()) {
+            for holder in holders.of_device(gpu, *ids) {
+                let device = steps::device(layout, *ids);
+                let words = format!("{device} of GPU {} is held by {holder}", gpu.index);
+                lines.push(Line::of(DIM, "  kept: ").and(PLAIN, words));
+            }
+        }
+    }
+    lines
 }
 
 /// Words broken at the terminal's width, so that none is lost.

@@ -84,6 +84,9 @@ async fn a_device_that_a_pod_holds_stays_and_the_pod_is_named() {
     .await;
     let told = ran.ended_with(0).stdout();
     assert!(told.contains("what pods hold was left alone"), "{told}");
+    let kept = "kept: 3g.40gb (GPU instance 2, compute instance 0) of GPU 0 is held by \
+                default/trainer, container main";
+    assert!(told.contains(kept), "{told}");
     assert_eq!(machine.instances(0), ["2g.20gb", "3g.40gb"]);
 
     for target in ["1g.10gb*7", "off"] {
