@@ -70,9 +70,9 @@ pub(super) fn run(node: &Node, args: &PlanArgs) -> Result<u8, Stop> {
         lines.extend(plan::broken(node, args));
         terminal.print(lines).map_err(anyhow::Error::from)?;
     }
-    let holders = asked.holders();
     let mut reports = Vec::new();
-    for prospect in &prospects {
+    for (at, prospect) in prospects.iter().enumerate() {
+        let (now, holders) = again(args, &goal, at, prospect, &asked);
         let mut work = Work {
             driver: node.driver.as_ref(),
             card: prospect.card,
@@ -80,7 +80,7 @@ pub(super) fn run(node: &Node, args: &PlanArgs) -> Result<u8, Stop> {
             terminal: is_told.then_some(&terminal),
             done: Vec::new(),
         };
-        let outcome = work.carry_out(prospect)?;
+        let outcome = work.carry_out(&now)?;
         // What was in the way from the start was told with the plan.
         if prospect.way.is_ok() {
             work.tell(&outcome)?;
@@ -102,6 +102,23 @@ pub(super) fn run(node: &Node, args: &PlanArgs) -> Result<u8, Stop> {
         })?;
     }
     Ok(code)
+}
+
+/// What is to be done to a GPU and who holds what, once more just before it is done: while the GPUs
+/// before it were changed, which may take minutes, a pod may have got a device of this one.
+fn again<'a>(
+    args: &PlanArgs,
+    goal: &Goal,
+    at: usize,
+    prospect: &Prospect<'a>,
+    asked: &Asked,
+) -> (Prospect<'a>, Holders) {
+    if !matches!(asked, Asked::Answered(_)) {
+        return (prospect.clone(), Holders::default());
+    }
+    let (mut now, asked) = prospects(args, &goal.only(at), &[prospect.card]);
+    let now = now.pop().unwrap_or_else(|| prospect.clone());
+    (now, asked.holders())
 }
 
 fn code(reports: &[Report], silent: usize) -> u8 {

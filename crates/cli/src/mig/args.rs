@@ -82,13 +82,10 @@ pub(crate) struct MigArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum MigCommand {
     /// Show what the GPUs can be cut into, and what is free
-    #[command(
-        visible_alias = "list",
-        after_long_help = "\
+    #[command(after_long_help = "\
 Examples:
   mizzen mig profiles
-  mizzen mig profiles --gpu 0,2 --output json"
-    )]
+  mizzen mig profiles --gpu 0,2 --output json")]
     Profiles(ProfilesArgs),
     /// Show how the GPUs would be cut anew, and change nothing
     #[command(after_long_help = [TARGET_HELP, CHANGE_HELP, PLAN_CODES, "\

@@ -64,6 +64,15 @@ impl Goal {
         })
     }
 
+    /// What is wanted of one of the GPUs, by its place among them.
+    pub(super) fn only(&self, at: usize) -> Self {
+        Self {
+            name: self.name.clone(),
+            of: self.of.get(at).cloned().into_iter().collect(),
+            remarks: Vec::new(),
+        }
+    }
+
     fn typed(text: &str, cards: &[&Card]) -> Result<Self, Stop> {
         if text.starts_with("all-") {
             let gpus: Vec<MigGpu<'_>> = cards.iter().map(|card| card.for_configs()).collect();
