@@ -10,6 +10,7 @@
 mod agent;
 mod config;
 mod ends;
+mod mig;
 mod mistakes;
 mod sim;
 mod simulate;
