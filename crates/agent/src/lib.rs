@@ -26,4 +26,4 @@ mod supervisor;
 
 pub use agent::{Agent, LoaderFactory, Order, run_process};
 pub use cluster::ClientFactory;
-pub use config_source::{ConfigText, Interpreter, last_good_text, read_config_file};
+pub use config_source::{CONFIG_LIMIT, ConfigText, Interpreter, last_good_text, read_config_file};

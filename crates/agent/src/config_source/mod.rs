@@ -23,7 +23,7 @@ use crate::ground::Ground;
 pub use memory::last_good_text;
 use shelf::{Shelf, watch_disk};
 use task::Task;
-pub use text::read_config_file;
+pub use text::{CONFIG_LIMIT, read_config_file};
 use watches::{follow_config_map, follow_label};
 
 /// Settings that wait for the agent.
