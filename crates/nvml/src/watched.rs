@@ -158,6 +158,9 @@ impl Watched {
         let step = move |_| lock(&call).take().map(|call| call());
         self.claims.await_changes(&[subject], deadline);
         let mut answers = self.claimed(&[subject], claim, deadline, step);
+        // The answer is here a moment before the subject is free, and who asks next must not be
+        // told that it is being changed.
+        self.claims.await_changes(&[subject], deadline);
         match answers.pop() {
             Some(Ok(Some(answer))) => Ok(answer),
             Some(Err(error)) => Err(error),

@@ -8,7 +8,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use mizzen_core::driver::{DriverError, GpuDriver, Questions};
+use mizzen_core::driver::{DriverError, DriverEvent, DriverEventKind, GpuDriver, Questions};
 use mizzen_core::gpu::Gpu;
 use mizzen_core::mig::{Capabilities, GpuMig, MigMode, MigStep, Placement};
 use mizzen_nvml::{HostRoot, NvmlDriver};
@@ -46,6 +46,18 @@ fn partition(driver: &NvmlDriver, gpu: &Gpu) -> GpuMig {
 fn profiles(mig: &GpuMig) -> Vec<String> {
     let devices = mig.devices.iter();
     devices.map(|device| device.profile.to_string()).collect()
+}
+
+/// Whether the tests run as somebody who may change GPUs; who may not is told so.
+fn may_change(driver: &NvmlDriver, gpu: &Gpu) -> bool {
+    let mode = gpu.mig.as_ref().unwrap().mode.pending;
+    match driver.change_mig(&gpu.uuid, &MigStep::SetMode(mode)) {
+        Ok(()) => true,
+        refused => {
+            assert_eq!(refused, Err(DriverError::NoPermission));
+            false
+        }
+    }
 }
 
 fn gpu_instance(profile: &str, start: u32, size: u32, slices: &[u32]) -> MigStep {
@@ -224,7 +236,11 @@ fn the_layout_is_that_of_the_gpu_with_its_empty_instances() {
         "gpus: [{model: a100-40gb, mig: {instances: [3g.20gb]}}]",
         |_| {
             let driver = session();
-            let gpu = &gpus(&driver)[0].uuid;
+            let gpu = &gpus(&driver)[0];
+            if !may_change(&driver, gpu) {
+                return;
+            }
+            let gpu = &gpu.uuid;
             driver
                 .change_mig(gpu, &gpu_instance("2g.10gb", 0, 2, &[]))
                 .unwrap();
@@ -294,6 +310,9 @@ fn a_gpu_is_cut_up_and_put_together_again() {
     on_node("gpus: [{model: h100-80gb}]", |_| {
         let driver = session();
         let gpu = &gpus(&driver)[0];
+        if !may_change(&driver, gpu) {
+            return;
+        }
         let change = |step: &MigStep| driver.change_mig(&gpu.uuid, step);
         let now = || profiles(&partition(&driver, gpu));
         change(&MigStep::SetMode(true)).unwrap();
@@ -332,6 +351,9 @@ fn what_is_in_the_way_of_a_change_is_told() {
         |_| {
             let driver = session();
             let gpu = &gpus(&driver)[0];
+            if !may_change(&driver, gpu) {
+                return;
+            }
             let change = |step: &MigStep| driver.change_mig(&gpu.uuid, step);
             let id = gpu.mig.as_ref().unwrap().devices[0].gpu_instance;
             assert_eq!(change(&MigStep::SetMode(false)), Err(DriverError::InUse));
@@ -367,6 +389,9 @@ fn a_mode_that_waits_for_a_reset_is_pending() {
     on_node("gpus: [{model: a100-80gb}]", |node| {
         let driver = session();
         let gpu = &gpus(&driver)[0];
+        if !may_change(&driver, gpu) {
+            return;
+        }
         driver
             .change_mig(&gpu.uuid, &MigStep::SetMode(true))
             .unwrap();
@@ -408,4 +433,62 @@ fn a_gpu_that_hangs_in_a_change_is_hung_and_the_others_answer_meanwhile() {
         assert_eq!(driver.partitions(&uuids)[0], still);
         node.heal();
     });
+}
+
+#[test]
+fn changes_of_partitions_and_faults_of_instances_are_told() {
+    on_node("gpus: [{model: h100-80gb, count: 2}]", |node| {
+        let driver = session();
+        let gpus = gpus(&driver);
+        let uuids: Vec<_> = gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
+        assert_eq!(driver.watch_events(&uuids), Ok(Vec::new()));
+        let second = Gpus::from(GpuRef::Index(1));
+        let next = || driver.next_event(Duration::from_secs(30)).unwrap().unwrap();
+        let changed = DriverEvent {
+            gpu: Some(uuids[1].clone()),
+            kind: DriverEventKind::MigConfigChange,
+            gpu_instance: None,
+            compute_instance: None,
+        };
+        node.simulator.set_mig_mode(&second, true).unwrap();
+        assert_eq!(next(), changed);
+        node.simulator
+            .create_mig_devices(&second, &["1g.10gb"])
+            .unwrap();
+        assert_eq!(next(), changed);
+        let device = &partition(&driver, &gpus[1]).devices[0];
+        let (gpu_instance, compute_instance) =
+            (Some(device.gpu_instance), Some(device.compute_instance));
+        let fault = Fault::Xid {
+            xid: 31,
+            gpu_instance,
+            compute_instance,
+            consequences: false,
+        };
+        node.inject(1, &fault);
+        let expected = DriverEvent {
+            kind: DriverEventKind::Xid(31),
+            gpu_instance,
+            compute_instance,
+            ..changed
+        };
+        assert_eq!(next(), expected);
+    });
+}
+
+#[test]
+fn devices_of_old_drivers_have_the_uuids_of_their_places() {
+    on_node(
+        "{driver_version: 450.80.02, gpus: [{model: a100-40gb, mig: {instances: [2g.10gb, 1g.5gb]}}]}",
+        |node| {
+            let driver = session();
+            let gpus = gpus(&driver);
+            agrees_with_the_simulator(node, &gpus);
+            let uuid = gpus[0].mig.as_ref().unwrap().devices[0].uuid.to_string();
+            assert!(
+                uuid.starts_with(&format!("MIG-{}/", gpus[0].uuid)),
+                "{uuid}"
+            );
+        },
+    );
 }

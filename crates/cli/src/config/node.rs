@@ -154,13 +154,13 @@ fn gpu(index: u32, board: &node::Gpu, node: &node::Node) -> Result<Gpu> {
         compute_capability: board.compute_capability,
         numa_node: Some(board.numa).filter(|numa| has_cpus(*numa)),
         device_id: 0,
-        mig: mig(board)?,
+        mig: mig(board, &node.driver_version)?,
     })
 }
 
 /// How NVML tells that a board is partitioned when it comes; none for one that cannot be.
-fn mig(board: &node::Gpu) -> Result<Option<GpuMig>> {
-    let Some(status) = MigStatus::initial(board) else {
+fn mig(board: &node::Gpu, driver_version: &str) -> Result<Option<GpuMig>> {
+    let Some(status) = MigStatus::initial(board, driver_version) else {
         return Ok(None);
     };
     let mut devices = Vec::new();
