@@ -13,6 +13,7 @@ mod health_story;
 mod narrator;
 mod observer;
 mod outcome;
+mod partition_story;
 mod patience;
 mod picture;
 mod plan;

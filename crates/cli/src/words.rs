@@ -15,6 +15,15 @@ pub(crate) fn times(name: &str, count: usize) -> String {
     }
 }
 
+/// `name`, or `3 × name` for more than one.
+pub(crate) fn times_before(count: usize, name: &str) -> String {
+    if count == 1 {
+        name.to_owned()
+    } else {
+        format!("{count} × {name}")
+    }
+}
+
 /// Ascending numbers in short: `0-3,6`; two neighbours stay apart.
 pub(crate) fn ranges(numbers: impl IntoIterator<Item = u32>) -> String {
     let mut runs: Vec<(u32, u32)> = Vec::new();
