@@ -108,6 +108,7 @@ pub(crate) fn start(
         memory: tell_memory,
         settings: send,
         told_of_api: None,
+        told_of_shelf: None,
     };
     let first = task.first(base);
     let run = task.run(ground.stop.clone());
