@@ -159,7 +159,8 @@ impl Observer {
         let uuid = unit.map(|(gpu, mig)| mig.map_or(&gpu.uuid, |mig| &mig.uuid));
         let key = (pod.clone(), uuid.unwrap_or(device).clone());
         let before = self.health_told.insert(key, told.tone);
-        before != Some(told.tone)
+        // One that was never sick is not healthy again, though a restarted kubelet says so.
+        before != Some(told.tone) && (before.is_some() || told.tone != Tone::Good)
     }
 
     fn tell(&mut self, at: Duration, told: Told) {
@@ -179,27 +180,26 @@ impl Observer {
     /// The simulated GPUs as they are now. How they are partitioned anew is told; what the kubelet
     /// makes of them is seen at its next change.
     pub(crate) fn gpus(&mut self, at: Duration, mut gpus: Vec<Gpu>, snapshot: &Snapshot) {
+        let mut told = Vec::new();
         for gpu in &mut gpus {
             let same = |before: &&Gpu| before.uuid == gpu.uuid;
             let Some(before) = self.picture.gpus.iter().find(same) else {
                 continue;
             };
-            if let Some(words) = partition_story::change(before, gpu) {
-                self.picture.timeline.push(Entry {
-                    at,
-                    source: Source::Driver,
-                    tone: Tone::Neutral,
-                    message: words,
-                });
-            }
+            told.extend(partition_story::change(before, gpu));
             let gone = self.gone(before, gpu);
+            told.extend(gone.iter().flat_map(partition_story::loss));
             if let Some(mig) = &mut gpu.mig {
-                mig.devices.extend(gone);
+                mig.devices.extend(gone.into_iter().map(|device| MigDevice {
+                    gone: true,
+                    ..device
+                }));
             }
         }
         self.picture.gpus = gpus;
         self.see_gpus(snapshot);
-        for told in self.story.missing(at, &self.picture.gpus) {
+        told.extend(self.story.missing(at, &self.picture.gpus));
+        for told in told {
             self.tell(at, told);
         }
     }
@@ -216,11 +216,7 @@ impl Observer {
         };
         let devices = before.mig_devices().iter();
         let gone = devices.filter(|device| !is_there(device) && was_held(device));
-        gone.map(|device| MigDevice {
-            gone: true,
-            ..device.clone()
-        })
-        .collect()
+        gone.cloned().collect()
     }
 
     fn see_resources(&mut self, snapshot: &Snapshot) {
@@ -239,7 +235,7 @@ impl Observer {
         let mut seen = Sightings::of(snapshot, &self.picture.gpus);
         for gpu in &mut self.picture.gpus {
             let own = seen.take(&gpu.uuid);
-            let mut parts = Vec::new();
+            let (mut parts, mut gone) = (Vec::new(), Vec::new());
             for device in gpu.mig.iter_mut().flat_map(|mig| &mut mig.devices) {
                 let mut sighting = seen.take(&device.uuid);
                 if device.gone && !sighting.is_held() {
@@ -249,11 +245,17 @@ impl Observer {
                 device.held_by = sighting.holders();
                 device.offered_as = sighting.offered_as();
                 device.was_held_by = ended(&mut self.holders, &device.uuid, &device.held_by);
-                parts.push(sighting);
+                if device.gone {
+                    gone.extend(device.held_by.iter().cloned());
+                } else {
+                    parts.push(sighting);
+                }
             }
             let family = own.with_parts(parts);
             gpu.health = family.health();
             gpu.held_by = family.holders();
+            gone.retain(|holder| !gpu.held_by.contains(holder));
+            gpu.held_by.extend(gone);
             gpu.offered_as = family.offered_as();
             gpu.was_held_by = ended(&mut self.holders, &gpu.uuid, &gpu.held_by);
         }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::picture::{Gpu, Mig, MigDevice};
+use super::narrator::Told;
+use super::picture::{Gpu, Mig, MigDevice, in_words};
+use super::timeline::{Source, Tone};
 use crate::words::times_before;
 
-/// What a GPU has become, in words; nothing where it is partitioned as before.
-pub(crate) fn change(before: &Gpu, after: &Gpu) -> Option<String> {
+/// What a GPU has become; nothing where it is partitioned as before.
+pub(crate) fn change(before: &Gpu, after: &Gpu) -> Option<Told> {
     let (before, mig) = (before.mig.as_ref()?, after.mig.as_ref()?);
     let what = if before.enabled != mig.enabled || uuids(before) != uuids(mig) {
         state(mig)
@@ -16,7 +18,26 @@ pub(crate) fn change(before: &Gpu, after: &Gpu) -> Option<String> {
     } else {
         return None;
     };
-    Some(format!("GPU {} {what}", after.index))
+    Some(Told {
+        source: Source::Driver,
+        tone: Tone::Neutral,
+        message: format!("GPU {} {what}", after.index),
+    })
+}
+
+/// Whom a MIG device is taken from that has just gone; nobody where it was gone before.
+pub(crate) fn loss(gone: &MigDevice) -> impl Iterator<Item = Told> + '_ {
+    let holders = gone.held_by.iter().filter(|_| !gone.gone);
+    holders.map(|holder| Told {
+        source: Source::Pod,
+        tone: Tone::Bad,
+        message: format!(
+            "{} holds MIG {} ({}), which is gone",
+            in_words(holder),
+            gone.name,
+            gone.profile
+        ),
+    })
 }
 
 fn there(mig: &Mig) -> impl Iterator<Item = &MigDevice> {
@@ -60,6 +81,10 @@ mod tests {
         gpu
     }
 
+    fn told_of(before: &Gpu, after: &Gpu) -> Option<String> {
+        change(before, after).map(|told| told.message)
+    }
+
     #[test]
     fn what_a_gpu_has_become_is_told_by_profiles() {
         let whole = gpu(None);
@@ -77,7 +102,7 @@ mod tests {
             (&mixed, &whole, Some("GPU 1 is whole: MIG is off")),
             (&mixed, &mixed, None),
         ] {
-            assert_eq!(change(before, after).as_deref(), told);
+            assert_eq!(told_of(before, after).as_deref(), told);
         }
     }
 
@@ -88,12 +113,12 @@ mod tests {
         if let Some(mig) = &mut waits.mig {
             mig.pending = true;
         }
-        let told = change(&whole, &waits);
+        let told = told_of(&whole, &waits);
         assert_eq!(
             told.as_deref(),
             Some("GPU 1 has MIG on after its next reset")
         );
-        assert_eq!(change(&waits, &waits), None);
+        assert_eq!(told_of(&waits, &waits), None);
     }
 
     #[test]
@@ -103,7 +128,19 @@ mod tests {
         if let Some(mig) = &mut gone.mig {
             mig.devices[1].gone = true;
         }
-        let told = change(&seven, &gone);
-        assert_eq!(told.as_deref(), Some("GPU 1 is cut into 1g.10gb"));
+        assert_eq!(
+            told_of(&seven, &gone).as_deref(),
+            Some("GPU 1 is cut into 1g.10gb")
+        );
+    }
+
+    #[test]
+    fn a_pod_whose_device_goes_is_told_once() {
+        let mut device = gpu(Some(&["1g.10gb"])).mig_devices()[0].clone();
+        device.held_by = vec!["a/main".to_owned()];
+        let told: Vec<String> = loss(&device).map(|told| told.message).collect();
+        assert_eq!(told, ["a/main holds MIG 1:0 (1g.10gb), which is gone"]);
+        device.gone = true;
+        assert_eq!(loss(&device).count(), 0);
     }
 }

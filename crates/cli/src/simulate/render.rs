@@ -175,10 +175,10 @@ fn gpu_table(gpus: &[Gpu]) -> Vec<Line> {
             Line::of(BAD, gpu.faults.join(", ")),
         ]);
         table.row(row);
-        if gpu.is_cut() {
-            for device in gpu.mig_devices() {
-                table.row(mig_row(device));
-            }
+        let is_shown =
+            |device: &&MigDevice| gpu.is_cut() || device.gone && !device.held_by.is_empty();
+        for device in gpu.mig_devices().iter().filter(is_shown) {
+            table.row(mig_row(device));
         }
     }
     table.lines(2)

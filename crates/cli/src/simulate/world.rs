@@ -135,7 +135,14 @@ pub(crate) fn check_agent_flags(
     if let Some(file) = &file {
         words.extend(["--config-file".into(), file.path().into()]);
     }
-    Ok(agent::check(&words, &hasty_environment()))
+    let checked = agent::check(&words, &hasty_environment());
+    Ok(checked.map_err(|error| match (error, &file) {
+        (CannotStart::Settings(text), Some(file)) => {
+            let path = file.path().display().to_string();
+            CannotStart::Settings(text.replace(&path, "of the run"))
+        }
+        (error, _) => error,
+    }))
 }
 
 fn temporary_file(text: &str) -> Result<NamedTempFile> {

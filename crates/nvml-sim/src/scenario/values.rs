@@ -23,7 +23,7 @@ impl Default for Model {
 /// Why a text names no model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "there is no built-in GPU model {0:?}{meant}; there are {known}",
+    "there is no built-in GPU model {0:?}; {meant}there are {known}",
     meant = did_you_mean(.0), known = known_models()
 )]
 pub struct UnknownModel(String);
@@ -44,8 +44,8 @@ fn did_you_mean(text: &str) -> String {
     let alike: Vec<&str> = alike.map(|model| model.key).collect();
     match alike.as_slice() {
         [] => String::new(),
-        [only] => format!("; did you mean {only}?"),
-        [rest @ .., last] => format!("; did you mean {} or {last}?", rest.join(", ")),
+        [only] => format!("did you mean {only}? "),
+        [rest @ .., last] => format!("did you mean {} or {last}? ", rest.join(", ")),
     }
 }
 

@@ -59,8 +59,8 @@ impl Gpu {
 
     /// Whether it is offered as its MIG devices and not as a whole.
     pub(crate) fn is_cut(&self) -> bool {
-        let mut devices = self.mig_devices().iter();
-        let known = devices.any(|device| device.health != Health::Unknown);
-        known || (self.health == Health::Unknown && !self.mig_devices().is_empty())
+        let there = || self.mig_devices().iter().filter(|device| !device.gone);
+        let is_known = there().any(|device| device.health != Health::Unknown);
+        is_known || (self.health == Health::Unknown && there().next().is_some())
     }
 }
