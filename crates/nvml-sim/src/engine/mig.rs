@@ -173,7 +173,7 @@ impl Device<'_> {
         if !self.slot.holds(self.entry.incarnation) {
             return Err(Failure::GpuIsLost);
         }
-        Ok(writer.repartition(&self.entry, change)?)
+        Ok(writer.repartition(self.entry, change)?)
     }
 }
 

@@ -41,12 +41,12 @@ impl CapabilityMinors {
         });
         match table.binary_search_by_key(&instance, |(instance, _)| *instance) {
             Ok(found) => Some(table[found].1),
-            Err(_) => self.from_capability(instance),
+            Err(_) => self.in_its_file(instance),
         }
     }
 
     /// From the instance's own file, which is there as long as the instance.
-    fn from_capability(&self, (gpu, instance, compute): Instance) -> Option<u32> {
+    fn in_its_file(&self, (gpu, instance, compute): Instance) -> Option<u32> {
         let compute = compute.map_or_else(String::new, |id| format!("/ci{id}"));
         let file = self.host.join(format!(
             "proc/driver/nvidia/capabilities/gpu{gpu}/mig/gi{instance}{compute}/access"

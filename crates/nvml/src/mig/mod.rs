@@ -23,36 +23,39 @@ use profiles::{guessed_extra, named};
 
 /// What the GPUs of a session were partitioned into when they were last asked, by index.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(Mutex<BTreeMap<u32, (Vec<Found>, Vec<MigDevice>)>>);
+pub(crate) struct Seen(Mutex<BTreeMap<u32, Sight>>);
+
+/// What was seen of one GPU.
+#[derive(Debug)]
+struct Sight {
+    found: Vec<Found>,
+    mig: GpuMig,
+}
 
 impl Seen {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, (Vec<Found>, Vec<MigDevice>)>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Sight>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was seen of these devices, if they are the same as then.
     fn unchanged(&self, index: u32, found: &[Found]) -> Option<Vec<MigDevice>> {
         let seen = self.lock();
-        let (before, devices) = seen.get(&index)?;
-        (before == found).then(|| devices.clone())
+        let sight = seen.get(&index).filter(|sight| sight.found == found)?;
+        Some(sight.mig.devices.clone())
     }
 
-    /// What was seen last.
-    fn last(&self, index: u32) -> Vec<MigDevice> {
-        let seen = self.lock();
-        seen.get(&index)
-            .map(|(_, devices)| devices.clone())
-            .unwrap_or_default()
+    fn note(&self, index: u32, sight: Sight) {
+        self.lock().insert(index, sight);
     }
 
-    fn note(&self, index: u32, found: Vec<Found>, devices: Vec<MigDevice>) {
-        self.lock().insert(index, (found, devices));
+    fn take(&self, index: u32) -> Option<GpuMig> {
+        self.lock().remove(&index).map(|sight| sight.mig)
     }
 
     /// Has the GPU of this index read anew: it was partitioned anew, perhaps so that the devices
     /// have the UUIDs of others before them.
     pub(crate) fn forget(&self, index: u32) {
-        self.lock().remove(&index);
+        self.take(index);
     }
 }
 
@@ -85,41 +88,36 @@ impl Session {
         device: Device,
         capabilities: &CapabilityMinors,
     ) -> Result<Option<GpuMig>, DriverError> {
-        let Some(mode) = self.library.mig_mode(device)? else {
-            return Ok(None);
-        };
-        let devices = self.mig_devices(index, device, mode, capabilities)?;
-        Ok(Some(GpuMig { mode, devices }))
+        match self.library.mig_mode(device)? {
+            Some(mode) => {
+                let devices = self.mig_devices(index, device, mode, capabilities)?;
+                Ok(Some(GpuMig { mode, devices }))
+            }
+            None => Ok(None),
+        }
     }
 
     /// As [`Self::partition`], all of it asked anew, and as far as the GPU tells: a GPU must not
-    /// be lost to the node for what is wrong with its partitions.
+    /// be lost to the node for what is wrong with its partitions. What it does not tell now is
+    /// what it told last.
     pub(crate) fn known_partition(
         &self,
         index: u32,
         device: Device,
         capabilities: &CapabilityMinors,
     ) -> Option<GpuMig> {
-        let seen = self.mig.last(index);
-        self.mig.forget(index);
+        let last = self.mig.take(index);
         let mode = match self.library.mig_mode(device) {
             Ok(mode) => mode?,
             Err(error) => {
                 tracing::warn!(index, %error, "a GPU does not tell whether MIG is on");
-                let mode = MigMode {
-                    current: true,
-                    pending: true,
-                };
-                return (!seen.is_empty()).then_some(GpuMig {
-                    mode,
-                    devices: seen,
-                });
+                return last;
             }
         };
         let devices = self.mig_devices(index, device, mode, capabilities);
         let devices = devices.unwrap_or_else(|error| {
             tracing::warn!(index, %error, "a GPU does not tell its MIG devices");
-            seen
+            last.map(|last| last.devices).unwrap_or_default()
         });
         Some(GpuMig { mode, devices })
     }
@@ -131,38 +129,20 @@ impl Session {
         mode: MigMode,
         capabilities: &CapabilityMinors,
     ) -> Result<Vec<MigDevice>, DriverError> {
-        let library = &self.library;
         let found = if mode.current {
-            library.found(device)?
+            self.library.found(device)?
         } else {
             Vec::new()
         };
         if let Some(devices) = self.mig.unchanged(index, &found) {
             return Ok(devices);
         }
-        let (mut known, mut devices) = (Vec::new(), Vec::new());
-        if !found.is_empty() {
-            let parent = Parent {
-                device,
-                minor: library.minor(device)?,
-                memory_mib: library.memory_total(device).unwrap_or_default() >> 20,
-                capabilities,
-            };
-            let mut reader = Reader::new(library, parent)?;
-            for one in found {
-                match reader.read(&one) {
-                    Ok(device) => {
-                        devices.push(device);
-                        known.push(one);
-                    }
-                    // One that has gone meanwhile, or that will be asked again next time.
-                    Err(error) => {
-                        tracing::debug!(uuid = %one.uuid, %error, "a MIG device is left out");
-                    }
-                }
-            }
-        }
-        self.mig.note(index, known, devices.clone());
+        let (found, devices) = self.library.read(device, found, capabilities)?;
+        let mig = GpuMig {
+            mode,
+            devices: devices.clone(),
+        };
+        self.mig.note(index, Sight { found, mig });
         Ok(devices)
     }
 }
@@ -185,6 +165,34 @@ impl Library {
             }
         }
         Ok(found)
+    }
+
+    /// Reads these MIG devices of a GPU, and answers those that could be read.
+    fn read(
+        &self,
+        device: Device,
+        found: Vec<Found>,
+        capabilities: &CapabilityMinors,
+    ) -> Result<(Vec<Found>, Vec<MigDevice>), DriverError> {
+        if found.is_empty() {
+            return Ok((found, Vec::new()));
+        }
+        let parent = Parent {
+            device,
+            minor: self.minor(device)?,
+            memory_mib: self.memory_total(device).unwrap_or_default() >> 20,
+            capabilities,
+        };
+        let mut reader = Reader::new(self, parent)?;
+        let read = found.into_iter().filter_map(|one| match reader.read(&one) {
+            Ok(device) => Some((one, device)),
+            // One that has gone meanwhile, or that will be asked again next time.
+            Err(error) => {
+                tracing::debug!(uuid = %one.uuid, %error, "a MIG device is left out");
+                None
+            }
+        });
+        Ok(read.unzip())
     }
 }
 
