@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::narrator::Told;
-use super::picture::{Gpu, Health, ResourceCount};
+use super::picture::{Gpu, Health, MigDevice, ResourceCount};
 use super::script::Action;
 use super::timeline::{Source, Tone};
 use crate::duration;
+use crate::fault::{Fault, Xid};
 use crate::words::ranges;
 
 /// More changes at once than this are told as a number.
@@ -54,7 +55,10 @@ impl HealthStory {
             .iter()
             .filter(|gpu| target.names(gpu.index, &gpu.uuid, &gpu.pci_bus_id))
         {
-            let parts = gpu.mig_devices().iter().map(|device| &device.uuid);
+            let devices = gpu.mig_devices().iter();
+            let parts = devices
+                .filter(|device| is_hit(action, device))
+                .map(|device| &device.uuid);
             for uuid in std::iter::once(&gpu.uuid).chain(parts) {
                 self.causes.insert(uuid.clone(), (at, what.clone()));
             }
@@ -159,6 +163,20 @@ impl HealthStory {
             tone,
             message: format!("{name} {is} {health}{cause}"),
         }
+    }
+}
+
+/// Whether what is done to its GPU concerns a MIG device.
+fn is_hit(action: &Action, device: &MigDevice) -> bool {
+    match action {
+        Action::Inject(
+            Fault::Xid(Xid {
+                instance: Some(instance),
+                ..
+            }),
+            _,
+        ) => instance.has(device.gpu_instance, device.compute_instance),
+        _ => true,
     }
 }
 

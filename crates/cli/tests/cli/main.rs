@@ -14,4 +14,5 @@ mod mistakes;
 mod sim;
 mod simulate;
 mod simulate_config;
+mod simulate_mig;
 mod support;
