@@ -47,8 +47,8 @@ time it is named; UUID::N takes replica N. The rules and their scores:
   LEFT OVER    the same sum over what stays free; more is better
   NUMA SPLITS  pairs that straddle two NUMA nodes; fewer is better
   PCIE STEPS   steps through PCIe over the pairs, 0 on one board to 6; fewer is better
-and where all are equal, the lowest indices. MIG devices are joined by no links: they are chosen
-from the GPU that is fullest, unless the policy says otherwise.
+and where all are equal, the lowest indices. MIG devices are joined by no links: like replicas they
+are spread over GPUs or packed onto few, as sharedDevicesAllocationPolicy says.
 
 Exit codes:
   0    the container gets what it asks for

@@ -233,8 +233,7 @@ impl DevicePool {
         if self.shares.iter().all(|share| share.mig.is_none()) {
             return distribute(stocks, wanted, &terms);
         }
-        // MIG devices are joined by nothing. What can be saved is a GPU that nobody uses: it can
-        // be partitioned anew.
+        // MIG devices are joined by nothing, so those policies only keep them together.
         let terms = Terms {
             policy: match terms.policy {
                 AllocationPolicy::Aligned => AllocationPolicy::Packed,
