@@ -167,7 +167,7 @@ sharing: {timeSlicing: {resources: [{name: gpu, devices: [9], replicas: 2}]}}
     let told = ran.stdout();
     assert!(told.contains("can be used, with 2 warnings"), "{told}");
     assert!(
-        told.contains("config.yaml:2:39: warning: flags.plugin.deviceListStrategy"),
+        told.contains("config.yaml:2:38: warning: flags.plugin.deviceListStrategy"),
         "{told}"
     );
     let json = check_json(text, &["--gpus", "2xt4"]);

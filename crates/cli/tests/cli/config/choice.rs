@@ -207,10 +207,8 @@ fn mig_devices_go_from_the_fullest_gpu_and_are_taken_by_index_uuid_or_gpu() {
     let ran = shown(&["--want", "2", "--taken", "0:0"]).ended_with(0);
     let text = ran.stdout();
     assert!(text.contains("gets MIG 0:1,2\n"), "{text}");
-    assert!(
-        text.contains("the GPU that is fullest goes first"),
-        "{text}"
-    );
+    let why = "policy packed: the GPU that is fullest goes first";
+    assert!(text.contains(why), "{text}");
     let told = shown(&["--want", "1", "--taken", "0:9"])
         .ended_with(2)
         .stderr();
