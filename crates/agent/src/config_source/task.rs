@@ -212,7 +212,7 @@ impl Task {
             return;
         }
         let why = match &*self.shelf.borrow() {
-            Known::Is(shelf) => shelf.names().err(),
+            Known::Is(configs) => configs.names().err(),
             Known::NotYet | Known::Away | Known::Refused => None,
         };
         if why == self.told_of_shelf {

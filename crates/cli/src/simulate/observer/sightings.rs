@@ -31,11 +31,10 @@ impl Sightings {
             for (id, device) in &view.devices {
                 if let Some((gpu, mig)) = unit_of(gpus, id) {
                     let uuid = mig.map_or(&gpu.uuid, |mig| &mig.uuid);
-                    if !seen.contains_key(uuid) {
-                        seen.insert(uuid.clone(), Sighting::default());
+                    match seen.get_mut(uuid) {
+                        Some(unit) => unit.add(resource, device),
+                        None => seen.entry(uuid.clone()).or_default().add(resource, device),
                     }
-                    let unit = seen.get_mut(uuid);
-                    unit.into_iter().for_each(|unit| unit.add(resource, device));
                 }
             }
         }
