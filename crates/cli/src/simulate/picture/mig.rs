@@ -57,6 +57,12 @@ impl Gpu {
         self.mig.as_ref().map_or(&[], |mig| &mig.devices)
     }
 
+    /// Whether MIG is on and there are no MIG devices.
+    pub(crate) fn has_nothing_to_offer(&self) -> bool {
+        let is_empty = |mig: &Mig| mig.enabled && mig.devices.iter().all(|device| device.gone);
+        self.mig.as_ref().is_some_and(is_empty)
+    }
+
     /// Whether it is offered as its MIG devices and not as a whole.
     pub(crate) fn is_cut(&self) -> bool {
         let there = || self.mig_devices().iter().filter(|device| !device.gone);
