@@ -15,4 +15,5 @@ mod mistakes;
 mod sim;
 mod simulate;
 mod simulate_config;
+mod simulate_mig;
 mod support;
