@@ -95,9 +95,7 @@ impl Keeper {
         }
     }
 
-    fn check(&self, mut gpus: Vec<GpuUuid>) {
-        // One that is being partitioned does not answer until that is done.
-        gpus.retain(|gpu| !self.state.withheld().contains_key(gpu));
+    fn check(&self, gpus: Vec<GpuUuid>) {
         let mut known = self.state.gpus().iter();
         let some_sick = known.any(|known| !known.health.is_healthy());
         self.driver.tell(Command::Check { gpus, some_sick });

@@ -112,6 +112,7 @@ impl Driver {
             fingerprint: Fingerprint::default(),
             last_look: Instant::now(),
             retry: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+            next_try: Instant::now(),
         };
         thread::Builder::new()
             .name("driver".to_owned())
@@ -150,6 +151,9 @@ struct Worker {
     fingerprint: Fingerprint,
     last_look: Instant,
     retry: Backoff,
+    /// When to try to open a session again while there is none. Commands, which may come at any
+    /// pace meanwhile, do not put it off.
+    next_try: Instant,
 }
 
 /// An open session, and what it showed first.
@@ -165,7 +169,8 @@ impl Worker {
             let command = if self.session.is_some() {
                 commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
-                commands.recv_timeout(self.retry.failed())
+                let wait = self.next_try.saturating_duration_since(Instant::now());
+                commands.recv_timeout(wait)
             };
             match command {
                 Ok(Command::Check { gpus, some_sick }) => {
@@ -205,6 +210,9 @@ impl Worker {
         match opened {
             Ok((driver, inventory)) => self.begin(driver, inventory),
             Err(error) => self.tell(vec![Event::DriverAbsent(error)]),
+        }
+        if self.session.is_none() {
+            self.next_try = Instant::now() + self.retry.failed();
         }
     }
 

@@ -245,3 +245,26 @@ async fn what_a_former_session_saw_last_is_told_and_not_how_its_waiting_went() {
     let failures = |event: &&Event| matches!(event, Event::WaitFailed(_));
     assert_eq!(told.iter().filter(failures).count(), 0);
 }
+
+#[tokio::test]
+async fn a_driver_that_comes_back_is_opened_however_often_others_ask_meanwhile() {
+    let mut running = Running::start(Patience::default());
+    running.waiting().await;
+    let gone = DriverError::NotRunning("unloaded".to_owned());
+    running.fake.go_absent(gone);
+    running.check(false);
+    running
+        .until(|event| matches!(event, Event::DriverAbsent(_)))
+        .await;
+    running.fake.come();
+    let opened = running.fake.opened();
+    let due = Instant::now() + LIMIT;
+    while running.fake.opened() == opened {
+        assert!(Instant::now() < due, "nobody opens it");
+        running.driver.tell(Command::LookAtPartitions(uuids()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    running
+        .until(|event| matches!(event, Event::Discovered(_)))
+        .await;
+}

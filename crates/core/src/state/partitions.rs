@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Effect, KnownGpu, Line, NodeState, log, words};
+use super::{DriverStatus, Effect, KnownGpu, Line, NodeState, log, words};
 use crate::config::MigStrategy;
 use crate::driver::{DriverEvent, GpuCondition, RecoveryAction};
 use crate::gpu::GpuUuid;
@@ -63,7 +63,8 @@ impl NodeState {
     /// others may make at any time: those that can be partitioned, where that decides what is
     /// offered.
     pub fn partitions_to_watch(&self) -> Vec<GpuUuid> {
-        if self.config.mig_strategy == MigStrategy::None {
+        let running = matches!(self.driver, DriverStatus::Running(_));
+        if self.config.mig_strategy == MigStrategy::None || !running {
             return Vec::new();
         }
         let gpus = self.roster.gpus.iter();

@@ -233,6 +233,10 @@ fn partitions_are_watched_where_they_decide_what_is_offered() {
     assert!(mig_node(MigStrategy::None).partitions_to_watch().is_empty());
     let mut state = mig_node(MigStrategy::Single);
     assert_eq!(state.partitions_to_watch(), [uuid(0)]);
+    let gone = DriverError::NotRunning("unloaded".to_owned());
+    state.apply(Event::DriverAbsent(gone), at(0));
+    assert!(state.partitions_to_watch().is_empty());
+    state.apply(discovered(mig_inventory()), at(0));
     state.apply(lost(0), at(0));
     assert!(state.partitions_to_watch().is_empty());
 }
