@@ -1,6 +1,6 @@
 //! A partitioned GPU: which instances it has, and what still fits.
 
-use crate::identity::{MigUuid, Uuid};
+use crate::identity::Uuid;
 use crate::model::mig::{ComputeProfile, GpuProfile, MigTable, Placement, compute_placements};
 use crate::node::Gpu;
 
@@ -299,9 +299,9 @@ pub(crate) fn capability(
     (gpu_minor < gpus).then_some(FIRST_CAPABILITY + of_gpu_instance + offset)
 }
 
-/// The UUID of a MIG device: of its GPU, of where and what it is. It is the same again when the
+/// The UUID of its own that a MIG device has: of its GPU, of where and what it is. It is the same again when the
 /// same device is made again.
-pub(crate) fn uuid(gpu: Uuid, parent: &GpuInstance, instance: &ComputeInstance) -> MigUuid {
+pub(crate) fn uuid(gpu: Uuid, parent: &GpuInstance, instance: &ComputeInstance) -> Uuid {
     let parts = [
         parent.id,
         parent.profile.kind as u32,
@@ -312,7 +312,7 @@ pub(crate) fn uuid(gpu: Uuid, parent: &GpuInstance, instance: &ComputeInstance) 
     let seed = parts
         .iter()
         .fold(gpu.to_string(), |seed, part| format!("{seed}/{part}"));
-    MigUuid::from(Uuid::derived(&seed, 0))
+    Uuid::derived(&seed, 0)
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ mod links;
 #[cfg(feature = "session")]
 mod loader;
 #[cfg(feature = "session")]
+mod mig;
+#[cfg(feature = "session")]
 mod residency;
 #[cfg(feature = "session")]
 mod session;

@@ -68,7 +68,11 @@ impl Patience {
             Action::Heal(_) | Action::RestartKubelet | Action::RestartAgent => {
                 self.recovery_until = now + RECOVERY;
             }
-            Action::Inject(..) | Action::Load(..) | Action::Remove(_) | Action::Config(_) => {}
+            Action::Inject(..)
+            | Action::Load(..)
+            | Action::Mig(..)
+            | Action::Remove(_)
+            | Action::Config(_) => {}
         }
     }
 

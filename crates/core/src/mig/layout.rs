@@ -101,6 +101,8 @@ pub struct ComputeInstance {
     pub id: u32,
     /// How many of the GPU instance's slices it has.
     pub slices: u32,
+    /// Its slices, counted in the GPU instance.
+    pub placement: Placement,
 }
 
 /// What a GPU is cut into, empty GPU instances included.

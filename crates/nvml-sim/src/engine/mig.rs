@@ -2,7 +2,7 @@
 
 use super::settings::may_change;
 use super::{Device, Failure, Framebuffer, Session};
-use crate::identity::MigUuid;
+use crate::identity::{MigUuid, Uuid};
 use crate::mig::{self, ComputeInstance, GpuInstance, MigError, Partition};
 use crate::model::mig::{MigTable, Placement};
 use crate::node::Gpu;
@@ -25,8 +25,10 @@ impl From<MigError> for Failure {
 /// One MIG device: a compute instance with its GPU instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigDevice {
-    /// UUID.
-    pub uuid: MigUuid,
+    /// UUID of its own, by which it is found.
+    pub own_uuid: Uuid,
+    /// Its GPU's.
+    pub gpu_uuid: Uuid,
     /// `NVIDIA H100 80GB HBM3 MIG 1g.10gb`.
     pub name: String,
     /// The GPU instance.
@@ -36,6 +38,25 @@ pub struct MigDevice {
 }
 
 impl MigDevice {
+    /// UUID as a driver of this version tells it: before R470 MIG devices had none of their own.
+    pub fn uuid(&self, driver_version: &str) -> MigUuid {
+        let branch = driver_version.split('.').next();
+        let branch = branch.and_then(|number| number.parse::<u32>().ok());
+        if branch.is_some_and(|branch| branch < 470) {
+            self.placed_uuid()
+        } else {
+            MigUuid::Own(self.own_uuid)
+        }
+    }
+
+    fn placed_uuid(&self) -> MigUuid {
+        MigUuid::Placed {
+            gpu: self.gpu_uuid,
+            gpu_instance: self.gpu_instance.id,
+            compute_instance: self.compute_instance.id,
+        }
+    }
+
     /// Its framebuffer, which it shares with the other compute instances of its GPU instance.
     pub fn framebuffer(&self) -> Framebuffer {
         let total = self.gpu_instance.profile.memory_mib << 20;
@@ -152,18 +173,20 @@ impl Device<'_> {
         if !self.slot.holds(self.entry.incarnation) {
             return Err(Failure::GpuIsLost);
         }
-        Ok(change(&writer)?)
+        Ok(writer.repartition(self.entry, change)?)
     }
 }
 
 impl Session {
-    /// The index of the GPU that has the MIG device with this UUID, and the device. Blocks on no
-    /// GPU that hangs.
+    /// The index of the GPU that has the MIG device with this UUID in either form, and the device.
+    /// Blocks on no GPU that hangs.
     ///
     /// # Errors
     /// There is none.
     pub fn by_mig_uuid(&self, uuid: MigUuid) -> Result<(usize, MigDevice), Failure> {
-        self.mig_device(|device| device.uuid == uuid)
+        self.mig_device(|device| {
+            MigUuid::Own(device.own_uuid) == uuid || device.placed_uuid() == uuid
+        })
     }
 
     /// As [`Self::by_mig_uuid`], for bytes that do not say whose they are.
@@ -171,7 +194,7 @@ impl Session {
     /// # Errors
     /// There is none.
     pub fn by_mig_bytes(&self, bytes: [u8; 16]) -> Result<(usize, MigDevice), Failure> {
-        self.mig_device(|device| device.uuid.bytes() == bytes)
+        self.mig_device(|device| device.own_uuid.bytes() == bytes)
     }
 
     /// The MIG devices whose capabilities the process can open.
@@ -213,7 +236,8 @@ pub(crate) fn mig_devices(gpu: &Gpu, partition: &Partition) -> Vec<MigDevice> {
             let parent = *partition.gpu_instance(instance.gpu_instance).ok()?;
             let name = partition.name_of(&parent, &instance.profile);
             Some(MigDevice {
-                uuid: mig::uuid(gpu.uuid, &parent, instance),
+                own_uuid: mig::uuid(gpu.uuid, &parent, instance),
+                gpu_uuid: gpu.uuid,
                 name: format!("{} MIG {name}", gpu.name),
                 gpu_instance: parent,
                 compute_instance: *instance,

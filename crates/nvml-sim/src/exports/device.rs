@@ -68,7 +68,10 @@ text_getters_of_either! {
     });
     nvmlDeviceGetUUID(either) = Ok(match either {
         Either::Gpu(device) => device.uuid().to_string(),
-        Either::Mig(_, mig) => mig.uuid.to_string(),
+        Either::Mig(_, mig) => {
+            let (session, _) = super::global::session()?;
+            mig.uuid(session.driver_version()).to_string()
+        }
     });
 }
 
