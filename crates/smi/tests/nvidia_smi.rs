@@ -282,3 +282,15 @@ fn versions_are_those_of_the_driver() {
     assert!(text.contains("DRIVER version      : 580.95.05\n"), "{text}");
     assert!(text.contains("CUDA Version        : 13.0\n"), "{text}");
 }
+
+#[test]
+fn the_documentation_shows_what_is_printed() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/simulator.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    for name in ["list-mig.txt", "table-mig.txt"] {
+        assert!(
+            document.contains(&golden(name)),
+            "docs/simulator.md lacks {name}"
+        );
+    }
+}
