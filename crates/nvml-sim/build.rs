@@ -1,5 +1,5 @@
-//! With the feature `embedded`, builds this crate a second time as `libnvidia-ml.so.1`, so that
-//! one program can carry the library it is tested with.
+//! With the feature `embedded`, builds this crate a second time as `libnvidia-ml.so.1`, and
+//! `nvidia-smi`, so that one program can carry the driver it is tested with.
 
 #![allow(
     clippy::disallowed_methods,
@@ -36,15 +36,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         "build.rs",
         "../../Cargo.toml",
         "../../Cargo.lock",
+        "../ldcache/src",
+        "../nvml/Cargo.toml",
+        "../nvml/src/direct",
+        "../smi/Cargo.toml",
+        "../smi/src",
     ] {
         println!("cargo::rerun-if-changed={input}");
     }
     if env::var_os("CARGO_FEATURE_EMBEDDED").is_some() {
         let out = PathBuf::from(env::var("OUT_DIR")?);
-        let library = build_library(&inner_target_dir(&out)?)?;
-        let embedded = out.join("libnvidia-ml.so.1");
-        fs::copy(library, &embedded)?;
-        println!("cargo::rustc-env=MIZZEN_SIM_LIBRARY={}", embedded.display());
+        let target_dir = inner_target_dir(&out)?;
+        for (built, name, variable) in [
+            (
+                build_library(&target_dir)?,
+                "libnvidia-ml.so.1",
+                "MIZZEN_SIM_LIBRARY",
+            ),
+            (build_smi(&target_dir)?, "nvidia-smi", "MIZZEN_NVIDIA_SMI"),
+        ] {
+            let embedded = out.join(name);
+            fs::copy(built, &embedded)?;
+            println!("cargo::rustc-env={variable}={}", embedded.display());
+        }
     }
     Ok(())
 }
@@ -67,26 +81,38 @@ fn inner_target_dir(out: &Path) -> Result<PathBuf, Box<dyn Error>> {
 }
 
 fn build_library(target_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    let manifest_dir = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let (mut cargo, artefacts) = inner_cargo("rustc", target_dir)?;
+    cargo
+        .args(["--lib", "--crate-type", "cdylib"])
+        .args(["--profile", "sim-library"])
+        .args(["--no-default-features", "--features", "exports"])
+        // As a dynamic linker finds it: programs that link against NVML name this SONAME.
+        .args(["--", "-C", "link-arg=-Wl,-soname,libnvidia-ml.so.1"]);
+    carry_out(cargo, "the simulated NVML library")?;
+    Ok(artefacts.join("sim-library/libmizzen_nvml_sim.so"))
+}
+
+fn build_smi(target_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let (mut cargo, artefacts) = inner_cargo("build", target_dir)?;
+    cargo.args([
+        "--release",
+        "--package",
+        "mizzen-smi",
+        "--bin",
+        "nvidia-smi",
+    ]);
+    carry_out(cargo, "nvidia-smi")?;
+    Ok(artefacts.join("release/nvidia-smi"))
+}
+
+/// A cargo of its own, which builds for the same target, and where below `target_dir` it puts
+/// what it builds.
+fn inner_cargo(command: &str, target_dir: &Path) -> Result<(Command, PathBuf), Box<dyn Error>> {
     let (target, host) = (env::var("TARGET")?, env::var("HOST")?);
     let mut cargo = Command::new(env::var_os("CARGO").ok_or("CARGO is not set")?);
     cargo
-        .current_dir(&manifest_dir)
-        .args([
-            "rustc",
-            "--lib",
-            "--crate-type",
-            "cdylib",
-            "--profile",
-            "sim-library",
-        ])
-        .args([
-            "--no-default-features",
-            "--features",
-            "exports",
-            "--locked",
-            "--target-dir",
-        ])
+        .current_dir(env::var("CARGO_MANIFEST_DIR")?)
+        .args([command, "--locked", "--target-dir"])
         .arg(target_dir);
     let mut artefacts = target_dir.to_owned();
     if target != host {
@@ -103,12 +129,14 @@ fn build_library(target_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
             cargo.env_remove(&name);
         }
     }
-    // As a dynamic linker finds it: programs that link against NVML name this SONAME.
-    cargo.args(["--", "-C", "link-arg=-Wl,-soname,libnvidia-ml.so.1"]);
+    Ok((cargo, artefacts))
+}
+
+fn carry_out(mut cargo: Command, what: &str) -> Result<(), Box<dyn Error>> {
     let output = cargo.output()?;
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("building the simulated NVML library failed:\n{errors}").into());
+    if output.status.success() {
+        return Ok(());
     }
-    Ok(artefacts.join("sim-library/libmizzen_nvml_sim.so"))
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(format!("building {what} failed:\n{errors}").into())
 }

@@ -78,8 +78,10 @@ const BANS: &[Ban] = &[
 const WALLS: &[(&str, &[&str])] = &[
     ("crates/core", &[]),
     ("crates/kubelet-api", &[]),
-    ("crates/nvml", &["mizzen-core"]),
-    ("crates/nvml-sim", &[]),
+    ("crates/ldcache", &[]),
+    ("crates/nvml", &["mizzen-core", "mizzen-ldcache"]),
+    ("crates/nvml-sim", &["mizzen-ldcache"]),
+    ("crates/smi", &["mizzen-nvml"]),
     ("crates/kubelet-sim", &["mizzen-kubelet-api"]),
     (
         "crates/agent",

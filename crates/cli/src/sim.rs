@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use mizzen_nvml_sim::control::{Affected, Simulator};
 use mizzen_nvml_sim::environment::Place;
+use mizzen_nvml_sim::host::Installation;
 use mizzen_nvml_sim::scenario::GpuGroup;
 use mizzen_nvml_sim::{host, library};
 
@@ -17,7 +18,7 @@ mod status;
 
 pub(crate) use args::{ABOUT, SimArgs};
 
-use args::{SimCommand, StatusForm};
+use args::{Layout, SimCommand, StatusForm};
 
 /// Carries the command out.
 pub(crate) fn run(args: SimArgs) -> Result<ExitCode> {
@@ -60,7 +61,9 @@ fn drive(mut simulator: Simulator, command: SimCommand) -> Result<()> {
             let state = simulator.state_directory().display();
             print(&format!("{state}: as its scenario says\n"))?;
         }
-        SimCommand::Host { dir } => write_host(&simulator, &dir)?,
+        SimCommand::Host { dir, driver_layout } => {
+            write_host(&simulator, &dir, Layout::installation(driver_layout))?;
+        }
         SimCommand::Library { dir } => print_library(&dir)?,
     }
     Ok(())
@@ -89,9 +92,9 @@ fn print_library(dir: &Path) -> Result<()> {
 }
 
 /// Writes the machine around the live GPUs, prints where, and says what to know about its nodes.
-fn write_host(simulator: &Simulator, dir: &Path) -> Result<()> {
+fn write_host(simulator: &Simulator, dir: &Path, driver: Installation) -> Result<()> {
     let (node, partitions) = simulator.partitions()?;
-    let report = host::write_partitioned(&node, &partitions, dir)?;
+    let report = host::write_installed(&node, &partitions, driver, dir)?;
     print(&format!("{}\n", report.root.display()))?;
     if let Some(reason) = report.no_devices_because {
         eprintln!("mizzen: the device nodes are empty files: {reason}");

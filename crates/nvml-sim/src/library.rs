@@ -15,6 +15,15 @@ pub static BYTES: &[u8] = include_bytes!(env!("MIZZEN_SIM_LIBRARY"));
 #[cfg(not(feature = "embedded"))]
 pub static BYTES: &[u8] = &[];
 
+/// The bytes of an `nvidia-smi` for any NVML; none if this program was built without the feature
+/// `embedded`.
+#[cfg(feature = "embedded")]
+pub static NVIDIA_SMI: &[u8] = include_bytes!(env!("MIZZEN_NVIDIA_SMI"));
+/// The bytes of an `nvidia-smi` for any NVML; none if this program was built without the feature
+/// `embedded`.
+#[cfg(not(feature = "embedded"))]
+pub static NVIDIA_SMI: &[u8] = &[];
+
 /// Why the library cannot be placed.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {

@@ -1,6 +1,5 @@
 //! Finding and opening `libnvidia-ml.so.1`.
 
-mod ldcache;
 mod places;
 
 use std::path::PathBuf;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use mizzen_nvml_sim::control::{LoadChange, ProcessLoad};
-
+use mizzen_nvml_sim::host::{DriverLayout, Installation};
 use mizzen_nvml_sim::scenario::Model;
 
 use crate::duration;
@@ -45,6 +45,11 @@ until it is healed, whichever programs end.";
 const LOAD_HELP: &str = "\
 A VALUE is a number, or a course over time: 0..90/30s rises to 90 within 30 s, 20~80/10s swings
 with a period of 10 s. What is not said follows from the utilisation.";
+
+const HOST_HELP: &str = "\
+Without --driver-layout no driver is installed; one that an earlier call installed there stays, in
+the version that the scenario has now. All its files are stand-ins without code but
+libnvidia-ml.so.1 and nvidia-smi.";
 
 /// What was typed after `mizzen sim`.
 #[derive(Debug, Args)]
@@ -112,10 +117,43 @@ pub(crate) enum SimCommand {
         dir: PathBuf,
     },
     /// Write the machine around the GPUs: /sys, /proc/driver/nvidia and /dev below a directory
+    #[command(after_help = HOST_HELP)]
     Host {
         /// The directory; made if it is not there
         dir: PathBuf,
+        /// Install the driver's libraries, programs, firmware and configuration there, too
+        #[arg(long, value_enum, value_name = "LAYOUT")]
+        driver_layout: Option<Layout>,
     },
+}
+
+/// Where the driver's files go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Layout {
+    /// usr/lib/x86_64-linux-gnu (aarch64-linux-gnu)
+    Debian,
+    /// usr/lib64
+    Rhel,
+    /// run/nvidia/driver/usr/lib/x86_64-linux-gnu, with device nodes of its own
+    DriverContainer,
+    /// nix/store, and links in run/opengl-driver
+    Nixos,
+    /// No files; those of an earlier call go
+    None,
+}
+
+impl Layout {
+    /// What it means; without one, things stay as they are.
+    pub(crate) fn installation(layout: Option<Self>) -> Installation {
+        match layout {
+            None => Installation::Kept,
+            Some(Self::None) => Installation::Nothing,
+            Some(Self::Debian) => Installation::Layout(DriverLayout::Debian),
+            Some(Self::Rhel) => Installation::Layout(DriverLayout::Rhel),
+            Some(Self::DriverContainer) => Installation::Layout(DriverLayout::DriverContainer),
+            Some(Self::Nixos) => Installation::Layout(DriverLayout::NixOs),
+        }
+    }
 }
 
 /// The GPUs that are meant.

@@ -246,6 +246,52 @@ fn the_machine_around_the_gpus_is_written_and_follows_them() {
     assert!(error.contains("root of this machine"), "{error}");
 }
 
+/// Everything that `nvidia-smi` of an installed driver prints, on the node in `dir`.
+fn smi(dir: &Path, program: &Path, libraries: &Path, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(program)
+        .args(arguments)
+        .env("LD_LIBRARY_PATH", libraries)
+        .env("MIZZEN_SIM_STATE", dir.join("state"))
+        .env_remove("MIZZEN_SIM")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_driver_is_installed_stays_and_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = dir.path().join("host");
+    let write = |layout: &[&str]| {
+        let arguments = [&["host", host.to_str().unwrap()], layout].concat();
+        sim(dir.path(), &arguments).ended_with(0);
+    };
+    for (layout, libraries, programs) in [
+        ("debian", "usr/lib/x86_64-linux-gnu", "usr/bin"),
+        ("rhel", "usr/lib64", "usr/bin"),
+        (
+            "driver-container",
+            "run/nvidia/driver/usr/lib/x86_64-linux-gnu",
+            "run/nvidia/driver/usr/bin",
+        ),
+    ] {
+        let libraries = libraries.replace("x86_64", std::env::consts::ARCH);
+        write(&["--driver-layout", layout]);
+        write(&[]);
+        let libraries = host.join(libraries);
+        assert!(libraries.join("libcuda.so.1").exists(), "{layout}");
+        let program = host.join(programs).join("nvidia-smi");
+        let list = smi(dir.path(), &program, &libraries, &["-L"]);
+        assert_eq!(list.lines().count(), 8, "{list}");
+    }
+    write(&["--driver-layout", "nixos"]);
+    assert!(host.join("run/opengl-driver").is_symlink());
+    write(&["--driver-layout", "none"]);
+    assert!(!host.join("usr").exists() && !host.join("nix").exists());
+    assert!(host.join("dev/nvidia0").exists());
+}
+
 #[test]
 fn the_library_is_placed_where_programs_look_for_it() {
     let dir = tempfile::tempdir().unwrap();

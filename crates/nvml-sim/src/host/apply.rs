@@ -16,10 +16,10 @@ struct Surveyed<'a> {
     ours: bool,
 }
 
-/// Brings `tree` in line with `plan`. Nothing is changed if anything is in the way.
-pub(super) fn apply(tree: &Tree, plan: &Plan) -> Result<HostReport, HostError> {
-    let before = Manifest::read(tree)?;
-    let entries = survey(tree, plan, &before)?;
+/// Brings `tree` in line with `plan`, where `before` lists what an earlier call wrote. Nothing is
+/// changed if anything is in the way.
+pub(super) fn apply(tree: &Tree, before: &Manifest, plan: &Plan) -> Result<HostReport, HostError> {
+    let entries = survey(tree, plan, before)?;
     let after = ours(&entries);
     // Empty files stay as they are where there can still be no devices.
     let empty = entries
@@ -43,7 +43,7 @@ pub(super) fn apply(tree: &Tree, plan: &Plan) -> Result<HostReport, HostError> {
         no_devices_because: refusal.map(reason),
         mounted_nodev: tree.is_nodev(),
         written: 0,
-        removed: clear(tree, &before, &after)?,
+        removed: clear(tree, before, &after)?,
     };
     for surveyed in &entries {
         let made = if has_work(surveyed) {

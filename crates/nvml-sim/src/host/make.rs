@@ -41,7 +41,7 @@ pub(super) fn make(parent: &OwnedFd, name: &str, content: &Content) -> Result<Op
             rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
             set_mode(parent, name, 0o755)?;
         }
-        Content::File(bytes) => write_file(parent, name, bytes, 0o444)?,
+        Content::File { bytes, mode } => write_file(parent, name, bytes, *mode)?,
         Content::Link(target) => rustix::fs::symlinkat(target.as_str(), parent, name)?,
         Content::Node(numbers) => return make_node(parent, name, *numbers).map(Some),
     }

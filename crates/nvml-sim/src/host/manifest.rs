@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::HostError;
+use super::driver;
 use super::plan::Entry;
 use super::tree::Tree;
 
@@ -59,15 +60,16 @@ impl Manifest {
             return false;
         };
         let path = letters.as_str();
-        let mut names = path.split('/');
-        let ours = names
-            .next()
-            .is_some_and(|top| ["sys", "proc", "dev"].contains(&top));
-        let plain = names.all(|name| !matches!(name, "" | "." | ".."));
-        if ours && plain && "dfln".contains(letter) {
+        let plain = path.split('/').all(|name| !matches!(name, "" | "." | ".."));
+        let kernels = ["sys/", "proc/", "dev/"]
+            .iter()
+            .any(|top| path.starts_with(top));
+        let ours = kernels || ["sys", "proc", "dev"].contains(&path) || driver::has(path, letter);
+        let valid = ours && plain && "dfln".contains(letter);
+        if valid {
             self.add(path, letter);
         }
-        ours && plain && "dfln".contains(letter)
+        valid
     }
 
     /// Writes the list to `tree`.
@@ -92,6 +94,11 @@ impl Manifest {
 
     pub(super) fn insert(&mut self, entry: &Entry) {
         self.add(&entry.path, entry.content.letter());
+    }
+
+    /// Whether something was written to this path.
+    pub(super) fn knows(&self, path: &str) -> bool {
+        self.letters.contains_key(path)
     }
 
     /// Whether the entry was written as what it is.

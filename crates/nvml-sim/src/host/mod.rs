@@ -1,13 +1,15 @@
 //! The machine around the simulated driver: what `/sys`, `/proc` and `/dev` of a node with these
 //! GPUs look like, written below a directory.
 //!
-//! The tree is a pure function of the [`Node`] and of what its GPUs are partitioned into. Entries appear in the order in which a kernel
-//! makes them (`/sys`, `/proc`, device nodes last) and go in the opposite order, so that a
+//! The tree is a pure function of the [`Node`], of what its GPUs are partitioned into and of how
+//! the driver is installed. Entries appear in the order in which a machine gets them (the
+//! driver's files, `/sys`, `/proc`, device nodes last) and go in the opposite order, so that a
 //! program that watches `/dev` finds everything else in place.
 
 mod apply;
 mod bus;
 mod device_nodes;
+mod driver;
 mod files;
 mod make;
 mod manifest;
@@ -25,6 +27,9 @@ use serde::Serialize;
 use crate::mig::{self, Partition};
 use crate::node::Node;
 
+pub use driver::DriverLayout;
+
+use manifest::Manifest;
 use plan::Plan;
 
 /// Whether the machine has a real device node, or an empty file in its place.
@@ -67,6 +72,18 @@ pub struct HostReport {
     pub removed: usize,
 }
 
+/// What shall be installed of the driver: its libraries, programs, firmware and configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Installation {
+    /// In the layout that an earlier call wrote, if it wrote one; in the node's version of now.
+    #[default]
+    Kept,
+    /// Nothing: a kernel driver without its libraries.
+    Nothing,
+    /// In this layout.
+    Layout(DriverLayout),
+}
+
 /// Why the machine cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -95,6 +112,12 @@ pub enum HostError {
         /// Its line, from 1.
         line: usize,
     },
+    /// A driver shall be installed that this program does not carry.
+    #[error(
+        "this program was built without the simulated library: enable the feature `embedded` of \
+         mizzen-nvml-sim"
+    )]
+    NoDriver,
     /// The file system refused.
     #[error("cannot {action} {path:?}: {error}")]
     Io {
@@ -132,8 +155,36 @@ pub fn write_partitioned(
     partitions: &[Option<Partition>],
     dir: &Path,
 ) -> Result<HostReport, HostError> {
+    write_installed(node, partitions, Installation::Kept, dir)
+}
+
+/// As [`write_partitioned()`], and installs the driver. Its files are those of the node's driver
+/// version: a call with another version is an upgrade, in which the old files go and the new come.
+/// All are stand-ins without code but `libnvidia-ml.so.<version>`, which is the simulated library,
+/// and `nvidia-smi`.
+///
+/// # Errors
+/// Those of [`write()`], and [`HostError::NoDriver`].
+pub fn write_installed(
+    node: &Node,
+    partitions: &[Option<Partition>],
+    installation: Installation,
+    dir: &Path,
+) -> Result<HostReport, HostError> {
     let tree = tree::Tree::open(dir)?;
-    apply::apply(&tree, &plan(node, partitions))
+    let before = Manifest::read(&tree)?;
+    let layout = match installation {
+        Installation::Nothing => None,
+        Installation::Layout(layout) => Some(layout),
+        Installation::Kept => installed(&before),
+    };
+    apply::apply(&tree, &before, &plan(node, partitions, layout)?)
+}
+
+/// The layout of the driver that an earlier call installed.
+fn installed(before: &Manifest) -> Option<DriverLayout> {
+    let mut layouts = DriverLayout::ALL.into_iter();
+    layouts.find(|layout| before.knows(&layout.mark()))
 }
 
 /// The capability to use one instance.
@@ -167,22 +218,34 @@ fn capabilities(node: &Node, partitions: &[Option<Partition>]) -> Vec<Capability
     all
 }
 
-/// Everything that the machine shows, in the order in which a kernel makes it.
-fn plan(node: &Node, partitions: &[Option<Partition>]) -> Plan {
+/// Everything that the machine shows, in the order in which it gets it.
+fn plan(
+    node: &Node,
+    partitions: &[Option<Partition>],
+    layout: Option<DriverLayout>,
+) -> Result<Plan, HostError> {
     let mut plan = Plan::default();
-    let layout = bus::Layout::of(node);
+    let buses = bus::Layout::of(node);
     let capabilities = capabilities(node, partitions);
+    if let Some(layout) = layout {
+        driver::install(&mut plan, layout, &node.driver_version)?;
+    }
     sysfs::processors(&mut plan, node);
     sysfs::machine(&mut plan, node);
-    pci::functions(&mut plan, node, &layout);
-    sysfs::drm(&mut plan, node, &layout);
+    pci::functions(&mut plan, node, &buses);
+    sysfs::drm(&mut plan, node, &buses);
     procfs::kernel(&mut plan, node);
     procfs::driver(&mut plan, node);
     procfs::instances(&mut plan, &capabilities);
     device_nodes::control(&mut plan);
     device_nodes::instances(&mut plan, &capabilities);
     device_nodes::gpus(&mut plan, node);
-    plan
+    // A container with the driver has a `/dev` of its own, with the same nodes.
+    let root = layout.map_or("", DriverLayout::driver_root);
+    if !root.is_empty() {
+        plan.repeat("dev", &format!("{root}/dev"));
+    }
+    Ok(plan)
 }
 
 #[cfg(test)]

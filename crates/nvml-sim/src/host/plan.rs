@@ -7,7 +7,11 @@ use std::fmt::Display;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
     Directory,
-    File(Vec<u8>),
+    File {
+        bytes: Vec<u8>,
+        /// Permission bits.
+        mode: u32,
+    },
     /// A symbolic link with this target.
     Link(String),
     Node(NodeNumbers),
@@ -27,7 +31,7 @@ impl Content {
     pub(super) fn noun(&self) -> &'static str {
         match self {
             Self::Directory => "a directory",
-            Self::File(_) => "a file",
+            Self::File { .. } => "a file",
             Self::Link(_) => "a symbolic link",
             Self::Node(_) => "a device node",
         }
@@ -37,7 +41,7 @@ impl Content {
     pub(super) fn letter(&self) -> char {
         match self {
             Self::Directory => 'd',
-            Self::File(_) => 'f',
+            Self::File { .. } => 'f',
             Self::Link(_) => 'l',
             Self::Node(_) => 'n',
         }
@@ -67,8 +71,24 @@ impl Plan {
         self.add(path, Content::Directory);
     }
 
+    /// A file of the kernel's, which nobody writes.
     pub(super) fn file(&mut self, path: &str, bytes: impl Into<Vec<u8>>) {
-        self.add(path, Content::File(bytes.into()));
+        self.file_of_mode(path, bytes, 0o444);
+    }
+
+    /// An installed file.
+    pub(super) fn data(&mut self, path: &str, bytes: impl Into<Vec<u8>>) {
+        self.file_of_mode(path, bytes, 0o644);
+    }
+
+    /// An installed program or library.
+    pub(super) fn program(&mut self, path: &str, bytes: impl Into<Vec<u8>>) {
+        self.file_of_mode(path, bytes, 0o755);
+    }
+
+    fn file_of_mode(&mut self, path: &str, bytes: impl Into<Vec<u8>>, mode: u32) {
+        let bytes = bytes.into();
+        self.add(path, Content::File { bytes, mode });
     }
 
     /// A file of one line, as most of sysfs.
@@ -82,8 +102,25 @@ impl Plan {
         self.add(path, Content::Link(relative(path, to)));
     }
 
+    /// A link that says `target` as it is.
+    pub(super) fn absolute_link(&mut self, path: &str, target: &str) {
+        self.add(path, Content::Link(target.to_owned()));
+    }
+
     pub(super) fn node(&mut self, path: &str, numbers: NodeNumbers) {
         self.add(path, Content::Node(numbers));
+    }
+
+    /// Adds everything below `from` once more, below `to`.
+    pub(super) fn repeat(&mut self, from: &str, to: &str) {
+        let inside = |entry: &Entry| {
+            let name = entry.path.strip_prefix(from)?.strip_prefix('/')?;
+            Some((format!("{to}/{name}"), entry.content.clone()))
+        };
+        let copies: Vec<_> = self.entries.iter().filter_map(inside).collect();
+        for (path, content) in copies {
+            self.add(&path, content);
+        }
     }
 
     /// Adds the entry and the directories above it. What is there already stays.

@@ -159,8 +159,9 @@ impl Tree {
             (Content::Link(target), FileType::Symlink) => {
                 rustix::fs::readlinkat(&parent, name, Vec::new())?.as_bytes() == target.as_bytes()
             }
-            (Content::File(bytes), FileType::RegularFile) => {
-                u64::try_from(status.st_size) == Ok(bytes.len() as u64)
+            (Content::File { bytes, mode }, FileType::RegularFile) => {
+                status.st_mode & 0o777 == *mode
+                    && u64::try_from(status.st_size) == Ok(bytes.len() as u64)
                     && self.contents(&entry.path)?.as_ref() == Some(bytes)
             }
             (Content::Node(wanted), FileType::CharacterDevice) => {
@@ -204,7 +205,7 @@ impl Tree {
         let (parent, name) = self.parent(&entry.path)?;
         let temporary = temporary(name);
         // Contents must be whole when the name appears; the others are whole when they are made.
-        let aside = replace || matches!(entry.content, Content::File(_));
+        let aside = replace || matches!(entry.content, Content::File { .. });
         let first = if aside { temporary.as_str() } else { name };
         let attempt = || make(&parent, first, &entry.content);
         let outcome = match attempt() {
@@ -223,7 +224,10 @@ impl Tree {
 
     /// Replaces a file of this module's own, or makes it.
     pub(super) fn replace_file(&self, path: &str, bytes: &[u8]) -> Result<(), HostError> {
-        let content = Content::File(bytes.to_vec());
+        let content = Content::File {
+            bytes: bytes.to_vec(),
+            mode: 0o444,
+        };
         self.replace(&Entry {
             path: path.to_owned(),
             content,

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::ldcache;
 use crate::host::HostRoot;
 
 /// The library's file name; its version is NVML's ABI, not the driver's.
@@ -101,7 +100,7 @@ impl<F: FnMut(&Path) -> bool> Search<F> {
         let cache = root.join("etc/ld.so.cache");
         self.searched.push(cache.display().to_string());
         let bytes = fs::read(&cache).unwrap_or_default();
-        let paths = ldcache::paths_of(&bytes, LIBRARY);
+        let paths = mizzen_ldcache::paths_of(&bytes, LIBRARY);
         paths
             .iter()
             .any(|path| self.consider(root, Path::new(path)))

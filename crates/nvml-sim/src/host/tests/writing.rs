@@ -178,6 +178,8 @@ fn a_list_that_leads_elsewhere_is_refused() {
         "f ../outside",
         "f dev/../../outside",
         "f etc/passwd",
+        "f run/nvidia/driver/etc/passwd",
+        "l usr/lib/libc.so.6",
         "f /etc/passwd",
         "x dev/a",
         "f",
@@ -212,7 +214,7 @@ fn a_write_that_was_killed_is_completed() {
 #[test]
 fn device_nodes_come_last_and_go_first() {
     let node = node("2xh100-80gb");
-    let plan = plan(&node, &[]);
+    let plan = plan(&node, &[], None).unwrap();
     let paths: Vec<&str> = plan
         .entries()
         .iter()

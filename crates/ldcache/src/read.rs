@@ -1,43 +1,26 @@
-//! Reads `ld.so.cache`, the dynamic linker's list of where libraries are.
-//!
-//! Only the format that glibc has written since 2.2 (`glibc-ld.so.cache1.1`) is read, alone or
-//! behind the older table that some distributions still put before it. The layout is glibc's
-//! `elf/dl-cache.h` and `sysdeps/generic/dl-cache.h`.
+//! Reading a cache.
 
-/// First bytes of the table we read: magic and version.
-const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
+use crate::{ENTRY_BYTES, HEADER_BYTES, MAGIC, Machine};
+
 /// First bytes of the older table.
 const OLD_MAGIC: &[u8] = b"ld.so-1.7.0";
-/// Magic, two counts, flags, extension offset and reserved words.
-const HEADER_BYTES: usize = 48;
-/// Flags, two string offsets, OS version and hardware capabilities.
-const ENTRY_BYTES: usize = 24;
 /// The older table: its magic padded to a word, then its count of entries.
 const OLD_HEADER_BYTES: usize = 16;
 /// Flags and two string offsets.
 const OLD_ENTRY_BYTES: usize = 12;
 
-/// What glibc puts into an entry's flags for a library that this process can load: an ELF
-/// library for glibc 2 (3), and the architecture in the second byte.
-#[cfg(target_arch = "x86_64")]
-const OUR_FLAGS: u32 = 0x0303;
-/// See above.
-#[cfg(target_arch = "aarch64")]
-const OUR_FLAGS: u32 = 0x0a03;
-/// An architecture without a flag of its own.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const OUR_FLAGS: u32 = 0x0003;
-
 /// The paths under which the cache knows the library `name` for this architecture, in the
 /// cache's order. A file of another format, or a damaged one, knows none.
-pub(crate) fn paths_of<'a>(cache: &'a [u8], name: &str) -> Vec<&'a str> {
+pub fn paths_of<'a>(cache: &'a [u8], name: &str) -> Vec<&'a str> {
     let Some(table) = table(cache) else {
         return Vec::new();
     };
     let count = word(table, MAGIC.len()).unwrap_or(0);
     (0..count)
         .map_while(|entry| entry_at(table, entry))
-        .filter(|entry| entry.flags == OUR_FLAGS && text(table, entry.key) == Some(name))
+        .filter(|entry| {
+            entry.flags == Machine::OURS.flags() && text(table, entry.key) == Some(name)
+        })
         .filter_map(|entry| text(table, entry.value))
         .collect()
 }
@@ -91,6 +74,7 @@ mod tests {
     use super::*;
 
     const NAME: &str = "libnvidia-ml.so.1";
+    const OUR_FLAGS: u32 = Machine::OURS.flags();
 
     /// A cache with these entries, as ldconfig writes it.
     fn cache(entries: &[(u32, &str, &str)]) -> Vec<u8> {
