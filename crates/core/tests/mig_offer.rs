@@ -181,10 +181,16 @@ fn with_single_it_is_said_which_gpu_differs_and_how() {
             panic!("{:?}", offer.remarks);
         };
         assert!(remark.starts_with(how), "{remark}");
-        assert!(remark.contains("most are cut into 1g.10gb"), "{remark}");
+        assert!(remark.contains("2 of 3 are cut into 1g.10gb"), "{remark}");
     }
-    let uneven = ["1g.10gb", "3g.40gb"];
+    let tie = [gpu(0, Some(&SEVEN)), gpu(1, None)];
+    let offer = offer_of(&tie, &flags("single"));
+    assert_eq!(counts(&offer), BTreeMap::from([("gpu", 7)]));
+    assert!(remarks(&offer)[0].contains("1 of 2 is cut into 1g.10gb"));
+
+    let uneven = ["1g.10gb", "3g.40gb", "2g.20gb"];
     let offer = offer_of(&[gpu(0, Some(&uneven))], &flags("single"));
+    assert!(remarks(&offer)[0].contains("1g.10gb, 2g.20gb and 3g.40gb"));
     assert_eq!(counts(&offer), BTreeMap::new());
     assert!(
         remarks(&offer)[0].contains("each GPU whole, or cut"),

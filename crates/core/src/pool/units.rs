@@ -91,7 +91,8 @@ impl Units {
     }
 
     /// All GPUs have to give the same, since a pod cannot say which it wants. On a node that is
-    /// uneven those give it that are like most; the reference then offers nothing.
+    /// uneven those give it that are like most, of equals those like the GPU with the lowest index;
+    /// the reference then offers nothing.
     fn take_one_kind(&mut self, gpus: &[Gpu], admitted: &[usize]) {
         let kinds: Vec<Kind> = admitted.iter().map(|at| Kind::of(&gpus[*at])).collect();
         let mut counts: BTreeMap<&Kind, usize> = BTreeMap::new();
@@ -113,12 +114,16 @@ impl Units {
                 continue;
             }
             let wanted = common.map_or_else(
-                || "each GPU whole, or cut into MIG devices of one profile".to_owned(),
-                |common| format!("all GPUs alike, and most {}", common.of_many()),
+                || "wants each GPU whole, or cut into MIG devices of one profile".to_owned(),
+                |common| {
+                    let (count, all) = (counts[common], kinds.len());
+                    let offered = common.of_many(count);
+                    format!("offers GPUs of one kind, and {count} of {all} {offered}")
+                },
             );
             self.remark(format!(
-                "GPU {} {} and is not offered: migStrategy single wants {wanted}; cut it alike, or \
-                 use migStrategy mixed",
+                "GPU {} {} and is not offered: migStrategy single {wanted}; cut it alike, or use \
+                 migStrategy mixed",
                 gpus[at].index,
                 kind.of_one()
             ));
@@ -159,16 +164,17 @@ impl Kind {
             Self::Devices(profile) => format!("is cut into {profile}"),
             Self::Uneven(profiles) => {
                 let each: Vec<String> = profiles.iter().map(MigProfile::to_string).collect();
-                format!("is cut into {}", each.join(" and "))
+                format!("is cut into {}", listed(&each))
             }
             Self::Empty => "has MIG on and no MIG devices".to_owned(),
         }
     }
 
-    fn of_many(&self) -> String {
+    fn of_many(&self, count: usize) -> String {
+        let are = if count == 1 { "is" } else { "are" };
         match self {
-            Self::Devices(profile) => format!("are cut into {profile}"),
-            _ => "are whole".to_owned(),
+            Self::Devices(profile) => format!("{are} cut into {profile}"),
+            _ => format!("{are} whole"),
         }
     }
 }
@@ -176,9 +182,14 @@ impl Kind {
 /// `GPU 3`, `GPUs 0, 1 and 3`.
 fn gpus_in_words(indices: &[u32]) -> String {
     let texts: Vec<String> = indices.iter().map(u32::to_string).collect();
-    match &texts[..] {
-        [one] => format!("GPU {one}"),
-        [first @ .., last] => format!("GPUs {} and {last}", first.join(", ")),
-        [] => String::new(),
+    let gpus = if texts.len() == 1 { "GPU" } else { "GPUs" };
+    format!("{gpus} {}", listed(&texts))
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(texts: &[String]) -> String {
+    match texts {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        texts => texts.concat(),
     }
 }
