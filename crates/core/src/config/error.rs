@@ -94,7 +94,7 @@ impl ConfigError {
     }
 }
 
-pub(super) fn did_you_mean(suggestion: Option<&str>) -> String {
+pub(crate) fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map_or_else(String::new, |word| format!("; did you mean {word:?}?"))
 }
 

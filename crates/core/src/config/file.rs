@@ -20,8 +20,12 @@ pub fn parse(text: &str) -> RawConfig {
     let mut document = tree::read(text);
     let mut raw = RawConfig::default();
     raw.problems.append(&mut document.errors);
-    let mut findings = Findings::default();
-    check(&mut document.root, &Shape::of_file(), "", &mut findings);
+    let shape = Shape::of_file();
+    let mut findings = Findings {
+        whole: Some(shape.clone()),
+        ..Findings::default()
+    };
+    check(&mut document.root, &shape, "", &mut findings);
     raw.problems.append(&mut findings.errors);
     for (key, location) in findings.miscased {
         raw.warnings.push(warning(

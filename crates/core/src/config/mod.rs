@@ -6,21 +6,21 @@
 
 mod document;
 mod duration;
-mod error;
+pub(crate) mod error;
 pub mod file;
 mod naming;
 mod raw;
 mod rules;
 mod sections;
 mod select;
-mod setting;
-mod shape;
+pub(crate) mod setting;
+pub(crate) mod shape;
 mod shares;
 mod sharing;
 mod source;
-mod tree;
+pub(crate) mod tree;
 mod types;
-mod validate;
+pub(crate) mod validate;
 
 pub use duration::{InvalidDuration, format_duration, parse_duration};
 pub use error::{ConfigError, ConfigWarning, Location, Origin, nearest};

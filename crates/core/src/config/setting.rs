@@ -68,7 +68,7 @@ impl Kind {
 
 /// Reads a switch in the spellings of Go's `strconv.ParseBool`, which the reference takes from
 /// flags and the environment, and of YAML 1.1, which it takes from its file; empty is false.
-pub(super) fn parse_boolean(text: &str) -> Option<bool> {
+pub(crate) fn parse_boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" | "yes" | "Yes" | "YES" | "y" | "Y" | "on"
         | "On" | "ON" => Some(true),
@@ -80,7 +80,7 @@ pub(super) fn parse_boolean(text: &str) -> Option<bool> {
 
 /// Reads a whole number as the reference's reader of YAML 1.1 does: `10`, `1_000`, `0x10`, `0o10`,
 /// `010` (octal), and `4.0`.
-pub(super) fn parse_integer(text: &str) -> Option<u32> {
+pub(crate) fn parse_integer(text: &str) -> Option<u32> {
     let digits = text.replace('_', "");
     let octal = digits.strip_prefix("0o").or(digits.strip_prefix('0'));
     if let Some(hexadecimal) = digits.strip_prefix("0x") {

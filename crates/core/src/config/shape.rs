@@ -168,15 +168,17 @@ fn names(keys: &[Key]) -> String {
 
 /// What is wrong with a tree, and where its keys are spelt in another case than they should be.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
-    pub(super) errors: Vec<ConfigError>,
+pub(crate) struct Findings {
+    pub(crate) errors: Vec<ConfigError>,
     /// The path of the key as it should be, and where it stands.
-    pub(super) miscased: Vec<(String, Location)>,
+    pub(crate) miscased: Vec<(String, Location)>,
+    /// The shape of the whole file, for keys that are in the wrong place of it.
+    pub(crate) whole: Option<Shape>,
 }
 
 /// Holds a tree against a shape, and drops from it what does not fit, so that what is left can
 /// be read without another look.
-pub(super) fn check(node: &mut Node, shape: &Shape, path: &str, findings: &mut Findings) {
+pub(crate) fn check(node: &mut Node, shape: &Shape, path: &str, findings: &mut Findings) {
     if node.value == Value::Null {
         return;
     }
@@ -258,7 +260,7 @@ fn check_map(node: &mut Node, keys: &[Key], path: &str, findings: &mut Findings)
     entries.retain_mut(|entry| {
         let Some(key) = key_of(entry, keys) else {
             let message = if findings.errors.len() < MOST_ERRORS {
-                unknown(&entry.key, keys, path)
+                unknown(&entry.key, keys, path, findings.whole.as_ref())
             } else {
                 // It is only counted.
                 String::new()
@@ -304,14 +306,14 @@ fn place_of(keys: &[Key], name: &str, path: &str) -> Option<String> {
     })
 }
 
-fn unknown(typed: &str, keys: &[Key], path: &str) -> String {
+fn unknown(typed: &str, keys: &[Key], path: &str, whole: Option<&Shape>) -> String {
     let place = match path {
         "" => "at the top of the file".to_owned(),
         path => format!("in {path}"),
     };
     let known: Vec<&str> = keys.iter().map(|key| key.name).collect();
     // Somebody may have put it in the wrong place: below of here, or anywhere.
-    let elsewhere = || place_of(keys, typed, path).or_else(|| Shape::of_file().place_of(typed, ""));
+    let elsewhere = || place_of(keys, typed, path).or_else(|| whole?.place_of(typed, ""));
     let meant = nearest(typed, &known).or_else(elsewhere);
     let hint = meant.map_or_else(String::new, |name| format!("did you mean {name:?}? "));
     format!(

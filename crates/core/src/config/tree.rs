@@ -17,14 +17,14 @@ const DEEPEST: usize = 64;
 
 /// A value and where it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) value: Value,
-    pub(super) location: Location,
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) location: Location,
 }
 
 /// What a value is, as far as the text alone says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// Nothing, `~` or `null`.
     Null,
     /// One word or number.
@@ -39,15 +39,15 @@ pub(super) enum Value {
 
 /// A key and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) location: Location,
-    pub(super) node: Node,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) location: Location,
+    pub(crate) node: Node,
 }
 
 impl Node {
     /// What this is, for messages.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Null => "nothing",
             Value::Scalar { .. } => "a single value",
@@ -57,7 +57,7 @@ impl Node {
     }
 
     /// The text of a single value.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } => Some(text),
             _ => None,
@@ -65,7 +65,7 @@ impl Node {
     }
 
     /// The items of a list; none of anything else.
-    pub(super) fn items(&self) -> &[Node] {
+    pub(crate) fn items(&self) -> &[Node] {
         match &self.value {
             Value::List(items) => items,
             _ => &[],
@@ -73,7 +73,7 @@ impl Node {
     }
 
     /// The entries of a mapping; none of anything else.
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         match &self.value {
             Value::Map(entries) => entries,
             _ => &[],
@@ -81,7 +81,7 @@ impl Node {
     }
 
     /// The value of a key, however its letters are cased (see [`same_key`]), unless it is null.
-    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         let found = self
             .entries()
             .iter()
@@ -93,7 +93,7 @@ impl Node {
 }
 
 /// Whether two spellings are one key. The reference's reader does not tell upper from lower case.
-pub(super) fn same_key(a: &str, b: &str) -> bool {
+pub(crate) fn same_key(a: &str, b: &str) -> bool {
     a.eq_ignore_ascii_case(b)
 }
 
@@ -104,15 +104,15 @@ fn folded(key: &str) -> String {
 
 /// What a text says, and what is wrong with it as YAML.
 #[derive(Debug)]
-pub(super) struct Document {
-    pub(super) root: Node,
-    pub(super) errors: Vec<ConfigError>,
+pub(crate) struct Document {
+    pub(crate) root: Node,
+    pub(crate) errors: Vec<ConfigError>,
     /// Where a second document begins, which is not read: the reference reads the first alone.
-    pub(super) second: Option<Location>,
+    pub(crate) second: Option<Location>,
 }
 
 /// Reads the first document of a text.
-pub(super) fn read(text: &str) -> Document {
+pub(crate) fn read(text: &str) -> Document {
     let mut options = Options::default();
     // They may stand anywhere, between a key and its value too, and mean nothing.
     options.set_emit_comments(false);

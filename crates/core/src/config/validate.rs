@@ -41,10 +41,10 @@ impl RawConfig {
 }
 
 /// The most mistakes that are told at once; more help nobody, and end up in one line of a log.
-pub(super) const MOST_ERRORS: usize = 100;
+pub(crate) const MOST_ERRORS: usize = 100;
 
 /// The first mistakes, and how many more there are.
-fn few(mut errors: Vec<ConfigError>) -> Vec<ConfigError> {
+pub(crate) fn few(mut errors: Vec<ConfigError>) -> Vec<ConfigError> {
     if errors.len() > MOST_ERRORS {
         let more = errors.len() - MOST_ERRORS;
         errors.truncate(MOST_ERRORS);

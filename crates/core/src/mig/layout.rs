@@ -8,7 +8,8 @@ use super::device::MigMode;
 use super::profile::MigProfile;
 
 /// Where an instance is: its first slice, and how many it has. GPU instances are counted in
-/// memory slices of the GPU, of which there are 8 on most models and 4 on some.
+/// memory slices of the GPU, of which there are 8 on most models and 4 on some; compute instances
+/// in compute slices of their GPU instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Placement {
     /// First slice.
@@ -101,6 +102,9 @@ pub struct ComputeInstance {
     pub id: u32,
     /// How many of the GPU instance's slices it has.
     pub slices: u32,
+    /// Those slices, counted in compute slices of the GPU instance
+    /// (`nvmlComputeInstanceInfo_t.placement`).
+    pub placement: Placement,
 }
 
 /// What a GPU is cut into, empty GPU instances included.

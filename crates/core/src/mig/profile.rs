@@ -87,6 +87,12 @@ impl MigProfile {
         self.to_string().replace('+', ".")
     }
 
+    /// Reads a name in the form of [`dotted`](Self::dotted), or with `+`.
+    pub fn from_dotted(text: &str) -> Option<Self> {
+        let plain = text.parse().ok();
+        plain.or_else(|| text.replace("gb.", "gb+").parse().ok())
+    }
+
     /// The GB in the name of a profile with `memory_mib` on a GPU that has `total_mib`: the share
     /// in eighths of what the GPU has in GiB, rounded up, as NVIDIA's tools count it.
     pub fn gigabytes(total_mib: u64, memory_mib: u64) -> u32 {
@@ -226,6 +232,12 @@ mod tests {
         assert_eq!(dotted("1g.10gb+me"), "1g.10gb.me");
         assert_eq!(dotted("1g.24gb+me.all"), "1g.24gb.me.all");
         assert_eq!(dotted("1g.24gb-me"), "1g.24gb-me");
+        for text in ["1g.10gb", "1g.10gb+me", "1g.24gb+me.all", "1g.24gb-me"] {
+            let profile = text.parse().unwrap();
+            assert_eq!(MigProfile::from_dotted(text), Some(profile));
+            assert_eq!(MigProfile::from_dotted(&dotted(text)), Some(profile));
+        }
+        assert_eq!(MigProfile::from_dotted("1g.10gb."), None);
     }
 
     #[test]
