@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::cdi::PLUGIN_VENDOR;
 use crate::config::{Config, DeviceIdStrategy, DeviceListStrategy};
 use crate::device::{DeviceId, InvalidDeviceId};
 use crate::pool::Unit;
@@ -13,8 +14,6 @@ use crate::resource::ResourceName;
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 /// The directory in a container below which mounts name its devices.
 const MOUNT_ROOT: &str = "/var/run/nvidia-container-devices";
-/// The vendor in the CDI names of the devices that a device plugin gives.
-const CDI_VENDOR: &str = "k8s.device-plugin.nvidia.com";
 /// The directory of the nodes of IMEX channels.
 const IMEX_NODES: &str = "/dev/nvidia-caps-imex-channels";
 
@@ -289,17 +288,17 @@ impl AllocationRules {
         ];
         let names: Vec<String> = ids
             .iter()
-            .map(|id| format!("{CDI_VENDOR}/gpu={id}"))
+            .map(|id| format!("{PLUGIN_VENDOR}/gpu={id}"))
             .chain(
                 channels
                     .iter()
-                    .map(|id| format!("{CDI_VENDOR}/imex-channel={id}")),
+                    .map(|id| format!("{PLUGIN_VENDOR}/imex-channel={id}")),
             )
             .chain(
                 extras
                     .into_iter()
                     .filter(|(_, enabled)| *enabled)
-                    .map(|(class, _)| format!("{CDI_VENDOR}/{class}=all")),
+                    .map(|(class, _)| format!("{PLUGIN_VENDOR}/{class}=all")),
             )
             .collect();
         if names.is_empty() {
