@@ -19,5 +19,6 @@ mod watched;
 
 pub use driver::NvmlDriver;
 pub use host::{DriverGpu, HostRoot};
+pub use loader::ldcache::paths_of as ldcache_paths;
 pub use loader::{LIBRARY_DIRECTORIES, NvmlLoader, NvmlLoaderBuilder};
 pub use residency::release_start_code;

@@ -1,6 +1,6 @@
 //! Finding and opening `libnvidia-ml.so.1`.
 
-mod ldcache;
+pub(crate) mod ldcache;
 mod places;
 
 use std::path::PathBuf;

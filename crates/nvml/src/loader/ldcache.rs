@@ -30,7 +30,7 @@ const OUR_FLAGS: u32 = 0x0003;
 
 /// The paths under which the cache knows the library `name` for this architecture, in the
 /// cache's order. A file of another format, or a damaged one, knows none.
-pub(crate) fn paths_of<'a>(cache: &'a [u8], name: &str) -> Vec<&'a str> {
+pub fn paths_of<'a>(cache: &'a [u8], name: &str) -> Vec<&'a str> {
     let Some(table) = table(cache) else {
         return Vec::new();
     };
