@@ -16,8 +16,6 @@ mod name;
 mod read;
 mod shape;
 mod spec;
-#[cfg(test)]
-mod tests;
 mod validate;
 mod version;
 mod wanted;

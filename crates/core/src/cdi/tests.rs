@@ -1,1 +1,0 @@
-//! Specs of whole nodes.
