@@ -52,6 +52,11 @@ impl Places {
         }
     }
 
+    /// Where the driver's files are for this process.
+    pub fn driver_here(&self) -> &Path {
+        self.driver.here.as_path()
+    }
+
     /// The root of the driver's files on the host.
     pub fn driver_root(&self) -> &Path {
         &self.driver.on_host

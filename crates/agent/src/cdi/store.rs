@@ -131,6 +131,16 @@ impl SpecStore {
         Ok(outcome)
     }
 
+    /// Puts a text into a file of this name, whoever's it is, and remembers nothing of it: for
+    /// people who write specs by hand.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn put(&self, name: &str, text: &[u8]) -> io::Result<PathBuf> {
+        replace(&self.directory, name, text)?;
+        Ok(self.directory.join(name))
+    }
+
     /// The names of the files that are ours.
     fn ours(&self) -> BTreeSet<String> {
         let text = fs::read_to_string(self.directory.join(OURS)).unwrap_or_default();
