@@ -4,6 +4,7 @@
 
 mod configs;
 mod dri;
+mod keep;
 mod libraries;
 mod nodes;
 mod places;
@@ -17,6 +18,7 @@ mod wsl;
 use mizzen_core::cdi::{DriverFiles, Platform};
 use mizzen_core::gpu::Gpu;
 
+pub use keep::keep;
 pub use places::Places;
 pub use store::{Kept, Outcome, SpecStore, read_catalog, read_spec, to_json};
 

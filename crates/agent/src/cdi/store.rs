@@ -64,6 +64,11 @@ impl SpecStore {
         &self.directory
     }
 
+    /// Whether there are specs of ours.
+    pub fn has_any(&self) -> bool {
+        !self.ours().is_empty()
+    }
+
     /// What [`keep`](Self::keep) would change.
     pub fn preview(&self, specs: &[CdiSpec]) -> Vec<Kept> {
         let names: BTreeSet<String> = specs.iter().map(file_name).collect();
