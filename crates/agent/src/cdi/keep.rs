@@ -67,9 +67,9 @@ impl Inputs {
         }
     }
 
-    /// Whether names of CDI are given to containers.
+    /// Whether specs are asked for.
     fn uses_cdi(&self) -> bool {
-        self.config.device_list_strategies.any_cdi()
+        self.config.device_list_strategies.any_cdi() || !self.config.cdi_kinds.is_empty()
     }
 }
 
@@ -266,8 +266,9 @@ fn look(inputs: &Inputs) -> Look {
     let config = &inputs.config;
     let directories = directories(config);
     let mut remarks = Vec::new();
-    let specs = valid(specs(inputs), &mut remarks);
-    let outcome = store(&directories).keep(&specs);
+    let store = store(&directories);
+    let specs = valid(specs(inputs, &wanted(config, &store)), &mut remarks);
+    let outcome = store.keep(&specs);
     if let Ok(outcome) = &outcome {
         for path in &outcome.foreign {
             remarks.push(format!(
@@ -307,7 +308,7 @@ fn look(inputs: &Inputs) -> Look {
     }
 }
 
-fn specs(inputs: &Inputs) -> Vec<CdiSpec> {
+fn specs(inputs: &Inputs, wanted: &[Wanted]) -> Vec<CdiSpec> {
     let config = &inputs.config;
     let asked = Asked {
         version: inputs.driver.as_ref().map(|driver| driver.driver.as_str()),
@@ -316,11 +317,22 @@ fn specs(inputs: &Inputs) -> Vec<CdiSpec> {
             .cdi_feature_flags
             .iter()
             .any(|flag| flag == "enable-explicit-driver-libraries"),
-        imex_channels: !config.imex.channel_ids.is_empty(),
+        imex_channels: !config.imex.channel_ids.is_empty() || !config.cdi_kinds.is_empty(),
     };
     let files = discover(&Places::of_config(config), &asked);
     let options = SpecOptions::of_config(config);
-    cdi_specs(&inputs.gpus, &files, &Wanted::of_plugin(config), &options)
+    cdi_specs(&inputs.gpus, &files, wanted, &options)
+}
+
+/// The specs to keep. Those of what was handed out are kept when devices are no more named by CDI,
+/// for the containers that have such names.
+fn wanted(config: &Config, store: &SpecStore) -> Vec<Wanted> {
+    let mut wanted = Wanted::of_config(config);
+    if !config.device_list_strategies.any_cdi() {
+        let of_plugin = Wanted::of_plugin(config).into_iter();
+        wanted.extend(of_plugin.filter(|wanted| store.holds(&wanted.kind)));
+    }
+    wanted
 }
 
 /// The specs that runtimes take. A wrong one would be a mistake of ours, and is not written.
@@ -515,6 +527,33 @@ mod tests {
             fs::remove_file(&spec).unwrap();
             assert_eq!(scene.found().await.len(), 3);
             assert_eq!(fs::read_to_string(&spec).unwrap(), text);
+            scene.end().await;
+        });
+    }
+
+    #[test]
+    fn specs_for_use_by_hand_are_kept_where_they_are_asked_for() {
+        local(async {
+            let mut scene = Scene::new(DeviceListStrategy::Envvar);
+            scene.apply(discovered(gpus(1)));
+            let by_hand = Config {
+                cdi_kinds: vec!["nvidia.com/gpu".parse().unwrap()],
+                ..config(&scene.tree, DeviceListStrategy::Envvar)
+            };
+            scene.apply(Event::Configured(Arc::new(by_hand)));
+            assert_eq!(scene.found().await, [] as [&str; 0], "none of the plugin's");
+            let spec = scene.tree.path().join("run/cdi/nvidia.com-gpu.json");
+            assert!(spec.exists() && !scene.tree.path().join(SPEC).exists());
+            let plain = config(&scene.tree, DeviceListStrategy::Envvar);
+            scene.apply(Event::Configured(Arc::new(plain)));
+            let gone = async {
+                while spec.exists() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), gone)
+                .await
+                .unwrap();
             scene.end().await;
         });
     }

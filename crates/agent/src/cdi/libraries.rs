@@ -128,12 +128,12 @@ pub(super) fn found(places: &Places, asked: &Asked<'_>) -> Found {
     }
 }
 
-/// The plug-ins of the X server, as files: no program links with them.
+/// The plug-ins of the X server, which no program links with.
 pub(super) fn xorg_modules(
     places: &Places,
     version: Option<&str>,
     directories: &BTreeSet<PathBuf>,
-) -> Vec<HostFile> {
+) -> Vec<Library> {
     let Some(version) = version else {
         return Vec::new();
     };
@@ -148,7 +148,11 @@ pub(super) fn xorg_modules(
             let below = XORG_DIRECTORIES.iter();
             below.map(|directory| base.join(directory).join(name))
         });
-        modules.extend(paths.find_map(|path| places.driver.file(&path)));
+        let file = paths.find_map(|path| places.driver.file(&path));
+        modules.extend(file.map(|file| Library {
+            file,
+            links: Vec::new(),
+        }));
     }
     modules
 }

@@ -60,15 +60,11 @@ pub fn discover(places: &Places, asked: &Asked<'_>) -> DriverFiles {
         directories,
     } = libraries::found(places, asked);
     files.files = configs::found(places, version.as_deref());
-    files.files.extend(libraries::xorg_modules(
-        places,
-        version.as_deref(),
-        &directories,
-    ));
     files.sockets = configs::sockets(places);
     files.storage = configs::storage(places);
     files.dri = dri::found(places, asked.gpus, &files.nodes);
+    let modules = libraries::xorg_modules(places, version.as_deref(), &directories);
+    files.libraries = libraries.into_iter().chain(modules).collect();
     files.version = version;
-    files.libraries = libraries;
     files
 }

@@ -69,6 +69,11 @@ impl SpecStore {
         !self.ours().is_empty()
     }
 
+    /// Whether there is a spec of ours of this kind.
+    pub fn holds(&self, kind: &CdiKind) -> bool {
+        self.ours().contains(&kind.file_name("json"))
+    }
+
     /// What [`keep`](Self::keep) would change.
     pub fn preview(&self, specs: &[CdiSpec]) -> Vec<Kept> {
         let names: BTreeSet<String> = specs.iter().map(file_name).collect();

@@ -313,8 +313,20 @@ fn settings_are_put_where_programs_look_for_them() {
             "/usr/share/glvnd/egl_vendor.d/10_nvidia.json",
             "/etc/vulkan/icd.d/nvidia_icd.json",
             "/etc/vulkan/implicit_layer.d/nvidia_layers.json",
-            "/usr/lib64/xorg/modules/drivers/nvidia_drv.so",
         ]
+    );
+    let module = "/usr/lib64/xorg/modules/drivers/nvidia_drv.so";
+    assert_eq!(libraries(&files).last(), Some(&module));
+    let spec = &specs_of(&gpus(1), &files)[0];
+    let hooks: Vec<String> = spec
+        .container_edits
+        .hooks
+        .iter()
+        .map(|hook| hook.args.join(" "))
+        .collect();
+    assert!(
+        hooks[2].ends_with("--folder /usr/lib64 --folder /usr/lib64/vdpau"),
+        "{hooks:#?}"
     );
     let storage: Vec<&str> = files
         .storage
@@ -457,19 +469,20 @@ fn tegra_follows_its_lists() {
 }
 
 fn specs(files: &DriverFiles) -> Vec<CdiSpec> {
+    specs_of(&[], files)
+}
+
+fn specs_of(gpus: &[Gpu], files: &DriverFiles) -> Vec<CdiSpec> {
     let config = Config::default();
     let wanted = Wanted::of_plugin(&config);
-    cdi_specs(&[], files, &wanted, &SpecOptions::of_config(&config))
+    cdi_specs(gpus, files, &wanted, &SpecOptions::of_config(&config))
 }
 
 /// The specs of a host with one GPU.
 fn specs_of_one_gpu() -> Vec<CdiSpec> {
     let host = Host::new();
     host.libraries("usr/lib64");
-    let config = Config::default();
-    let wanted = Wanted::of_plugin(&config);
-    let options = SpecOptions::of_config(&config);
-    cdi_specs(&gpus(1), &host.discover(), &wanted, &options)
+    specs_of(&gpus(1), &host.discover())
 }
 
 fn names(paths: &[PathBuf]) -> Vec<&str> {

@@ -95,6 +95,23 @@ impl Wanted {
         all
     }
 
+    /// What an agent with these settings keeps: the specs of what it hands out, if it names devices
+    /// by CDI, and those of `--cdi-kinds`.
+    pub fn of_config(config: &Config) -> Vec<Self> {
+        let mut all = Vec::new();
+        if config.device_list_strategies.any_cdi() {
+            all = Self::of_plugin(config);
+        }
+        let strategies: BTreeSet<NameStrategy> =
+            NameStrategy::WORDS.iter().map(|(_, way)| *way).collect();
+        for kind in &config.cdi_kinds {
+            let wanted = Self::of_kind(kind.clone(), strategies.clone());
+            let is_new = !all.iter().any(|known| known.kind == *kind);
+            all.extend(wanted.filter(|_| is_new));
+        }
+        all
+    }
+
     /// What a kind stands for by its class, with GPUs named in these ways; `None` for a class that
     /// stands for nothing.
     pub fn of_kind(kind: CdiKind, strategies: BTreeSet<NameStrategy>) -> Option<Self> {

@@ -16,6 +16,7 @@ use super::types::{
     Choice, Config, DeviceListStrategies, DeviceListStrategy, DiscoveryStrategy, HealthTuning,
     ImexConfig, MigStrategy,
 };
+use crate::cdi::{CdiKind, HAND_VENDOR, Wanted};
 use crate::xid::XidPolicy;
 
 impl RawConfig {
@@ -92,6 +93,7 @@ impl Reader<'_> {
                 .unwrap_or(default.cdi_hook_path),
             cdi_feature_flags: self.list(Setting::CdiFeatureFlags),
             cdi_disable_hooks: self.list(Setting::CdiDisableHooks),
+            cdi_kinds: self.cdi_kinds(),
             mps_root: self.path(Setting::MpsRoot),
             shared_devices_allocation_policy: self
                 .choice(Setting::SharedDevicesAllocationPolicy)
@@ -139,6 +141,31 @@ impl Reader<'_> {
             );
         }
         DeviceListStrategies::new(strategies)
+    }
+
+    fn cdi_kinds(&mut self) -> Vec<CdiKind> {
+        let Some(value) = self.raw.get(Setting::CdiKinds) else {
+            return Vec::new();
+        };
+        let mut kinds = Vec::new();
+        for text in &value.texts {
+            match text.parse::<CdiKind>() {
+                Ok(kind) if Wanted::CLASSES.contains(&kind.class()) => kinds.push(kind),
+                Ok(_) | Err(_) => {
+                    let expected = format!(
+                        "vendor/class, such as {HAND_VENDOR}/gpu, with one of the classes {}",
+                        Wanted::CLASSES.join(", ")
+                    );
+                    self.errors.push(ConfigError::InvalidValue {
+                        origin: value.origin.clone(),
+                        value: text.clone(),
+                        expected,
+                        suggestion: None,
+                    });
+                }
+            }
+        }
+        kinds
     }
 
     fn discovery_strategy(&mut self) -> DiscoveryStrategy {
