@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::ClientFactory;
+use crate::cluster::{ClientFactory, Cluster, connect};
 use crate::config_source::{self, Interpreter, Settings, Source};
 use crate::dirwatch::{DirEvent, DirWatch};
 use crate::driver::{Command, Driver, News};
@@ -22,7 +22,7 @@ use crate::ground::Ground;
 use crate::keeper::Keeper;
 use crate::machine::{self, Machine};
 use crate::supervisor::TaskError;
-use crate::{plugin, privileges, record};
+use crate::{mig, plugin, privileges, record};
 
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
@@ -96,13 +96,14 @@ impl Agent {
     /// The system's, if it does not give the driver a thread.
     pub async fn run(self, mut orders: mpsc::Receiver<Order>) -> io::Result<()> {
         let mut ground = Ground::new(&self.config);
-        let source = self.start_source(&mut ground);
+        let cluster = self.cluster();
+        let source = self.start_source(&cluster, &mut ground);
         let Some((config, mut source)) = settled(self.config, source, &mut orders, &ground).await
         else {
             ground.end().await;
             return Ok(());
         };
-        let mut running = Running::start(config, self.loader, ground)?;
+        let mut running = Running::start(config, self.loader, &cluster, ground)?;
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -121,8 +122,17 @@ impl Agent {
         Ok(())
     }
 
+    /// The Kubernetes API, of which no client is made before somebody needs one.
+    fn cluster(&self) -> Cluster {
+        let client = self.client.clone().unwrap_or_else(|| {
+            let source = self.config.source.clone();
+            Arc::new(move || connect(&source))
+        });
+        Cluster::new(client)
+    }
+
     /// Starts the source of more settings, if there is one.
-    fn start_source(&self, ground: &mut Ground) -> Option<Source> {
+    fn start_source(&self, cluster: &Cluster, ground: &mut Ground) -> Option<Source> {
         let interpreter = self.interpreter.clone()?;
         if self.config.source.place == ConfigPlace::Nowhere {
             return None;
@@ -130,7 +140,7 @@ impl Agent {
         Some(config_source::start(
             &self.config,
             interpreter,
-            self.client.clone(),
+            cluster,
             ground,
         ))
     }
@@ -195,7 +205,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(config: Arc<Config>, loader: LoaderFactory, mut ground: Ground) -> io::Result<Self> {
+    fn start(
+        config: Arc<Config>,
+        loader: LoaderFactory,
+        cluster: &Cluster,
+        mut ground: Ground,
+    ) -> io::Result<Self> {
         let Ground {
             clock,
             readiness,
@@ -211,7 +226,12 @@ impl Running {
         let places = remembered.iter().map(|record| record.gpu.pci).collect();
         let driver = Driver::start(loader(&config), machine, places, news.clone())?;
 
-        let state = NodeState::new(config.clone(), remembered, clock.now());
+        let mut state = NodeState::new(config.clone(), remembered, clock.now());
+        let beginning = mig::begin(&config);
+        if let Some(beginning) = &beginning {
+            // Before the first GPU is known, nobody need be told.
+            state.apply(beginning.event(), clock.now());
+        }
         let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
         let (records, record_receiver) = watch::channel(None);
         let keeper = Keeper {
@@ -225,7 +245,7 @@ impl Running {
             ready: readiness.latch("driver"),
         };
         supervisor.essential("state", keeper.run(stop.clone()));
-        let offering = plugin::offer(state_receiver, readiness.clone(), stop.clone());
+        let offering = plugin::offer(state_receiver.clone(), readiness.clone(), stop.clone());
         supervisor.essential("device plugins", offering);
         let state_dir = config.state_dir.clone();
         supervisor.keep("record", move || {
@@ -235,6 +255,10 @@ impl Running {
         supervisor.keep("host watch", move || {
             watch_host(Machine::new(places.clone()), teller.clone(), ending.clone())
         });
+        if let Some(beginning) = beginning {
+            let news = news.clone();
+            beginning.start(&config, cluster, &driver, news, state_receiver, &mut ground);
+        }
         Ok(Self {
             config,
             loader,
@@ -262,12 +286,14 @@ impl Running {
                 config.state_dir.clone(),
                 config.host_root.clone(),
                 config.health_address,
+                config.mig_manager.clone(),
             )
         };
         if fixed(&config) != fixed(&self.config) {
             tracing::warn!(
                 event = "reload",
-                "--state-dir, --host-root and --health-address take effect in a restart only"
+                "--state-dir, --host-root, --health-address and the settings of the MIG manager \
+                 take effect in a restart only"
             );
         }
         let config = Arc::new(config);
@@ -340,8 +366,8 @@ fn watched(places: &[PathBuf]) -> io::Result<DirWatch> {
 /// How long device nodes are left to appear together.
 const NODES_SETTLE: Duration = Duration::from_millis(50);
 
-/// The loader for the real driver.
-fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
+/// The loader for the real driver, which it finds where these settings say.
+pub fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
     let mut builder = NvmlLoader::builder()
         .host_root(HostRoot::new(&config.host_root))
         .deadline(config.health.nvml_call_timeout);
@@ -360,7 +386,7 @@ fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
 /// # Errors
 /// The system's, if it gives no runtime, signals or thread.
 pub fn run_process(agent: Agent) -> io::Result<()> {
-    privileges::give_up();
+    privileges::give_up(agent.config.mig_manager.enabled);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -42,6 +42,21 @@ impl Ground {
         }
     }
 
+    /// Runs a task that never ends until the stop.
+    pub(crate) fn keep_until_stop(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.supervisor.essential(name, async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
     /// Ends everything, in order.
     pub(crate) async fn end(self) {
         tracing::info!(

@@ -14,13 +14,15 @@ use rustix::thread::{
 /// What is kept: to open device nodes and directories that belong to another user than root, and
 /// to serve the probes on a port below 1024.
 const KEPT: CapabilitySet = CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::NET_BIND_SERVICE);
+/// What else is kept by an agent that partitions GPUs: the driver lets only its holder do so.
+const KEPT_FOR_MIG: CapabilitySet = CapabilitySet::SYS_ADMIN;
 /// The program by which NVML loads the kernel driver and makes device nodes, under the one name
 /// by which NVML calls it. It needs the rights that are given up here.
 const HELPER: &str = "/usr/bin/nvidia-modprobe";
 
 /// Gives up what is not needed, for this thread and those it will start: called before there are
 /// others. Where NVML has its helper, nothing is given up.
-pub(crate) fn give_up() {
+pub(crate) fn give_up(partitions_gpus: bool) {
     if Path::new(HELPER).exists() {
         tracing::debug!(
             event = "privileges",
@@ -28,8 +30,13 @@ pub(crate) fn give_up() {
         );
         return;
     }
-    match give_up_all_but(KEPT) {
-        Ok(()) => tracing::debug!(event = "privileges", kept = ?KEPT, "the others are given up"),
+    let kept = if partitions_gpus {
+        KEPT.union(KEPT_FOR_MIG)
+    } else {
+        KEPT
+    };
+    match give_up_all_but(kept) {
+        Ok(()) => tracing::debug!(event = "privileges", ?kept, "the others are given up"),
         // A system that forbids even this takes nothing from us.
         Err(error) => tracing::debug!(event = "privileges", %error, "not given up"),
     }

@@ -1,6 +1,7 @@
 //! The faults that can be given to simulated GPUs, by the names people type.
 
 use std::fmt;
+use std::str::FromStr;
 
 use clap::ValueEnum;
 use mizzen_nvml_sim::control;
@@ -8,10 +9,8 @@ use mizzen_nvml_sim::control;
 /// A fault of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// An Xid of this number, with what a real GPU suffers with it.
-    Xid(u64),
-    /// The event of an Xid alone.
-    XidEvent(u64),
+    /// An Xid.
+    Xid(Xid),
     /// So many memory errors.
     Ecc(EccKind, u64),
     /// The GPU has fallen off the bus.
@@ -26,6 +25,72 @@ pub(crate) enum Fault {
     RowRemap(RowRemap),
     /// Calls about events answer with this NVML return code.
     Events(EventCall, u32),
+}
+
+/// An Xid of a GPU, or of one instance of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Xid {
+    /// Number in NVIDIA's catalogue.
+    pub(crate) number: u64,
+    /// The event alone, without what a real GPU suffers with it.
+    pub(crate) event_only: bool,
+    /// The instance that it names.
+    pub(crate) instance: Option<Instance>,
+}
+
+/// A GPU instance, or a compute instance in it: `2` or `2/0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Instance {
+    gpu_instance: u32,
+    compute_instance: Option<u32>,
+}
+
+impl Instance {
+    /// Whether it is this compute instance, or the GPU instance of it.
+    pub(crate) fn has(self, gpu_instance: u32, compute_instance: u32) -> bool {
+        let inside = self
+            .compute_instance
+            .is_none_or(|id| id == compute_instance);
+        self.gpu_instance == gpu_instance && inside
+    }
+}
+
+/// Why a text names no instance.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected the id of a GPU instance, or of a compute instance after it: 2 or 2/0")]
+pub(crate) struct NotAnInstance;
+
+impl FromStr for Instance {
+    type Err = NotAnInstance;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = |text: &str| text.parse().map_err(|_| NotAnInstance);
+        let (gpu_instance, compute_instance) = match text.split_once('/') {
+            Some((instance, compute)) => (id(instance)?, Some(id(compute)?)),
+            None => (id(text)?, None),
+        };
+        Ok(Self {
+            gpu_instance,
+            compute_instance,
+        })
+    }
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.gpu_instance)?;
+        self.compute_instance
+            .map_or(Ok(()), |compute| write!(f, "/{compute}"))
+    }
+}
+
+impl fmt::Display for Xid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.event_only { "the event of " } else { "" };
+        write!(f, "{what}Xid {}", self.number)?;
+        self.instance
+            .map_or(Ok(()), |instance| write!(f, " of instance {instance}"))
+    }
 }
 
 /// The two kinds of memory errors.
@@ -90,8 +155,7 @@ pub(crate) enum EventCall {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Xid(number) => write!(f, "Xid {number}"),
-            Self::XidEvent(number) => write!(f, "the event of Xid {number}"),
+            Self::Xid(xid) => xid.fmt(f),
             Self::Ecc(kind, 1) => write!(f, "{}-bit ECC error", name(kind)),
             Self::Ecc(kind, count) => write!(f, "{count} {}-bit ECC errors", name(kind)),
             Self::Lost => f.write_str("lost"),
@@ -113,12 +177,15 @@ fn name(value: &impl ValueEnum) -> String {
 impl From<Fault> for control::Fault {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Xid(xid) => Self::xid(xid),
-            Fault::XidEvent(xid) => Self::Xid {
-                xid,
-                gpu_instance: None,
-                compute_instance: None,
-                consequences: false,
+            Fault::Xid(Xid {
+                number,
+                event_only,
+                instance,
+            }) => Self::Xid {
+                xid: number,
+                gpu_instance: instance.map(|instance| instance.gpu_instance),
+                compute_instance: instance.and_then(|instance| instance.compute_instance),
+                consequences: !event_only,
             },
             Fault::Ecc(kind, count) => Self::Ecc {
                 kind: kind.into(),

@@ -61,7 +61,8 @@ pub trait GpuDriver: Send + Sync {
 
     /// Changes how the GPU is partitioned. Blocks as long as the driver takes, up to a deadline
     /// of its own that is far longer than that of questions; questions to other GPUs are answered
-    /// meanwhile.
+    /// meanwhile, and whether this one is well, or how it is partitioned, is answered
+    /// [`DriverError::InUse`].
     ///
     /// # Errors
     /// [`DriverError::InUse`] where somebody uses what is to be taken away, or the GPU whose mode

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use mizzen_core::config::{
     AllocationPolicy, Config, ConfigError, ConfigPlace, ConfigSource, DeviceIdStrategy,
-    DeviceListStrategies, DeviceListStrategy, FallbackStrategy, Kind, MigStrategy, RawConfig,
-    SETTINGS, Setting,
+    DeviceListStrategies, DeviceListStrategy, FallbackStrategy, Kind, MigManagerConfig,
+    MigStrategy, RawConfig, SETTINGS, Setting,
 };
 use mizzen_core::xid::{Xid, XidAuthority};
 
@@ -56,7 +56,11 @@ fn the_defaults_of_the_table_are_those_of_the_config() {
     for row in SETTINGS {
         let in_words = matches!(
             row.setting,
-            Setting::DevRoot | Setting::NvmlLibrary | Setting::ConfigFile | Setting::Kubeconfig
+            Setting::DevRoot
+                | Setting::NvmlLibrary
+                | Setting::ConfigFile
+                | Setting::Kubeconfig
+                | Setting::PodResourcesSocket
         );
         if row.flag.is_some() && !in_words && row.default != "none"
             || row.setting == Setting::MigStrategy
@@ -103,6 +107,10 @@ fn every_setting_reaches_the_config() {
         ("default-config", "plain"),
         ("fallback-strategies", "single"),
         ("kubeconfig", "/kubeconfig"),
+        ("mig-manager", "true"),
+        ("mig-config-file", "/layouts.yaml"),
+        ("mig-evict", "true"),
+        ("pod-resources-socket", "/pods.sock"),
     ])
     .or(variables(&[("DP_DISABLE_HEALTHCHECKS", "48")]))
     .validate()
@@ -157,6 +165,34 @@ fn every_setting_reaches_the_config() {
         kubeconfig: Some("/kubeconfig".into()),
     };
     assert_eq!(config.source, source);
+    let mig_manager = MigManagerConfig {
+        enabled: true,
+        config_file: Some("/layouts.yaml".into()),
+        evict: true,
+        pod_resources_socket: Some("/pods.sock".into()),
+    };
+    assert_eq!(config.mig_manager, mig_manager);
+    assert_eq!(config.pod_resources_socket(), Path::new("/pods.sock"));
+}
+
+#[test]
+fn a_mig_manager_must_know_its_node_and_finds_the_kubelets_pods() {
+    let errors = failures(&flags(&[("mig-manager", "true")]));
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].starts_with("--mig-manager: "), "{errors:?}");
+    assert!(errors[0].contains("give --node-name"), "{errors:?}");
+
+    let config = flags(&[("mig-manager", "true"), ("node-name", "n")])
+        .validate()
+        .unwrap();
+    assert_eq!(
+        config.pod_resources_socket(),
+        Path::new("/var/lib/kubelet/pod-resources/kubelet.sock")
+    );
+    let idle = flags(&[("mig-evict", "true"), ("mig-config-file", "/f")])
+        .validate()
+        .unwrap();
+    assert_eq!(idle.warnings.len(), 2, "{:?}", idle.warnings);
 }
 
 #[test]

@@ -309,16 +309,25 @@ fn preferred(offer: &Offer, taken: &[(u32, u32)], size: usize) -> Vec<String> {
 }
 
 #[test]
-fn mig_devices_are_taken_from_the_gpu_that_is_fullest() {
-    let gpus = [
-        gpu(0, Some(&SEVEN[..3])),
-        gpu(1, Some(&SEVEN[..3])),
-        gpu(2, Some(&SEVEN[..3])),
-    ];
-    let offer = offer_of(&gpus, &flags("mixed"));
+fn mig_devices_are_spread_over_gpus_or_packed_as_shared_devices_are() {
+    let gpus = [0, 1, 2].map(|index| gpu(index, Some(&SEVEN[..3])));
     let taken = [(0, 0), (1, 0), (1, 1)];
-    assert_eq!(preferred(&offer, &taken, 1), [mig(1, 2)]);
-    assert_eq!(preferred(&offer, &taken, 2), [mig(0, 1), mig(1, 2)]);
-    assert_eq!(preferred(&offer, &[], 2), [mig(0, 0), mig(0, 1)]);
-    assert_eq!(preferred(&offer, &taken, 99).len(), 6);
+    let with = |policy: &str| {
+        let plugin = format!("plugin: {{sharedDevicesAllocationPolicy: {policy}}}");
+        offer_of(&gpus, &format!("flags: {{migStrategy: mixed, {plugin}}}"))
+    };
+    let spread = offer_of(&gpus, "flags: {migStrategy: mixed}");
+    assert_eq!(preferred(&spread, &taken, 1), [mig(2, 0)]);
+    assert_eq!(preferred(&spread, &[], 2), [mig(0, 0), mig(1, 0)]);
+    for policy in ["packed", "aligned"] {
+        let packed = with(policy);
+        assert_eq!(preferred(&packed, &taken, 1), [mig(1, 2)]);
+        assert_eq!(preferred(&packed, &taken, 2), [mig(0, 1), mig(1, 2)]);
+        assert_eq!(preferred(&packed, &[], 2), [mig(0, 0), mig(0, 1)]);
+        assert_eq!(preferred(&packed, &taken, 99).len(), 6);
+    }
+    // GPUs 0 and 1 are on one NUMA node.
+    let node = with("numa-packed");
+    assert_eq!(preferred(&node, &[(2, 0), (0, 0)], 3).len(), 3);
+    assert!(!preferred(&node, &[(2, 0), (0, 0)], 3).contains(&mig(2, 1)));
 }

@@ -120,27 +120,34 @@ impl From<Uuid> for String {
     }
 }
 
-/// A MIG device's UUID, `MIG-` and 8-4-4-4-12 hexadecimal digits in text.
+/// A MIG device's UUID: `MIG-` and 8-4-4-4-12 hexadecimal digits in text, or with drivers before
+/// R470 `MIG-GPU-<uuid>/<GPU instance>/<compute instance>`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(into = "String")]
-pub struct MigUuid(Uuid);
-
-impl MigUuid {
-    /// The sixteen bytes in the order they are written.
-    pub const fn bytes(self) -> [u8; 16] {
-        self.0.bytes()
-    }
-}
-
-impl From<Uuid> for MigUuid {
-    fn from(uuid: Uuid) -> Self {
-        Self(uuid)
-    }
+pub enum MigUuid {
+    /// One of its own.
+    Own(Uuid),
+    /// Its GPU's, and where it is on it.
+    Placed {
+        /// The GPU's.
+        gpu: Uuid,
+        /// Id of its GPU instance.
+        gpu_instance: u32,
+        /// Its id in the GPU instance.
+        compute_instance: u32,
+    },
 }
 
 impl fmt::Display for MigUuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_uuid("MIG", self.bytes(), f)
+        match self {
+            Self::Own(uuid) => write_uuid("MIG", uuid.bytes(), f),
+            Self::Placed {
+                gpu,
+                gpu_instance,
+                compute_instance,
+            } => write!(f, "MIG-{gpu}/{gpu_instance}/{compute_instance}"),
+        }
     }
 }
 
@@ -158,19 +165,33 @@ impl From<MigUuid> for String {
 
 /// Why a text is no MIG device's UUID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a MIG UUID: expected MIG- and 8-4-4-4-12 hexadecimal digits")]
+#[error(
+    "{0:?} is not a MIG UUID: expected MIG- and 8-4-4-4-12 hexadecimal digits, or the old form \
+     MIG-GPU-<uuid>/<GPU instance>/<compute instance>"
+)]
 pub struct InvalidMigUuid(String);
 
 impl FromStr for MigUuid {
     type Err = InvalidMigUuid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text.strip_prefix("MIG-");
-        digits
-            .and_then(parse_uuid)
-            .map(Self)
+        let rest = text.strip_prefix("MIG-");
+        rest.and_then(|rest| parse_uuid(rest).map(Self::Own).or_else(|| placed(rest)))
             .ok_or_else(|| InvalidMigUuid(text.to_owned()))
     }
+}
+
+/// `GPU-<uuid>/<GPU instance>/<compute instance>`.
+fn placed(text: &str) -> Option<MigUuid> {
+    let mut parts = text.split('/');
+    let gpu = parts.next()?.parse().ok()?;
+    let mut id = || parts.next()?.parse().ok();
+    let (gpu_instance, compute_instance) = (id()?, id()?);
+    parts.next().is_none().then_some(MigUuid::Placed {
+        gpu,
+        gpu_instance,
+        compute_instance,
+    })
 }
 
 /// A place on the PCI bus. Its order is the order of NVML's indices.
@@ -278,11 +299,26 @@ mod tests {
 
     #[test]
     fn a_mig_uuid_round_trips_through_its_text_and_is_no_gpus() {
-        let uuid = MigUuid::from(Uuid::derived("node", 3));
-        let text = uuid.to_string();
-        assert!(text.starts_with("MIG-"));
-        assert_eq!(text.parse(), Ok(uuid));
-        assert!(text.parse::<Uuid>().is_err());
+        let gpu = Uuid::derived("node", 3);
+        let placed = MigUuid::Placed {
+            gpu,
+            gpu_instance: 7,
+            compute_instance: 0,
+        };
+        assert_eq!(placed.to_string(), format!("MIG-{gpu}/7/0"));
+        for uuid in [MigUuid::Own(gpu), placed] {
+            let text = uuid.to_string();
+            assert!(text.starts_with("MIG-"));
+            assert_eq!(text.parse(), Ok(uuid));
+            assert!(text.parse::<Uuid>().is_err());
+        }
+        for text in [
+            format!("MIG-{gpu}"),
+            format!("MIG-{gpu}/7"),
+            format!("MIG-{gpu}/7/0/"),
+        ] {
+            assert!(text.parse::<MigUuid>().is_err(), "{text}");
+        }
         assert!(
             Uuid::derived("node", 3)
                 .to_string()

@@ -1,6 +1,6 @@
 //! A partitioned GPU: which instances it has, and what still fits.
 
-use crate::identity::{MigUuid, Uuid};
+use crate::identity::Uuid;
 use crate::model::mig::{ComputeProfile, GpuProfile, MigTable, Placement, compute_placements};
 use crate::node::Gpu;
 
@@ -267,16 +267,15 @@ impl Partition {
         let id = (0..all).find(|id| !taken(id)).ok_or(MigError::NoRoom)?;
         Ok((place, id))
     }
+}
 
-    /// What a MIG device is called: `1g.10gb`, or `1c.3g.20gb` if it has a part of its GPU
-    /// instance.
-    pub fn name_of(&self, gpu_instance: &GpuInstance, profile: &ComputeProfile) -> String {
-        let name = gpu_instance.profile.name;
-        if profile.slices == gpu_instance.profile.kind.slices() {
-            name.to_owned()
-        } else {
-            format!("{}c.{name}", profile.slices)
-        }
+/// What a MIG device is called: `1g.10gb`, or `1c.3g.20gb` if it has a part of its GPU instance.
+pub fn name_of(gpu_instance: &GpuInstance, profile: &ComputeProfile) -> String {
+    let name = gpu_instance.profile.name;
+    if profile.slices == gpu_instance.profile.kind.slices() {
+        name.to_owned()
+    } else {
+        format!("{}c.{name}", profile.slices)
     }
 }
 
@@ -288,20 +287,16 @@ const FIRST_CAPABILITY: u32 = 3;
 
 /// The `<m>` of `/dev/nvidia-caps/nvidia-cap<m>` for a GPU instance, or a compute instance in
 /// it. Only GPUs with minor numbers below 32 have them.
-pub(crate) fn capability(
-    gpu_minor: u32,
-    gpu_instance: u32,
-    compute_instance: Option<u32>,
-) -> Option<u32> {
+pub fn capability(gpu_minor: u32, gpu_instance: u32, compute_instance: Option<u32>) -> Option<u32> {
     let (gpus, instances, inside) = CAPABILITIES;
     let of_gpu_instance = (gpu_minor * instances + gpu_instance) * (inside + 1);
     let offset = compute_instance.map_or(0, |id| id + 1);
     (gpu_minor < gpus).then_some(FIRST_CAPABILITY + of_gpu_instance + offset)
 }
 
-/// The UUID of a MIG device: of its GPU, of where and what it is. It is the same again when the
+/// The UUID of its own that a MIG device has: of its GPU, of where and what it is. It is the same again when the
 /// same device is made again.
-pub(crate) fn uuid(gpu: Uuid, parent: &GpuInstance, instance: &ComputeInstance) -> MigUuid {
+pub(crate) fn uuid(gpu: Uuid, parent: &GpuInstance, instance: &ComputeInstance) -> Uuid {
     let parts = [
         parent.id,
         parent.profile.kind as u32,
@@ -312,7 +307,7 @@ pub(crate) fn uuid(gpu: Uuid, parent: &GpuInstance, instance: &ComputeInstance) 
     let seed = parts
         .iter()
         .fold(gpu.to_string(), |seed, part| format!("{seed}/{part}"));
-    MigUuid::from(Uuid::derived(&seed, 0))
+    Uuid::derived(&seed, 0)
 }
 
 #[cfg(test)]

@@ -28,6 +28,15 @@ unsafe impl Send for Device {}
 // SAFETY: as above; the handle itself never changes.
 unsafe impl Sync for Device {}
 
+/// What the PCI bus knows of a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pci {
+    /// Where it is.
+    pub(crate) place: PciBusId,
+    /// What it is: `pciDeviceId`.
+    pub(crate) device_id: u32,
+}
+
 /// A kind of memory error (`nvmlMemoryErrorType_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -135,11 +144,15 @@ impl Library {
         Ok(minor)
     }
 
-    pub(crate) fn pci(&self, device: Device) -> Result<PciBusId, DriverError> {
+    pub(crate) fn pci(&self, device: Device) -> Result<Pci, DriverError> {
         let call = "nvmlDeviceGetPciInfo_v3";
         let mut info = zeroed_pci();
         self.checked(call, call!(self, pci(device.0, &raw mut info)))?;
-        bus_id(&info).ok_or_else(|| unexpected(call, &"no place on the bus"))
+        let place = bus_id(&info).ok_or_else(|| unexpected(call, &"no place on the bus"))?;
+        Ok(Pci {
+            place,
+            device_id: info.pciDeviceId,
+        })
     }
 
     /// Total framebuffer in bytes. Both versions of the call tell the same total; the second
@@ -306,7 +319,7 @@ impl Library {
     }
 
     /// A text that NVML writes into a buffer of a given length.
-    fn text(
+    pub(crate) fn text(
         &self,
         call: &'static str,
         fill: impl FnOnce(*mut c_char, c_uint) -> nvmlReturn_t,
@@ -397,7 +410,7 @@ fn recovery_action(value: u64) -> RecoveryAction {
 }
 
 /// The error of an answer that is a success by its code and makes no sense.
-fn unexpected(call: &'static str, what: &impl ToString) -> DriverError {
+pub(crate) fn unexpected(call: &'static str, what: &impl ToString) -> DriverError {
     DriverError::Nvml {
         call,
         code: code::UNKNOWN,

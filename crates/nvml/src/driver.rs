@@ -9,6 +9,7 @@ use std::time::Duration;
 use mizzen_core::driver::{DriverError, DriverEvent, GpuCondition, GpuDriver, Questions};
 use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
 use mizzen_core::inventory::{BrokenGpu, DriverVersions, Inventory};
+use mizzen_core::mig::{GpuMig, Layout, MigStep, MigTable};
 use mizzen_core::topology::LinkMatrix;
 
 use crate::events::EventSet;
@@ -17,6 +18,7 @@ use crate::identity::{self, Remembered};
 use crate::library::{Library, code};
 use crate::links::{self, Ways};
 use crate::loader::How;
+use crate::mig::CapabilityMinors;
 use crate::session::{Known, Open, Session};
 use crate::watched::{Claims, Subject, Watched};
 
@@ -39,6 +41,8 @@ pub(crate) struct Deadlines {
     pub(crate) call: Duration,
     /// The first question to a GPU, which wakes it.
     pub(crate) first: Duration,
+    /// A change of a GPU's partitions.
+    pub(crate) change: Duration,
     /// Loading and initialising NVML, and shutting it down.
     pub(crate) init: Duration,
 }
@@ -153,6 +157,43 @@ impl NvmlDriver {
             .ok_or_else(|| DriverError::UnknownGpu(uuid.clone()))
     }
 
+    /// Asks each of these GPUs `question`, and answers in their order. One that is being changed
+    /// answers [`DriverError::InUse`] at once.
+    fn ask_each<T: Send + 'static>(
+        &self,
+        gpus: &[GpuUuid],
+        question: impl Fn(&Session, u32, &Known) -> Result<T, DriverError> + Send + Sync + 'static,
+    ) -> Vec<Result<T, DriverError>> {
+        let found: Vec<_> = gpus.iter().map(|gpu| self.find(gpu)).collect();
+        let session = match self.session() {
+            Ok(session) => session.clone(),
+            Err(error) => return gpus.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let asked: Vec<(u32, Known)> = found.iter().flatten().cloned().collect();
+        let subjects: Vec<_> = asked
+            .iter()
+            .map(|(index, _)| Subject::Gpu(*index))
+            .collect();
+        let ask = move |position: usize| {
+            let (index, known) = &asked[position];
+            question(&session, *index, known)
+        };
+        let answers = self.watched.glance(&subjects, self.deadlines.call, ask);
+        let mut answers = flattened(answers).into_iter();
+        let mut next = || answers.next().unwrap_or_else(|| Err(self.unanswered()));
+        found
+            .into_iter()
+            .map(|found| found.and_then(|_| next()))
+            .collect()
+    }
+
+    /// What is said of a GPU that was not answered for.
+    fn unanswered(&self) -> DriverError {
+        DriverError::Hung {
+            after: self.deadlines.call,
+        }
+    }
+
     /// The links between these GPUs.
     fn links(&self, gpus: &[Gpu]) -> Result<LinkMatrix, DriverError> {
         let session = self.session()?.clone();
@@ -197,7 +238,10 @@ impl NvmlDriver {
             .and_then(|session| session.known(index));
         BrokenGpu {
             index,
-            pci: known.as_ref().and_then(|known| known.pci),
+            pci: known
+                .as_ref()
+                .and_then(|known| known.pci)
+                .map(|pci| pci.place),
             uuid: known.map(|known| known.uuid),
             error,
         }
@@ -290,7 +334,10 @@ fn spoils_the_set(error: &DriverError) -> bool {
 impl GpuDriver for NvmlDriver {
     fn snapshot(&self) -> Result<Inventory, DriverError> {
         let host = self.host.clone();
-        let answers = self.ask_all(move |session, index| session.describe(index, &host))?;
+        let capabilities = CapabilityMinors::new(host.clone());
+        let describe =
+            move |session: &Session, index| session.describe(index, &host, &capabilities);
+        let answers = self.ask_all(describe)?;
         let (mut gpus, mut broken) = (Vec::new(), Vec::new());
         for (index, answer) in (0..).zip(answers) {
             match answer {
@@ -313,11 +360,8 @@ impl GpuDriver for NvmlDriver {
     }
 
     fn check(&self, gpu: &GpuUuid, questions: Questions) -> Result<GpuCondition, DriverError> {
-        let (index, known) = self.find(gpu)?;
-        let session = self.session()?.clone();
-        let ask = move || session.condition(known.device, questions);
-        self.watched
-            .call(Subject::Gpu(index), self.deadlines.call, ask)?
+        let mut answers = self.check_all(std::slice::from_ref(gpu), questions);
+        answers.pop().unwrap_or_else(|| Err(self.unanswered()))
     }
 
     fn check_all(
@@ -325,28 +369,35 @@ impl GpuDriver for NvmlDriver {
         gpus: &[GpuUuid],
         questions: Questions,
     ) -> Vec<Result<GpuCondition, DriverError>> {
-        let found: Vec<_> = gpus.iter().map(|gpu| self.find(gpu)).collect();
-        let session = match self.session() {
-            Ok(session) => session.clone(),
-            Err(error) => return gpus.iter().map(|_| Err(error.clone())).collect(),
+        let ask =
+            move |session: &Session, _, known: &Known| session.condition(known.device, questions);
+        self.ask_each(gpus, ask)
+    }
+
+    fn partitions(&self, gpus: &[GpuUuid]) -> Vec<Result<Option<GpuMig>, DriverError>> {
+        let capabilities = CapabilityMinors::new(self.host.clone());
+        let ask = move |session: &Session, index, known: &Known| {
+            session.partition(index, known.device, &capabilities)
         };
-        let asked: Vec<(u32, Known)> = found.iter().flatten().cloned().collect();
-        let subjects: Vec<_> = asked
-            .iter()
-            .map(|(index, _)| Subject::Gpu(*index))
-            .collect();
-        let ask = move |position: usize| session.condition(asked[position].1.device, questions);
-        let answers = self.watched.walk(&subjects, self.deadlines.call, ask);
-        let mut answers = flattened(answers).into_iter();
-        let unanswered = || {
-            Err(DriverError::Hung {
-                after: self.deadlines.call,
-            })
-        };
-        found
-            .into_iter()
-            .map(|found| found.and_then(|_| answers.next().unwrap_or_else(unanswered)))
-            .collect()
+        self.ask_each(gpus, ask)
+    }
+
+    /// What the GPU can be cut into and what it is cut into, empty GPU instances included. A
+    /// driver that tells no profiles or placements while MIG is off has them empty.
+    fn mig_layout(&self, gpu: &GpuUuid) -> Result<(MigTable, Layout), DriverError> {
+        let (index, known) = self.find(gpu)?;
+        let session = self.session()?.clone();
+        let ask = move || session.mig_layout(known.device);
+        self.watched
+            .call(Subject::Gpu(index), self.deadlines.call, ask)?
+    }
+
+    fn change_mig(&self, gpu: &GpuUuid, step: &MigStep) -> Result<(), DriverError> {
+        let (index, known) = self.find(gpu)?;
+        let (session, step) = (self.session()?.clone(), step.clone());
+        let change = move || session.change_mig(index, known.device, &step);
+        self.watched
+            .change(Subject::Gpu(index), self.deadlines.change, change)?
     }
 
     fn watch_events(&self, gpus: &[GpuUuid]) -> Result<Vec<(GpuUuid, DriverError)>, DriverError> {

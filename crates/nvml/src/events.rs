@@ -18,6 +18,10 @@ const SINGLE_BIT_ECC: u64 = 1;
 const DOUBLE_BIT_ECC: u64 = 2;
 /// `nvmlEventTypeXidCriticalError`
 const XID: u64 = 8;
+/// `nvmlEventMigConfigChange`
+const MIG_CONFIG_CHANGE: u64 = 0x100;
+/// All that are asked for.
+const WATCHED: u64 = SINGLE_BIT_ECC | DOUBLE_BIT_ECC | XID | MIG_CONFIG_CHANGE;
 /// What NVML writes for "no instance".
 const NO_INSTANCE: u32 = u32::MAX;
 
@@ -71,10 +75,20 @@ impl EventSet {
             "nvmlDeviceGetSupportedEventTypes",
             call!(self.library(), supported_events(device.0, &raw mut offered)),
         )?;
-        let events = offered & (XID | DOUBLE_BIT_ECC | SINGLE_BIT_ECC);
+        let events = offered & WATCHED;
         if events == 0 {
             return Err(DriverError::NotSupported);
         }
+        match self.register_kinds(device, events) {
+            // Changes of partitions are seen without it; faults are not.
+            Err(DriverError::NotSupported) if events & MIG_CONFIG_CHANGE != 0 => {
+                self.register_kinds(device, events & !MIG_CONFIG_CHANGE)
+            }
+            registered => registered,
+        }
+    }
+
+    fn register_kinds(&self, device: Device, events: u64) -> Result<(), DriverError> {
         self.library().checked(
             "nvmlDeviceRegisterEvents",
             call!(self.library(), register_events(device.0, events, self.set)),
@@ -136,11 +150,19 @@ impl EventSet {
             XID => DriverEventKind::Xid(data.eventData),
             DOUBLE_BIT_ECC => DriverEventKind::DoubleBitEcc,
             SINGLE_BIT_ECC => DriverEventKind::SingleBitEcc,
+            MIG_CONFIG_CHANGE => DriverEventKind::MigConfigChange,
             _ => return None,
         };
+        let owner = self.session.owner(Device(data.device));
+        if let Some((index, _)) = owner
+            .as_ref()
+            .filter(|_| kind == DriverEventKind::MigConfigChange)
+        {
+            self.session.mig.forget(*index);
+        }
         let instance = |id: u32| (id != NO_INSTANCE).then_some(id);
         Some(DriverEvent {
-            gpu: self.session.owner(Device(data.device)),
+            gpu: owner.map(|(_, uuid)| uuid),
             kind,
             gpu_instance: instance(data.gpuInstanceId),
             compute_instance: instance(data.computeInstanceId),

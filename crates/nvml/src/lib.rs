@@ -13,6 +13,7 @@ mod identity;
 mod library;
 mod links;
 mod loader;
+mod mig;
 mod residency;
 mod session;
 mod watched;

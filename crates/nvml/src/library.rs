@@ -16,9 +16,11 @@ use std::path::Path;
 use libloading::os::unix::{Library as Handle, RTLD_LAZY, RTLD_LOCAL};
 use mizzen_core::driver::DriverError;
 use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlEnableState_t, nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t,
-    nvmlGpuTopologyLevel_t, nvmlIntNvLinkDeviceType_t, nvmlMemory_t, nvmlMemory_v2_t,
-    nvmlPciInfo_t, nvmlReturn_t,
+    nvmlComputeInstance_t, nvmlComputeInstanceInfo_t, nvmlComputeInstanceProfileInfo_t,
+    nvmlDevice_t, nvmlDeviceAttributes_t, nvmlEnableState_t, nvmlEventData_t, nvmlEventSet_t,
+    nvmlFieldValue_t, nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t,
+    nvmlGpuInstanceProfileInfo_t, nvmlGpuTopologyLevel_t, nvmlIntNvLinkDeviceType_t, nvmlMemory_t,
+    nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -28,14 +30,18 @@ pub(crate) mod code {
     pub(crate) const INVALID_ARGUMENT: u32 = 2;
     pub(crate) const NOT_SUPPORTED: u32 = 3;
     pub(crate) const NO_PERMISSION: u32 = 4;
+    pub(crate) const NOT_FOUND: u32 = 6;
     pub(crate) const DRIVER_NOT_LOADED: u32 = 9;
     pub(crate) const TIMEOUT: u32 = 10;
     pub(crate) const FUNCTION_NOT_FOUND: u32 = 13;
     pub(crate) const GPU_IS_LOST: u32 = 15;
+    pub(crate) const RESET_REQUIRED: u32 = 16;
     /// The device cgroup, or the file system, keeps the node from us.
     pub(crate) const OPERATING_SYSTEM: u32 = 17;
     pub(crate) const LIB_RM_VERSION_MISMATCH: u32 = 18;
+    pub(crate) const IN_USE: u32 = 19;
     pub(crate) const NO_DATA: u32 = 21;
+    pub(crate) const INSUFFICIENT_RESOURCES: u32 = 23;
     pub(crate) const DEPRECATED: u32 = 26;
     pub(crate) const UNKNOWN: u32 = 999;
 }
@@ -106,6 +112,48 @@ functions! {
     event_set_free: fn(nvmlEventSet_t) = "nvmlEventSetFree\0";
     event_set_wait_v2: fn(nvmlEventSet_t, *mut nvmlEventData_t, c_uint) = "nvmlEventSetWait_v2\0";
     event_set_wait: fn(nvmlEventSet_t, *mut nvmlEventData_t, c_uint) = "nvmlEventSetWait\0";
+    mig_mode: fn(nvmlDevice_t, *mut c_uint, *mut c_uint) = "nvmlDeviceGetMigMode\0";
+    set_mig_mode: fn(nvmlDevice_t, c_uint, *mut nvmlReturn_t) = "nvmlDeviceSetMigMode\0";
+    most_mig_devices: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetMaxMigDeviceCount\0";
+    mig_device: fn(nvmlDevice_t, c_uint, *mut nvmlDevice_t)
+        = "nvmlDeviceGetMigDeviceHandleByIndex\0";
+    gpu_instance_id: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetGpuInstanceId\0";
+    compute_instance_id: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetComputeInstanceId\0";
+    attributes_v2: fn(nvmlDevice_t, *mut nvmlDeviceAttributes_t) = "nvmlDeviceGetAttributes_v2\0";
+    attributes: fn(nvmlDevice_t, *mut nvmlDeviceAttributes_t) = "nvmlDeviceGetAttributes\0";
+    gpu_profile: fn(nvmlDevice_t, c_uint, *mut nvmlGpuInstanceProfileInfo_t)
+        = "nvmlDeviceGetGpuInstanceProfileInfo\0";
+    gpu_placements: fn(nvmlDevice_t, c_uint, *mut nvmlGpuInstancePlacement_t, *mut c_uint)
+        = "nvmlDeviceGetGpuInstancePossiblePlacements_v2\0"
+        | "nvmlDeviceGetGpuInstancePossiblePlacements\0";
+    gpu_instances: fn(nvmlDevice_t, c_uint, *mut nvmlGpuInstance_t, *mut c_uint)
+        = "nvmlDeviceGetGpuInstances\0";
+    gpu_instance: fn(nvmlDevice_t, c_uint, *mut nvmlGpuInstance_t)
+        = "nvmlDeviceGetGpuInstanceById\0";
+    gpu_instance_info: fn(nvmlGpuInstance_t, *mut nvmlGpuInstanceInfo_t)
+        = "nvmlGpuInstanceGetInfo\0";
+    create_gpu_instance_at: fn(
+        nvmlDevice_t,
+        c_uint,
+        *const nvmlGpuInstancePlacement_t,
+        *mut nvmlGpuInstance_t
+    ) = "nvmlDeviceCreateGpuInstanceWithPlacement\0";
+    create_gpu_instance: fn(nvmlDevice_t, c_uint, *mut nvmlGpuInstance_t)
+        = "nvmlDeviceCreateGpuInstance\0";
+    destroy_gpu_instance: fn(nvmlGpuInstance_t) = "nvmlGpuInstanceDestroy\0";
+    compute_profile: fn(nvmlGpuInstance_t, c_uint, c_uint, *mut nvmlComputeInstanceProfileInfo_t)
+        = "nvmlGpuInstanceGetComputeInstanceProfileInfo\0";
+    compute_instances: fn(nvmlGpuInstance_t, c_uint, *mut nvmlComputeInstance_t, *mut c_uint)
+        = "nvmlGpuInstanceGetComputeInstances\0";
+    compute_instance: fn(nvmlGpuInstance_t, c_uint, *mut nvmlComputeInstance_t)
+        = "nvmlGpuInstanceGetComputeInstanceById\0";
+    compute_instance_info_v2: fn(nvmlComputeInstance_t, *mut nvmlComputeInstanceInfo_t)
+        = "nvmlComputeInstanceGetInfo_v2\0";
+    compute_instance_info: fn(nvmlComputeInstance_t, *mut nvmlComputeInstanceInfo_t)
+        = "nvmlComputeInstanceGetInfo\0";
+    create_compute_instance: fn(nvmlGpuInstance_t, c_uint, *mut nvmlComputeInstance_t)
+        = "nvmlGpuInstanceCreateComputeInstance\0";
+    destroy_compute_instance: fn(nvmlComputeInstance_t) = "nvmlComputeInstanceDestroy\0";
 }
 
 /// The loaded library. Unloaded when dropped; whoever may still be inside one of its functions
@@ -185,6 +233,8 @@ impl Library {
                 Err(DriverError::NotRunning(self.words(code)))
             }
             code::GPU_IS_LOST => Err(DriverError::GpuLost),
+            code::IN_USE => Err(DriverError::InUse),
+            code::INSUFFICIENT_RESOURCES => Err(DriverError::InsufficientResources),
             code => Err(DriverError::Nvml {
                 call,
                 code,

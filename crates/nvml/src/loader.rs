@@ -19,6 +19,8 @@ const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// What a GPU may take for its first answer: without the persistence daemon it is initialised
 /// then, which takes seconds.
 const FIRST_DEADLINE: Duration = Duration::from_secs(10);
+/// What a change of a GPU's partitions may take: turning MIG on resets some GPUs.
+const CHANGE_DEADLINE: Duration = Duration::from_mins(1);
 /// What NVML may take to start.
 const INIT_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -36,7 +38,7 @@ pub struct NvmlLoader {
 
 impl NvmlLoader {
     /// Begins with the defaults: the host's `/`, five seconds for a question to a GPU, ten for
-    /// the first one, thirty for NVML's start.
+    /// the first one, a minute for a change of its partitions, thirty seconds for NVML's start.
     pub fn builder() -> NvmlLoaderBuilder {
         NvmlLoaderBuilder {
             places: Places::default(),
@@ -44,6 +46,7 @@ impl NvmlLoader {
             deadlines: Deadlines {
                 call: CALL_DEADLINE,
                 first: FIRST_DEADLINE,
+                change: CHANGE_DEADLINE,
                 init: INIT_DEADLINE,
             },
         }
@@ -163,6 +166,12 @@ impl NvmlLoaderBuilder {
     /// How long a GPU may take for its first answer in a session; never less than for others.
     pub fn first_deadline(mut self, deadline: Duration) -> Self {
         self.deadlines.first = deadline;
+        self
+    }
+
+    /// How long a change of a GPU's partitions may take before the GPU counts as hung.
+    pub fn change_deadline(mut self, deadline: Duration) -> Self {
+        self.deadlines.change = deadline;
         self
     }
 

@@ -5,11 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mizzen_core::driver::{DriverError, GpuCondition, Questions};
-use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
+use mizzen_core::gpu::{Gpu, GpuUuid};
 
-use crate::device::{Device, EccKind};
+use crate::device::{Device, EccKind, Pci};
 use crate::host::HostRoot;
 use crate::library::Library;
+use crate::mig::{self, CapabilityMinors};
 
 /// An initialised NVML. Shut down when the last of those who use it is gone, also when that is
 /// a thread that was stuck in a call for days: before that it would pull the ground from under
@@ -17,6 +18,7 @@ use crate::library::Library;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) library: Library,
+    pub(crate) mig: mig::Seen,
     known: Mutex<BTreeMap<u32, Known>>,
     open: Arc<Open>,
 }
@@ -51,7 +53,7 @@ impl Open {
 pub(crate) struct Known {
     pub(crate) device: Device,
     pub(crate) uuid: GpuUuid,
-    pub(crate) pci: Option<PciBusId>,
+    pub(crate) pci: Option<Pci>,
 }
 
 impl Session {
@@ -61,6 +63,7 @@ impl Session {
         *open.lock() += 1;
         Ok(Self {
             library,
+            mig: mig::Seen::default(),
             known: Mutex::default(),
             open,
         })
@@ -87,12 +90,12 @@ impl Session {
         self.lock().len() >= count as usize
     }
 
-    /// Whose handle this is. A lost GPU cannot be asked any more, so the answer comes from
+    /// Whose handle this is: index and UUID. A lost GPU cannot be asked any more, so the answer comes from
     /// what was learnt when it still spoke.
-    pub(crate) fn owner(&self, device: Device) -> Option<GpuUuid> {
+    pub(crate) fn owner(&self, device: Device) -> Option<(u32, GpuUuid)> {
         let known = self.lock();
-        let owner = known.values().find(|known| known.device == device)?;
-        Some(owner.uuid.clone())
+        let (index, owner) = known.iter().find(|(_, known)| known.device == device)?;
+        Some((*index, owner.uuid.clone()))
     }
 
     /// Asks the GPU who it is, if it has not told yet, and remembers it for the session.
@@ -111,7 +114,12 @@ impl Session {
     }
 
     /// Describes the GPU of this index.
-    pub(crate) fn describe(&self, index: u32, host: &HostRoot) -> Result<Gpu, DriverError> {
+    pub(crate) fn describe(
+        &self,
+        index: u32,
+        host: &HostRoot,
+        capabilities: &CapabilityMinors,
+    ) -> Result<Gpu, DriverError> {
         let Known { device, uuid, pci } = self.identify(index)?;
         let library = &self.library;
         // Asked again even if known: these go to the GPU, and fail when it is gone.
@@ -124,18 +132,19 @@ impl Session {
             index,
             minor: library.minor(device)?,
             uuid,
-            pci,
+            pci: pci.place,
             name: library.name(device)?,
             memory_mib: match library.memory_total(device) {
                 Ok(bytes) => bytes >> 20,
-                // GPUs that share the host's memory have none of their own to tell.
-                Err(DriverError::NotSupported) => 0,
+                // GPUs that share the host's memory have none of their own to tell, and one with
+                // MIG on tells it to the administrator alone.
+                Err(DriverError::NotSupported | DriverError::NoPermission) => 0,
                 Err(error) => return Err(error),
             },
             compute_capability: library.compute_capability(device)?,
-            numa_node: host.numa_node(&pci),
-            device_id: 0,
-            mig: None,
+            numa_node: host.numa_node(&pci.place),
+            device_id: pci.device_id,
+            mig: self.known_partition(index, device, capabilities),
         })
     }
 

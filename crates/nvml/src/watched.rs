@@ -36,27 +36,48 @@ pub(crate) struct Claims {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Claim {
-    Busy,
+    /// Somebody asks it something.
+    Asked,
+    /// Somebody changes it, which takes far longer.
+    Changed,
     Stuck,
 }
 
 impl Claims {
-    /// Takes the subject, waiting for another caller to finish with it up to `patience`. False
-    /// when it is stuck or stays busy.
-    fn take(&self, subject: Subject, patience: Duration) -> bool {
+    /// Takes the subject, waiting up to `patience` for another caller to have his answer.
+    ///
+    /// # Errors
+    /// What keeps the subject from us.
+    fn take(&self, subject: Subject, claim: Claim, patience: Duration) -> Result<(), Claim> {
         let due = Instant::now() + patience;
         let mut held = lock(&self.held);
         loop {
             match held.get(&subject) {
                 None => {
-                    held.insert(subject, Claim::Busy);
-                    return true;
+                    held.insert(subject, claim);
+                    return Ok(());
                 }
-                Some(Claim::Stuck) => return false,
-                Some(Claim::Busy) => {}
+                Some(Claim::Asked) => {}
+                Some(&other) => return Err(other),
             }
             let Some(left) = due.checked_duration_since(Instant::now()) else {
-                return false;
+                return Err(Claim::Asked);
+            };
+            held = wait(&self.released, held, left);
+        }
+    }
+
+    /// Waits until none of the subjects is being changed, up to `patience`. Before any of them is
+    /// taken: the others must not be kept from anybody for so long.
+    fn await_changes(&self, subjects: &[Subject], patience: Duration) {
+        let due = Instant::now() + patience;
+        let mut held = lock(&self.held);
+        while subjects
+            .iter()
+            .any(|subject| held.get(subject) == Some(&Claim::Changed))
+        {
+            let Some(left) = due.checked_duration_since(Instant::now()) else {
+                return;
             };
             held = wait(&self.released, held, left);
         }
@@ -105,16 +126,41 @@ impl Watched {
     ///
     /// # Errors
     /// [`DriverError::Hung`] when it does not return within `deadline`; it goes on behind our
-    /// back, and its answer is dropped.
+    /// back, and its answer is dropped. [`DriverError::InUse`] while the subject is being changed.
     pub(crate) fn call<T: Send + 'static>(
         &self,
         subject: Subject,
         deadline: Duration,
         call: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, DriverError> {
+        self.one(subject, Claim::Asked, deadline, call)
+    }
+
+    /// As [`Self::call`], for a call that changes the subject: until it returns, others are told
+    /// so.
+    pub(crate) fn change<T: Send + 'static>(
+        &self,
+        subject: Subject,
+        deadline: Duration,
+        change: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, DriverError> {
+        self.one(subject, Claim::Changed, deadline, change)
+    }
+
+    fn one<T: Send + 'static>(
+        &self,
+        subject: Subject,
+        claim: Claim,
+        deadline: Duration,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, DriverError> {
         let call = Mutex::new(Some(call));
         let step = move |_| lock(&call).take().map(|call| call());
-        let mut answers = self.walk(&[subject], deadline, step);
+        self.claims.await_changes(&[subject], deadline);
+        let mut answers = self.claimed(&[subject], claim, deadline, step);
+        // The answer is here a moment before the subject is free, and who asks next must not be
+        // told that it is being changed.
+        self.claims.await_changes(&[subject], deadline);
         match answers.pop() {
             Some(Ok(Some(answer))) => Ok(answer),
             Some(Err(error)) => Err(error),
@@ -124,22 +170,46 @@ impl Watched {
     }
 
     /// Runs `step(i)` for each of the `subjects` and answers in their order. One that does not
-    /// return within `deadline` answers [`DriverError::Hung`]; the others do not wait for it.
+    /// return within `deadline` answers [`DriverError::Hung`]; the others do not wait for it. One
+    /// that is being changed is waited for as long, then it answers [`DriverError::InUse`].
     pub(crate) fn walk<T: Send + 'static>(
         &self,
         subjects: &[Subject],
         deadline: Duration,
         step: impl Fn(usize) -> T + Send + Sync + 'static,
     ) -> Vec<Result<T, DriverError>> {
+        self.claims.await_changes(subjects, deadline);
+        self.claimed(subjects, Claim::Asked, deadline, step)
+    }
+
+    /// As [`Self::walk`], without waiting for a subject that is being changed.
+    pub(crate) fn glance<T: Send + 'static>(
+        &self,
+        subjects: &[Subject],
+        deadline: Duration,
+        step: impl Fn(usize) -> T + Send + Sync + 'static,
+    ) -> Vec<Result<T, DriverError>> {
+        self.claimed(subjects, Claim::Asked, deadline, step)
+    }
+
+    fn claimed<T: Send + 'static>(
+        &self,
+        subjects: &[Subject],
+        claim: Claim,
+        deadline: Duration,
+        step: impl Fn(usize) -> T + Send + Sync + 'static,
+    ) -> Vec<Result<T, DriverError>> {
         let slots: Vec<Slot<T>> = subjects
             .iter()
-            .map(|&subject| {
-                if self.claims.take(subject, deadline) {
-                    Slot::Waiting
-                } else {
-                    Slot::Over(Err(DriverError::Hung { after: deadline }))
-                }
-            })
+            .map(
+                |&subject| match self.claims.take(subject, claim, deadline) {
+                    Ok(()) => Slot::Waiting,
+                    Err(Claim::Changed) => Slot::Over(Err(DriverError::InUse)),
+                    Err(Claim::Asked | Claim::Stuck) => {
+                        Slot::Over(Err(DriverError::Hung { after: deadline }))
+                    }
+                },
+            )
             .collect();
         let walk = Arc::new(Walk {
             claims: self.claims.clone(),

@@ -272,7 +272,8 @@ fn an_xid_arrives_with_its_gpu_even_when_the_gpu_is_lost_with_it() {
 
 #[test]
 fn ecc_events_and_mig_instances_are_told_apart() {
-    on_node(FOUR_H100, |node| {
+    let partitioned = "gpus: [{model: h100-80gb, count: 4, mig: {instances: [3g.40gb]}}]";
+    on_node(partitioned, |node| {
         let (driver, gpus) = watching();
         for (kind, expected) in [
             (EccKind::Single, DriverEventKind::SingleBitEcc),

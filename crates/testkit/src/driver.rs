@@ -10,8 +10,10 @@ use mizzen_core::driver::{
 };
 use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
 use mizzen_core::inventory::{BrokenGpu, DriverVersions, Inventory};
-use mizzen_core::mig::GpuMig;
+use mizzen_core::mig::{GpuMig, Layout, MigStep, MigTable};
 use mizzen_core::topology::{Link, LinkMatrix, PcieRelation};
+
+use crate::mig::MigScript;
 
 /// `count` GPUs of one model, alternating between two NUMA nodes by halves.
 pub fn gpus(count: u32) -> Vec<Gpu> {
@@ -55,9 +57,9 @@ struct Shared {
 
 /// What the driver does, and what was done to it.
 #[derive(Debug)]
-struct Script {
+pub(crate) struct Script {
     absent: Option<DriverError>,
-    gpus: Vec<Gpu>,
+    pub(crate) gpus: Vec<Gpu>,
     broken: BTreeMap<u32, DriverError>,
     conditions: BTreeMap<GpuUuid, Result<GpuCondition, DriverError>>,
     refuses_events: BTreeMap<GpuUuid, DriverError>,
@@ -69,6 +71,7 @@ struct Script {
     opened: usize,
     watched: Vec<GpuUuid>,
     waits: usize,
+    pub(crate) mig: MigScript,
 }
 
 impl Script {
@@ -108,6 +111,7 @@ impl FakeDriver {
             opened: 0,
             watched: Vec::new(),
             waits: 0,
+            mig: MigScript::default(),
         };
         Self {
             shared: Arc::new(Shared {
@@ -233,14 +237,20 @@ impl FakeDriver {
         self.lock().watched.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Script> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Script> {
         self.shared
             .script
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Script)) {
+    /// Waits until somebody has told the driver something.
+    pub(crate) fn wait<'a>(&self, script: MutexGuard<'a, Script>) -> MutexGuard<'a, Script> {
+        let changed = self.shared.changed.wait(script);
+        changed.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Script)) {
         change(&mut self.lock());
         self.shared.changed.notify_all();
     }
@@ -335,6 +345,19 @@ impl GpuDriver for FakeSession {
             None => Ok(script.mig(gpu)),
         };
         gpus.iter().map(one).collect()
+    }
+
+    fn mig_layout(&self, gpu: &GpuUuid) -> Result<(MigTable, Layout), DriverError> {
+        let script = self.driver.lock();
+        if let Some(error) = script.absent.as_ref().or(script.mig.silent.get(gpu)) {
+            return Err(error.clone());
+        }
+        let known = script.mig.gpus.get(gpu).ok_or(DriverError::NotSupported)?;
+        Ok((known.table(), known.layout.clone()))
+    }
+
+    fn change_mig(&self, gpu: &GpuUuid, step: &MigStep) -> Result<(), DriverError> {
+        self.driver.change_mig(gpu, step)
     }
 
     fn watch_events(&self, gpus: &[GpuUuid]) -> Result<Vec<(GpuUuid, DriverError)>, DriverError> {

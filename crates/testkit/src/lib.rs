@@ -4,6 +4,8 @@
 
 mod driver;
 mod host;
+mod mig;
 
 pub use driver::{FakeDriver, WELL, gpus};
 pub use host::HostTree;
+pub use mig::{ChangeTrouble, h100_table};

@@ -108,12 +108,14 @@ impl Bench {
         // No NVSwitch: with uniform links any choice would be as good as another.
         let sixteen = Node::new(&self.work, "16xl40s", self.args.dir.as_deref())?;
         let shared = Node::shared(&self.work, "8xh100-80gb", self.args.dir.as_deref())?;
+        let partitioned = Node::partitioned(&self.work, "8xh100-80gb", self.args.dir.as_deref())?;
         let mut table = Table::new(self.args.peer.is_some());
         for figure in FIGURES.iter().filter(|figure| self.wanted(figure.name)) {
             let node = match figure.on {
                 On::Eight => &eight,
                 On::Sixteen => &sixteen,
                 On::EightShared => &shared,
+                On::EightPartitioned => &partitioned,
             };
             let mut row = Row::new(figure.name, figure.peer, figure.reach);
             for subject in self.subjects(node, figure)? {
@@ -244,6 +246,8 @@ enum On {
     Sixteen,
     /// Eight GPUs with 1,000 replicas each.
     EightShared,
+    /// Eight GPUs with seven MIG devices each.
+    EightPartitioned,
 }
 
 #[derive(Clone, Copy)]
@@ -393,4 +397,18 @@ const FIGURES: &[Figure] = &[
         "≤ 50 ms",
     )
     .on(On::EightShared),
+    Figure::new(
+        "process start → first device list, 8 GPUs × 7 MIG devices",
+        What::Start,
+        "–",
+        "≤ 6 ms",
+    )
+    .on(On::EightPartitioned),
+    Figure::new(
+        "resident (anonymous); idle, 8 GPUs × 7 MIG devices",
+        What::Idle,
+        "–",
+        "–",
+    )
+    .on(On::EightPartitioned),
 ];

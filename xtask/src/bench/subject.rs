@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use mizzen_nvml_sim::control::{Fault, GpuRef, Gpus, Simulator};
 use mizzen_nvml_sim::environment;
+use mizzen_nvml_sim::host;
 use mizzen_nvml_sim::library;
 use mizzen_nvml_sim::scenario::Scenario;
 
@@ -37,6 +38,8 @@ pub(super) struct Node {
     work: PathBuf,
     /// The agent's config file, if it has one.
     config: Option<PathBuf>,
+    /// The root of the simulated host's files, if it has some.
+    host: Option<PathBuf>,
     /// Where the agent keeps what it knows of sick GPUs.
     pub(super) state_dir: PathBuf,
     /// Where the kubelet's socket is.
@@ -55,6 +58,21 @@ impl Node {
         let mut node = Self::in_directory(work, gpus, plugin_dir)?;
         node.config = Some(node.work.join("config.yaml"));
         node.configure(SHARED_REPLICAS)?;
+        Ok(node)
+    }
+
+    /// The same, with each GPU cut into seven MIG devices, which are offered by profile, and the
+    /// host's files that number their capabilities.
+    pub(super) fn partitioned(work: &Path, gpus: &str, plugin_dir: Option<&Path>) -> Result<Self> {
+        let work = work.join(format!("{gpus}-partitioned"));
+        let mut node = Self::in_directory(work, gpus, plugin_dir)?;
+        node.simulator.set_mig_mode(&Gpus::All, true)?;
+        node.simulator
+            .create_mig_devices(&Gpus::All, &MIG_DEVICES)?;
+        let host = node.work.join("host");
+        let (known, partitions) = node.simulator.partitions()?;
+        host::write_partitioned(&known, &partitions, &host)?;
+        node.host = Some(host);
         Ok(node)
     }
 
@@ -77,6 +95,7 @@ impl Node {
             plugin_dir: plugin_dir.map_or_else(|| work.join("plugins"), Path::to_owned),
             work,
             config: None,
+            host: None,
         };
         fs::create_dir_all(&node.plugin_dir)?;
         Ok(node)
@@ -125,6 +144,9 @@ impl Node {
     }
 }
 
+/// What each GPU of a partitioned node is cut into.
+const MIG_DEVICES: [&str; 7] = ["1g.10gb"; 7];
+
 /// How often each GPU of a node with shared GPUs is offered.
 const SHARED_REPLICAS: u32 = 1000;
 
@@ -145,12 +167,16 @@ pub(super) struct Subject {
 impl Subject {
     pub(super) fn mizzen(binary: &Path, node: &Node) -> Self {
         let option = |name: &str, value: &Path| format!("--{name}={}", value.display());
-        let command = vec![
+        let mut command = vec![
             binary.display().to_string(),
             "agent".to_owned(),
             option("nvml-library", &node.library),
             option("state-dir", &node.state_dir),
         ];
+        if let Some(host) = &node.host {
+            command.push(option("host-root", host));
+            command.push("--mig-strategy=mixed".to_owned());
+        }
 
         Self {
             column: Column::Mizzen,

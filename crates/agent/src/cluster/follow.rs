@@ -22,7 +22,7 @@ use crate::backoff::Backoff;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long an answer may take to begin.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long the API keeps a watch open: a time in this range, in seconds, by the object's name,
 /// so that the watches of many nodes do not end together.
 const WATCH_SECONDS: std::ops::Range<u32> = 200..290;

@@ -1,8 +1,11 @@
-//! The Kubernetes API, for an agent whose config is chosen there. Nothing of this is made or
-//! started where the settings do not ask for it, and nothing that answers the kubelet waits for
-//! it.
+//! The Kubernetes API, for an agent whose config or MIG layout is chosen there. Nothing of this is
+//! made or started where the settings do not ask for it, and nothing that answers the kubelet
+//! waits for it.
 
+mod evict;
 mod follow;
+mod known;
+mod node;
 mod reporter;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +19,10 @@ use kube::config::Kubeconfig;
 use mizzen_core::config::ConfigSource;
 use tower::{BoxError, ServiceBuilder};
 
-pub(crate) use follow::{OneObject, Sight, follow};
+pub(crate) use evict::{PodName, evict};
+pub(crate) use follow::{Object, OneObject, Sight, follow};
+pub(crate) use known::{Known, update};
+pub(crate) use node::{follow_node, set_label};
 pub(crate) use reporter::{Report, Reporter, post};
 
 /// How long a connection may take to come about.

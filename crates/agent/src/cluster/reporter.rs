@@ -38,6 +38,14 @@ pub(crate) enum Report {
     InvalidConfig(String),
     /// A config has come into force.
     ConfigApplied(String),
+    /// GPUs begin to be partitioned anew.
+    MigConfigApplying(String),
+    /// All GPUs are partitioned as asked for.
+    MigConfigApplied(String),
+    /// Some GPU cannot be partitioned yet, and what must happen before.
+    MigConfigWaiting(String),
+    /// Some GPU is not partitioned as asked for, and why.
+    MigConfigFailed(String),
 }
 
 impl Report {
@@ -45,13 +53,27 @@ impl Report {
         match self {
             Self::InvalidConfig(_) => ("Warning", "InvalidConfig"),
             Self::ConfigApplied(_) => ("Normal", "ConfigApplied"),
+            Self::MigConfigApplying(_) => ("Normal", "MigConfigApplying"),
+            Self::MigConfigApplied(_) => ("Normal", "MigConfigApplied"),
+            Self::MigConfigWaiting(_) => ("Warning", "MigConfigWaiting"),
+            Self::MigConfigFailed(_) => ("Warning", "MigConfigFailed"),
         }
     }
 
     fn message(&self) -> &str {
         match self {
-            Self::InvalidConfig(message) | Self::ConfigApplied(message) => message,
+            Self::InvalidConfig(message)
+            | Self::ConfigApplied(message)
+            | Self::MigConfigApplying(message)
+            | Self::MigConfigApplied(message)
+            | Self::MigConfigWaiting(message)
+            | Self::MigConfigFailed(message) => message,
         }
+    }
+
+    /// Whether it is true until something else is said: a mistake that somebody must put right.
+    fn lasts(&self) -> bool {
+        self.kind().0 == "Warning"
     }
 }
 
@@ -101,10 +123,10 @@ pub(crate) async fn post(
     let mut waiting = None;
     while let Some(report) = next(&mut reports, &mut waiting, &allowance).await {
         if !allowance.take() {
-            match report {
-                // As long as nothing else is said of it the config is wrong.
-                Report::InvalidConfig(_) => waiting = Some(report),
-                Report::ConfigApplied(_) => dropped(&report, TOO_MANY),
+            if report.lasts() {
+                waiting = Some(report);
+            } else {
+                dropped(&report, TOO_MANY);
             }
             continue;
         }

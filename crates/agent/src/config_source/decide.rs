@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use mizzen_core::config::{ConfigSource, Selection, select};
 
-use super::Known;
 use super::memory::Remembered;
 use super::shelf::Shelf;
+use crate::cluster::Known;
 
 /// What is known.
 pub(super) struct View<'a> {

@@ -18,13 +18,13 @@ use std::sync::Arc;
 use mizzen_core::config::{Config, ConfigPlace, ConfigSource};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::cluster::{ClientFactory, Cluster, Reporter, connect, post};
+use crate::cluster::{Cluster, Known, Object, Reporter, follow_node, post};
 use crate::ground::Ground;
 pub use memory::last_good_text;
-use shelf::{Shelf, watch_disk};
+pub(crate) use shelf::{Shelf, watch_disk};
 use task::Task;
-pub use text::read_config_file;
-use watches::{follow_config_map, follow_label};
+pub use text::{CONFIG_LIMIT, read_config_file};
+use watches::follow_config_map;
 
 /// Settings that wait for the agent.
 const SETTINGS_LIMIT: usize = 1;
@@ -41,19 +41,6 @@ pub struct ConfigText<'a> {
 /// Joins a config's text, if there is one, with flags and environment; says everything that is
 /// wrong, for people.
 pub type Interpreter = Arc<dyn Fn(Option<ConfigText<'_>>) -> Result<Config, String> + Send + Sync>;
-
-/// What is known of something that only others can tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Known<T> {
-    /// Nothing was heard yet.
-    NotYet,
-    /// They do not answer.
-    Away,
-    /// They have said that they will not tell, or that there is nothing to tell.
-    Refused,
-    /// This.
-    Is(T),
-}
 
 /// Settings for the agent to take over.
 #[derive(Debug)]
@@ -81,14 +68,14 @@ pub(crate) struct Source {
 pub(crate) fn start(
     base: &Config,
     interpret: Interpreter,
-    client: Option<ClientFactory>,
+    cluster: &Cluster,
     ground: &mut Ground,
 ) -> Source {
     let Views {
         label,
         shelf,
         reporter,
-    } = watch_places(&base.source, client, ground);
+    } = watch_places(&base.source, cluster, ground);
     let (tell_memory, memory) = watch::channel(None);
     let dir = base.state_dir.clone();
     ground.supervisor.keep("config on disk", move || {
@@ -108,6 +95,7 @@ pub(crate) fn start(
         memory: tell_memory,
         settings: send,
         told_of_api: None,
+        told_of_shelf: None,
     };
     let first = task.first(base);
     let run = task.run(ground.stop.clone());
@@ -127,21 +115,12 @@ struct Views {
 }
 
 /// Starts to watch the label and the configs, as far as there are any.
-fn watch_places(
-    source: &ConfigSource,
-    client: Option<ClientFactory>,
-    ground: &mut Ground,
-) -> Views {
+fn watch_places(source: &ConfigSource, cluster: &Cluster, ground: &mut Ground) -> Views {
     let (tell_label, label) = watch::channel(Known::Is(None));
     let (tell_shelf, shelf) = watch::channel(Known::NotYet);
     let mut reporter = None;
     if source.needs_api() {
-        let client = client.unwrap_or_else(|| {
-            let source = source.clone();
-            Arc::new(move || connect(&source))
-        });
-        let cluster = Cluster::new(client);
-        reporter = start_api(source, &cluster, tell_label, &tell_shelf, ground);
+        reporter = start_api(source, cluster, tell_label, &tell_shelf, ground);
     }
     let on_disk = match &source.place {
         ConfigPlace::File(path) => Some((Shelf::File(path.clone()), path)),
@@ -168,16 +147,17 @@ fn start_api(
 ) -> Option<Reporter> {
     if let ConfigPlace::ConfigMap(name) = &source.place {
         let follow = follow_config_map(cluster.clone(), name.clone(), tell_shelf.clone());
-        keep_until_stop("config map", follow, ground);
+        ground.keep_until_stop("config map", follow);
     }
     let node = source.node_name.clone()?;
     tell_label.send_replace(Known::NotYet);
     let key = source.node_label.clone();
-    let follow = follow_label(cluster.clone(), node.clone(), key, tell_label);
-    keep_until_stop("node label", follow, ground);
+    let label = move |node: &Object| node.label(&key);
+    let follow = follow_node(cluster.clone(), node.clone(), label, tell_label);
+    ground.keep_until_stop("node label", follow);
     let (reporter, reports) = Reporter::new();
     let post = post(cluster.clone(), node, ground.clock, reports);
-    keep_until_stop("events", post, ground);
+    ground.keep_until_stop("events", post);
     Some(reporter)
 }
 
@@ -185,20 +165,5 @@ fn start_api(
 fn start_disk(shelf: Shelf, path: PathBuf, tell: watch::Sender<Known<Shelf>>, ground: &mut Ground) {
     tell.send_replace(Known::Is(shelf.clone()));
     let watching = watch_disk(shelf, path, tell);
-    keep_until_stop("config files", watching, ground);
-}
-
-/// Runs a task that never ends until the stop.
-fn keep_until_stop(
-    name: &'static str,
-    task: impl Future<Output = ()> + Send + 'static,
-    ground: &mut Ground,
-) {
-    let stop = ground.stop.clone();
-    ground.supervisor.essential(name, async move {
-        tokio::select! {
-            () = task => {}
-            () = stop.cancelled() => {}
-        }
-    });
+    ground.keep_until_stop("config files", watching);
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Known;
 use super::text::read_config_file;
+use crate::cluster::Known;
 use crate::dirwatch::{DirEvent, DirWatch, nearest_directory};
 
 /// How long changes that come together may take to do so.
@@ -26,7 +26,7 @@ const LINKS_LIMIT: u32 = 40;
 
 /// The configs that there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Shelf {
+pub(crate) enum Shelf {
     /// One, in this file.
     File(PathBuf),
     /// One in each file of this directory.
@@ -55,7 +55,7 @@ impl Shelf {
     ///
     /// # Errors
     /// Why it cannot be had, in words.
-    pub(super) fn text(&self, name: &str) -> Result<String, String> {
+    pub(crate) fn text(&self, name: &str) -> Result<String, String> {
         match self {
             Self::File(path) => read_config_file(path),
             Self::Directory(path) => read_config_file(&path.join(name)),
@@ -91,7 +91,7 @@ fn names(directory: &Path) -> Result<BTreeSet<String>, String> {
 }
 
 /// Says whenever what `shelf` has on the disk may have changed, for ever.
-pub(super) async fn watch_disk(shelf: Shelf, path: PathBuf, tell: watch::Sender<Known<Shelf>>) {
+pub(crate) async fn watch_disk(shelf: Shelf, path: PathBuf, tell: watch::Sender<Known<Shelf>>) {
     let mut blind = false;
     loop {
         let places = places(&path);

@@ -1,49 +1,10 @@
-//! What is seen through the API of the Node's label and of the ConfigMap.
+//! What is seen through the API of the ConfigMap.
 
 use mizzen_core::config::ConfigMapName;
 use tokio::sync::watch;
 
-use super::Known;
 use super::shelf::Shelf;
-use crate::cluster::{Cluster, OneObject, Sight, follow};
-
-/// Tells the value of the label `key` of the Node `node`, for ever.
-pub(super) async fn follow_label(
-    cluster: Cluster,
-    node: String,
-    key: String,
-    tell: watch::Sender<Known<Option<String>>>,
-) {
-    let object = OneObject {
-        path: "/api/v1/nodes".to_owned(),
-        words: format!("the Node {node}"),
-        name: node,
-        metadata_only: true,
-        rule: "give the agent's ServiceAccount a ClusterRole with verbs [list, watch] on \
-               resources [nodes] of apiGroups [\"\"]"
-            .to_owned(),
-    };
-    let words = object.words.clone();
-    let told = |sight: Sight| {
-        if sight == Sight::Absent {
-            tracing::warn!(
-                event = "no-such-node",
-                todo = "set --node-name to the pod's spec.nodeName",
-                "{words} does not exist"
-            );
-        }
-        update(&tell, seen_label(sight, &key));
-    };
-    follow(cluster, object, told).await;
-}
-
-fn seen_label(sight: Sight, key: &str) -> Known<Option<String>> {
-    match sight {
-        Sight::Present(node) => Known::Is(node.label(key)),
-        Sight::Absent | Sight::Forbidden => Known::Refused,
-        Sight::Away => Known::Away,
-    }
-}
+use crate::cluster::{Cluster, Known, OneObject, Sight, follow, update};
 
 /// Tells what the ConfigMap has, for ever.
 pub(super) async fn follow_config_map(
@@ -75,40 +36,4 @@ pub(super) async fn follow_config_map(
         update(&tell, known);
     };
     follow(cluster, object, told).await;
-}
-
-/// Tells `news`, unless more is known already: an API that is away takes nothing back.
-fn update<T: PartialEq>(tell: &watch::Sender<Known<T>>, news: Known<T>) {
-    tell.send_if_modified(|known| {
-        let less = matches!(news, Known::Away | Known::Refused) && matches!(known, Known::Is(_));
-        if less || *known == news {
-            return false;
-        }
-        *known = news;
-        true
-    });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_known_is_not_forgotten_when_the_api_is_away() {
-        let (tell, mut known) = watch::channel(Known::NotYet);
-        let label = |text: &str| Known::Is(Some(text.to_owned()));
-        for (news, then) in [
-            (Known::Away, Known::Away),
-            (Known::Refused, Known::Refused),
-            (label("a"), label("a")),
-            (Known::Away, label("a")),
-            (Known::Refused, label("a")),
-            (Known::Is(None), Known::Is(None)),
-        ] {
-            update(&tell, news);
-            assert_eq!(*known.borrow_and_update(), then);
-        }
-        update(&tell, Known::Is(None));
-        assert!(!known.has_changed().unwrap());
-    }
 }

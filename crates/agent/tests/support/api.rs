@@ -21,6 +21,7 @@ use tower_test::mock;
 use super::within;
 
 pub(crate) const NODE: &str = "node-7";
+const MIG_STATE: &str = "nvidia.com/mig.config.state";
 const LABEL: &str = "nvidia.com/device-plugin.config";
 
 type Answer = StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Infallible>> + Send>>>;
@@ -31,6 +32,10 @@ type Handle = mock::Handle<Request<Body>, Response<Answer>>;
 pub(crate) struct FakeApi {
     world: Arc<Mutex<World>>,
     events: watch::Sender<Vec<Value>>,
+    /// Every value that the MIG manager gave its label; `null` where it took it away.
+    mig_states: watch::Sender<Vec<Value>>,
+    /// Pods whose eviction was granted, `namespace/name`.
+    evictions: watch::Sender<Vec<String>>,
     servers: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -44,6 +49,8 @@ struct World {
     forbidden: Vec<&'static str>,
     watches: Vec<(&'static str, mpsc::UnboundedSender<Value>)>,
     requests: usize,
+    /// How many evictions a disruption budget refuses before it grants one.
+    budget_refusals: usize,
 }
 
 impl FakeApi {
@@ -57,6 +64,8 @@ impl FakeApi {
         Self {
             world: Arc::new(Mutex::new(world)),
             events: watch::channel(Vec::new()).0,
+            mig_states: watch::channel(Vec::new()).0,
+            evictions: watch::channel(Vec::new()).0,
             servers: Arc::default(),
         }
     }
@@ -73,14 +82,89 @@ impl FakeApi {
     }
 
     pub(crate) fn set_label(&self, value: Option<&str>) {
+        self.set_node_label(LABEL, value);
+    }
+
+    /// Names a MIG layout for the Node.
+    pub(crate) fn set_mig_config(&self, value: Option<&str>) {
+        self.set_node_label("nvidia.com/mig.config", value);
+    }
+
+    fn set_node_label(&self, key: &str, value: Option<&str>) {
         self.change(|world| {
             let labels = world.node.get_or_insert_default();
             match value {
-                Some(value) => labels.insert(LABEL.to_owned(), value.to_owned()),
-                None => labels.remove(LABEL),
+                Some(value) => labels.insert(key.to_owned(), value.to_owned()),
+                None => labels.remove(key),
             };
             "/api/v1/nodes"
         });
+    }
+
+    /// What the Node says of its MIG layout.
+    pub(crate) fn mig_state(&self) -> Option<String> {
+        let world = self.world.lock().unwrap();
+        world.node.as_ref()?.get(MIG_STATE).cloned()
+    }
+
+    /// Waits until the Node says this of its MIG layout.
+    pub(crate) async fn mig_state_is(&self, state: Option<&str>) {
+        let mut states = self.mig_states.subscribe();
+        let wanted = |_: &Vec<Value>| self.mig_state().as_deref() == state;
+        within(states.wait_for(wanted)).await.unwrap();
+    }
+
+    /// Every value that the label had, in order.
+    pub(crate) fn mig_states(&self) -> Vec<Value> {
+        self.mig_states.borrow().clone()
+    }
+
+    /// So many evictions are refused for the sake of a disruption budget.
+    pub(crate) fn refuse_evictions(&self, count: usize) {
+        self.world.lock().unwrap().budget_refusals = count;
+    }
+
+    /// Waits for the eviction of this pod.
+    pub(crate) async fn evicted(&self, pod: &str) {
+        let mut evictions = self.evictions.subscribe();
+        let wanted = |evicted: &Vec<String>| evicted.iter().any(|known| known == pod);
+        within(evictions.wait_for(wanted)).await.unwrap();
+    }
+
+    /// The pods whose eviction was granted.
+    pub(crate) fn evictions(&self) -> Vec<String> {
+        self.evictions.borrow().clone()
+    }
+
+    fn patch_node(&self, change: &Value) -> Response<Answer> {
+        let labels = change["metadata"]["labels"].as_object().unwrap();
+        assert_eq!(labels.len(), 1, "{change}");
+        let value = &labels[MIG_STATE];
+        self.set_node_label(MIG_STATE, value.as_str());
+        self.mig_states
+            .send_modify(|states| states.push(value.clone()));
+        whole(StatusCode::OK, &json!({ "metadata": { "name": NODE } }))
+    }
+
+    fn evict(&self, path: &str, eviction: &Value) -> Response<Answer> {
+        let metadata = &eviction["metadata"];
+        let [namespace, name] = ["namespace", "name"].map(|key| metadata[key].as_str().unwrap());
+        let expected = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
+        assert_eq!(path, expected);
+        let mut world = self.world.lock().unwrap();
+        if world.budget_refusals > 0 {
+            world.budget_refusals -= 1;
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 429,
+                "reason": "TooManyRequests",
+                "message": "Cannot evict pod as it would violate the pod's disruption budget.",
+            });
+            return whole(StatusCode::TOO_MANY_REQUESTS, &status);
+        }
+        let pod = format!("{namespace}/{name}");
+        self.evictions.send_modify(|evicted| evicted.push(pod));
+        let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" });
+        whole(StatusCode::CREATED, &status)
     }
 
     pub(crate) fn set_config_map(&self, texts: &[(&str, &str)]) {
@@ -205,6 +289,14 @@ impl FakeApi {
                 event["metadata"]["name"] = json!(format!("event-{number}"));
                 self.events.send_modify(|events| events.push(event.clone()));
                 whole(StatusCode::CREATED, &event)
+            }
+            (Method::PATCH, path) if path == format!("/api/v1/nodes/{NODE}") => {
+                let content = parts.headers["content-type"].to_str().unwrap();
+                assert_eq!(content, "application/merge-patch+json");
+                self.patch_node(&serde_json::from_slice(&body).unwrap())
+            }
+            (Method::POST, path) if path.ends_with("/eviction") => {
+                self.evict(path, &serde_json::from_slice(&body).unwrap())
             }
             (Method::PATCH, path) => {
                 let change: Value = serde_json::from_slice(&body).unwrap();

@@ -226,6 +226,7 @@ fn interpreter(base: Config, texts: watch::Sender<Vec<String>>) -> Interpreter {
             health: base.health,
             health_address: base.health_address,
             source: base.source,
+            mig_manager: base.mig_manager,
             ..read
         })
     })

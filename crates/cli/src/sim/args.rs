@@ -9,7 +9,9 @@ use mizzen_nvml_sim::control::{LoadChange, ProcessLoad};
 use mizzen_nvml_sim::scenario::Model;
 
 use crate::duration;
-use crate::fault::{EccKind, EventCall, Fault, RecoveryAction, RowRemap, ThrottleReason};
+use crate::fault::{
+    EccKind, EventCall, Fault, Instance, RecoveryAction, RowRemap, ThrottleReason, Xid,
+};
 use crate::target::Target;
 
 use super::course::Course;
@@ -158,6 +160,9 @@ enum FaultCommand {
         /// The event alone: the GPU goes on as if nothing had happened
         #[arg(long)]
         event_only: bool,
+        /// The GPU instance that the event names, or a compute instance in it: 2 or 2/0
+        #[arg(long, value_name = "GI[/CI]")]
+        instance: Option<Instance>,
         #[command(flatten)]
         hit: Hit,
     },
@@ -223,14 +228,17 @@ impl InjectArgs {
         match self.fault {
             FaultCommand::Xid {
                 number,
-                event_only: true,
+                event_only,
+                instance,
                 hit,
-            } => (Fault::XidEvent(number), hit),
-            FaultCommand::Xid {
-                number,
-                event_only: false,
-                hit,
-            } => (Fault::Xid(number), hit),
+            } => {
+                let xid = Xid {
+                    number,
+                    event_only,
+                    instance,
+                };
+                (Fault::Xid(xid), hit)
+            }
             FaultCommand::Ecc { kind, count, hit } => (Fault::Ecc(kind, count), hit),
             FaultCommand::Lost(hit) => (Fault::Lost, hit),
             FaultCommand::Hang(hit) => (Fault::Hang, hit),

@@ -110,6 +110,7 @@ fn check(steps: &[Step], mut gpus: usize) -> Result<()> {
             }
             Action::Inject(_, target)
             | Action::Load(_, target)
+            | Action::Mig(_, target)
             | Action::Heal(target)
             | Action::Remove(target) => target,
             Action::RestartKubelet | Action::RestartAgent | Action::Config(_) => continue,

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::duration;
-use crate::fault::{EccKind, Fault, RecoveryAction, RowRemap, ThrottleReason};
+use crate::fault::{EccKind, Fault, Instance, RecoveryAction, RowRemap, ThrottleReason, Xid};
 use crate::target::Target;
 use mizzen_nvml_sim::control::Gpus;
 
@@ -24,9 +24,13 @@ pub(crate) const GRAMMAR: &str = "  xid N on gpu G                   an Xid erro
   hang gpu G                       calls about the GPU block, as real ones do
   throttle REASON on gpu G         clocks held down: thermal, power, hw-slowdown, power-brake
   recovery-action A on gpu G       what the driver asks for: none, gpu-reset, node-reboot,
-                                   drain-p2p, drain-and-reset
+                                   drain-p2p, drain-and-reset, recover-imex-domain
   row-remap pending|failure on gpu G
                                    a faulty row of memory waits for a reset, or has no spare
+  xid N on gpu G instance GI[/CI]  an Xid error of a MIG instance, by its ids
+  mig enable|disable gpu G         MIG mode; on Ampere with the next heal
+  mig create P[,P] on gpu G        MIG devices, such as 3g.40gb,1g.10gb
+  mig destroy gpu G                take all MIG devices away
   load PERCENT on gpu G            make the GPU work: utilisation, power and temperature rise
   heal gpu G                       undo every fault, as a reset of the GPU does
   add MODEL                        plug one more GPU in, such as h100-80gb
@@ -54,6 +58,8 @@ pub(crate) enum Action {
     Load(u8, Target),
     /// Makes GPUs whole again.
     Heal(Target),
+    /// Partitions GPUs.
+    Mig(MigChange, Target),
     /// Plugs a GPU of this built-in model in.
     Add(String),
     /// Takes GPUs out of the node.
@@ -66,12 +72,35 @@ pub(crate) enum Action {
     Config(PathBuf),
 }
 
+/// A change of GPUs' partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MigChange {
+    /// Turns MIG on or off.
+    Mode(bool),
+    /// Creates MIG devices of these profiles.
+    Create(Vec<String>),
+    /// Takes every instance away.
+    Destroy,
+}
+
+impl fmt::Display for MigChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mode(true) => f.write_str("mig enable"),
+            Self::Mode(false) => f.write_str("mig disable"),
+            Self::Create(profiles) => write!(f, "mig create {}", profiles.join(",")),
+            Self::Destroy => f.write_str("mig destroy"),
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inject(fault, gpus) => write!(f, "{fault} on {gpus}"),
             Self::Load(percent, gpus) => write!(f, "load {percent} % on {gpus}"),
             Self::Heal(gpus) => write!(f, "heal {gpus}"),
+            Self::Mig(change, gpus) => write!(f, "{change} on {gpus}"),
             Self::Add(model) => write!(f, "add {model}"),
             Self::Remove(gpus) => write!(f, "remove {gpus}"),
             Self::RestartKubelet => f.write_str("kubelet restart"),
@@ -117,7 +146,14 @@ fn action(words: &mut Words<'_>) -> Result<Action, Mistake> {
     Ok(match word {
         "xid" => {
             let number = words.parsed("the Xid's number, such as 79", str::parse)?;
-            Action::Inject(Fault::Xid(number), on_gpus(words)?)
+            let gpus = on_gpus(words)?;
+            let instance = instance(words)?;
+            let xid = Xid {
+                number,
+                event_only: false,
+                instance,
+            };
+            Action::Inject(Fault::Xid(xid), gpus)
         }
         "ecc" => {
             let kind = words.one_of::<EccKind>()?;
@@ -138,6 +174,7 @@ fn action(words: &mut Words<'_>) -> Result<Action, Mistake> {
             let state = words.one_of::<RowRemap>()?;
             Action::Inject(Fault::RowRemap(state), on_gpus(words)?)
         }
+        "mig" => mig(words)?,
         "load" => Action::Load(
             words.parsed("per cent, 0 to 100", percent)?,
             on_gpus(words)?,
@@ -150,6 +187,34 @@ fn action(words: &mut Words<'_>) -> Result<Action, Mistake> {
         "config" => Action::Config(words.any("a config file")?.into()),
         _ => return Err(words.last_is_wrong(&format!("is none of:\n{GRAMMAR}"))),
     })
+}
+
+/// `instance 2/0`, if it follows.
+fn instance(words: &mut Words<'_>) -> Result<Option<Instance>, Mistake> {
+    if !words.take_if("instance") {
+        return Ok(None);
+    }
+    let wanted = "the id of a GPU instance, or of a compute instance after it: 2 or 2/0";
+    words.parsed(wanted, str::parse).map(Some)
+}
+
+/// What follows `mig`.
+fn mig(words: &mut Words<'_>) -> Result<Action, Mistake> {
+    let change = match words.any("`enable`, `disable`, `create` or `destroy`")? {
+        "enable" => MigChange::Mode(true),
+        "disable" => MigChange::Mode(false),
+        "destroy" => MigChange::Destroy,
+        "create" => {
+            let profiles = words.any("profiles, such as 3g.40gb,1g.10gb")?;
+            let profiles = profiles.split(',').map(str::to_owned);
+            return Ok(Action::Mig(
+                MigChange::Create(profiles.collect()),
+                on_gpus(words)?,
+            ));
+        }
+        _ => return Err(words.last_is_wrong("should be one of: enable, disable, create, destroy")),
+    };
+    Ok(Action::Mig(change, gpus(words)?))
 }
 
 /// `on gpu 2`.
@@ -218,6 +283,21 @@ mod tests {
                 "row remap failure on GPU 2",
             ),
             ("load 80% on gpu 2", "load 80 % on GPU 2"),
+            (
+                "xid 94 on gpu 2 instance 1/0",
+                "Xid 94 of instance 1/0 on GPU 2",
+            ),
+            (
+                "at 2s: xid 31 on gpu 2 instance 13",
+                "Xid 31 of instance 13 on GPU 2",
+            ),
+            ("mig enable gpus 0,1", "mig enable on GPUs 0,1"),
+            ("mig disable on gpu 0", "mig disable on GPU 0"),
+            (
+                "mig create 3g.40gb,1g.10gb on gpu 0",
+                "mig create 3g.40gb,1g.10gb on GPU 0",
+            ),
+            ("mig destroy all", "mig destroy on all GPUs"),
             ("heal gpu 2", "heal GPU 2"),
             ("heal all", "heal all GPUs"),
             ("add h100-80gb", "add h100-80gb"),
@@ -264,6 +344,16 @@ mod tests {
             (
                 "ecc triple on gpu 1",
                 "`triple` should be one of: single, double\n  ecc triple on gpu 1\n      ^^^^^^",
+            ),
+            (
+                "mig split gpu 1",
+                "`split` should be one of: enable, disable, create, destroy\n  \
+                 mig split gpu 1\n      ^^^^^",
+            ),
+            (
+                "xid 79 on gpu 2 instance x",
+                "`x` should be the id of a GPU instance, or of a compute instance after it: \
+                 2 or 2/0\n  xid 79 on gpu 2 instance x\n                           ^",
             ),
             (
                 "xid 79 on gpu 2 now",

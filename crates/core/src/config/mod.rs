@@ -8,6 +8,7 @@ mod document;
 mod duration;
 pub(crate) mod error;
 pub mod file;
+mod mig;
 mod naming;
 mod raw;
 mod rules;
@@ -24,6 +25,7 @@ pub(crate) mod validate;
 
 pub use duration::{InvalidDuration, format_duration, parse_duration};
 pub use error::{ConfigError, ConfigWarning, Location, Origin, nearest};
+pub use mig::MigManagerConfig;
 pub use naming::{
     GpuFilter, GpuSelector, InvalidGpuSelector, NamePattern, NamingRule, ResourceNaming,
 };

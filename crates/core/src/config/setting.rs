@@ -379,6 +379,30 @@ settings! {
         default: "the pod's service account",
         help: "File that says how to reach the Kubernetes API from outside of a cluster",
     }
+    MigManager {
+        flag: Some("mig-manager"), aliases: [], env: ["MIZZEN_MIG_MANAGER"],
+        key: None, kind: Kind::Boolean,
+        default: "false",
+        help: "Partition the GPUs as the Node's label nvidia.com/mig.config says",
+    }
+    MigConfigFile {
+        flag: Some("mig-config-file"), aliases: [],
+        env: ["MIZZEN_MIG_CONFIG_FILE", "MIG_PARTED_CONFIG_FILE"],
+        key: None, kind: Kind::Path,
+        default: "none", help: "File of named MIG layouts, in the format of mig-parted",
+    }
+    MigEvict {
+        flag: Some("mig-evict"), aliases: [], env: ["MIZZEN_MIG_EVICT"],
+        key: None, kind: Kind::Boolean,
+        default: "false",
+        help: "Evict the pods that hold what a new MIG layout takes away, instead of waiting for them",
+    }
+    PodResourcesSocket {
+        flag: Some("pod-resources-socket"), aliases: [], env: ["MIZZEN_POD_RESOURCES_SOCKET"],
+        key: None, kind: Kind::Path,
+        default: "pod-resources/kubelet.sock beside the kubelet's device-plugins",
+        help: "The kubelet's socket that tells which pods hold which devices",
+    }
 }
 
 impl Setting {

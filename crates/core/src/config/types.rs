@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::ConfigWarning;
+use super::mig::MigManagerConfig;
 use super::naming::{GpuFilter, ResourceNaming};
 use super::rules::HealthRules;
 use super::sharing::SharingConfig;
@@ -284,6 +285,8 @@ pub struct Config {
     pub warnings: Vec<ConfigWarning>,
     /// Where the config file, or the config of this node, comes from; never set by a config.
     pub source: ConfigSource,
+    /// `--mig-manager` and what belongs to it.
+    pub mig_manager: MigManagerConfig,
 }
 
 impl Config {
@@ -336,6 +339,7 @@ impl Default for Config {
             health_rules: HealthRules::default(),
             warnings: Vec::new(),
             source: ConfigSource::default(),
+            mig_manager: MigManagerConfig::default(),
         }
     }
 }

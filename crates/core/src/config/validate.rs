@@ -1,5 +1,6 @@
 //! From settings as they were given to settings as they are meant.
 
+mod mig;
 mod source;
 
 use core::net::SocketAddr;
@@ -119,6 +120,7 @@ impl Reader<'_> {
             health_rules: self.raw.sections.health.clone(),
             warnings: Vec::new(),
             source: self.config_source(),
+            mig_manager: self.mig_manager(),
         }
     }
 

@@ -169,10 +169,15 @@ impl DevicePool {
         self.shares.iter().map(Share::devices).sum()
     }
 
+    /// The GPU or MIG device whose device has this id.
+    pub fn share_of(&self, id: &str) -> Option<&Share> {
+        let place = self.finder.place(id)?;
+        Some(&self.shares[place])
+    }
+
     /// The position of the GPU whose device, or MIG device, has this id.
     pub fn gpu_of(&self, id: &str) -> Option<usize> {
-        let (place, _) = self.finder.find(id)?;
-        Some(self.shares[place].gpu)
+        self.share_of(id).map(|share| share.gpu)
     }
 
     /// What the kubelet is told of all devices; `health` tells that of what is shared.
@@ -233,8 +238,7 @@ impl DevicePool {
         if self.shares.iter().all(|share| share.mig.is_none()) {
             return distribute(stocks, wanted, &terms);
         }
-        // MIG devices are joined by nothing. What can be saved is a GPU that nobody uses: it can
-        // be partitioned anew.
+        // MIG devices are joined by nothing, so those policies only keep them together.
         let terms = Terms {
             policy: match terms.policy {
                 AllocationPolicy::Aligned => AllocationPolicy::Packed,

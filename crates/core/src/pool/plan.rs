@@ -453,8 +453,13 @@ impl<'a> Plan<'a> {
             }
         });
         let Some(terms) = each.next() else {
+            let mig = sketch.shares.iter().any(|share| share.mig.is_some());
             return PoolTerms {
-                policy: self.config.gpu_allocation_policy,
+                policy: if mig {
+                    self.config.shared_devices_allocation_policy
+                } else {
+                    self.config.gpu_allocation_policy
+                },
                 placement: ReplicaPlacement::Any,
                 fail_requests_greater_than_one: false,
             };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::KnownGpu;
 use super::record::GpuRecord;
+use crate::driver::DriverError;
 use crate::gpu::{Gpu, GpuUuid, PciBusId};
 use crate::health::{Change, GpuHealth, Moment, Reason};
 use crate::inventory::{BrokenGpu, Inventory};
@@ -140,6 +141,10 @@ impl Roster {
             difference.added.push(gpu.uuid.clone());
             KnownGpu::new(gpu, GpuHealth::default())
         });
+        // One that is being partitioned anew is as it was.
+        if broken.error == DriverError::InUse && self.find(&known.gpu.uuid).is_some() {
+            return known;
+        }
         let reason = Reason::from_error(&broken.error)
             .unwrap_or_else(|| Reason::Broken(broken.error.to_string()));
         let change = known.health.fault(reason, now);

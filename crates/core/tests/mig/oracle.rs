@@ -25,74 +25,74 @@ pub(crate) fn least_cost(
     target: &MigTarget,
     held: &BTreeSet<(u32, u32)>,
 ) -> Option<Cost> {
-    let all: Vec<(usize, &ComputeInstance)> = layout
+    let all: Vec<Inside<'_>> = layout
         .instances
         .iter()
         .enumerate()
         .flat_map(|(at, instance)| instance.compute.iter().map(move |inside| (at, inside)))
         .collect();
-    let mut best = None;
+    let is_held = |(at, inside): &Inside<'_>| held.contains(&(layout.instances[*at].id, inside.id));
+    let mut best: Option<Cost> = None;
     for compute in subsets(all.len()) {
-        let lost = |at: &usize| !compute.contains(at);
-        let held_lost = (0..all.len()).filter(lost).any(|at| {
-            let (of, inside) = all[at];
-            held.contains(&(layout.instances[of].id, inside.id))
-        });
-        if held_lost {
+        let compute: Vec<Inside<'_>> = compute.iter().map(|at| all[*at]).collect();
+        let count = |some: &[Inside<'_>]| some.iter().filter(|inside| is_held(inside)).count();
+        if count(&compute) < count(&all) {
             continue;
         }
+        let Some(wanted) = still_wanted(layout, target, &compute) else {
+            continue;
+        };
         for kept in subsets(layout.instances.len()) {
-            if compute.iter().any(|at| !kept.contains(&all[*at].0)) {
-                continue;
-            }
+            let instances = staying(layout, &kept, &compute);
             let destroyed = all.len() - compute.len();
             let gone = layout.instances.len() - kept.len();
-            let after = best.map_or(usize::MAX, |best: Cost| {
-                if (destroyed, gone) > (best.0, best.1) {
-                    0
-                } else if (destroyed, gone) < (best.0, best.1) {
-                    usize::MAX
-                } else {
-                    best.2
-                }
-            });
-            let instances = kept.iter().map(|of| {
-                let instance = &layout.instances[*of];
-                let inside = compute.iter().map(|at| all[*at]);
-                Instance {
-                    profile: instance.profile,
-                    placement: instance.placement,
-                    taken: inside
-                        .filter(|(at, _)| at == of)
-                        .map(|(_, inside)| inside.placement)
-                        .collect(),
-                }
-            });
-            let instances: Vec<Instance> = instances.collect();
-            let mut wanted = target.devices.clone();
-            let surplus = compute.iter().any(|at| {
-                let (of, inside) = all[*at];
-                let profile = layout.instances[of]
-                    .profile
-                    .with_compute_slices(inside.slices);
-                let count = wanted.get_mut(&profile).filter(|count| **count > 0);
-                count.map(|count| *count -= 1).is_none()
-            });
-            if surplus {
+            let is_worse = best.is_some_and(|best| (best.0, best.1) < (destroyed, gone));
+            if is_worse || compute.iter().any(|(at, _)| !kept.contains(at)) {
                 continue;
             }
-            let wanted: Vec<MigProfile> = wanted
-                .iter()
-                .flat_map(|(profile, count)| vec![*profile; *count as usize])
-                .collect();
-            let found = fewest(table, engines, &instances, &wanted, 0, after);
-            if let Some(count) = found {
+            if let Some(count) = fewest(table, engines, &instances, &wanted, 0, usize::MAX) {
                 let cost = (destroyed, gone, count);
                 best = Some(best.map_or(cost, |best| best.min(cost)));
             }
         }
     }
     best
+}
+
+/// A compute instance with the position of its GPU instance.
+type Inside<'a> = (usize, &'a ComputeInstance);
+
+/// What is to be made beside the compute instances that stay; `None` if one of those is not
+/// wanted.
+fn still_wanted(
+    layout: &Layout,
+    target: &MigTarget,
+    compute: &[Inside<'_>],
+) -> Option<Vec<MigProfile>> {
+    let mut wanted = target.devices.clone();
+    for (at, inside) in compute {
+        let whole = layout.instances[*at].profile;
+        let count = wanted.get_mut(&whole.with_compute_slices(inside.slices))?;
+        *count = count.checked_sub(1)?;
+    }
+    let each = wanted.into_iter();
+    Some(
+        each.flat_map(|(profile, count)| vec![profile; count as usize])
+            .collect(),
+    )
+}
+
+fn staying(layout: &Layout, kept: &[usize], compute: &[Inside<'_>]) -> Vec<Instance> {
+    let kept = kept.iter().map(|of| Instance {
+        profile: layout.instances[*of].profile,
+        placement: layout.instances[*of].placement,
+        taken: compute
+            .iter()
+            .filter(|(at, _)| at == of)
+            .map(|(_, inside)| inside.placement)
+            .collect(),
+    });
+    kept.collect()
 }
 
 fn subsets(size: usize) -> impl Iterator<Item = Vec<usize>> {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use mizzen_core::mig::{Layout, MigMode, MigPlan, MigStep, MigTarget, Unreachable, plan_mig};
+use mizzen_core::mig::{
+    GpuInstance, Layout, MigMode, MigPlan, MigStep, MigTarget, Placement, Unreachable, plan_mig,
+};
 
 use crate::machine::{Machine, engines_of, keys, table};
 
@@ -81,7 +83,7 @@ fn creations(list: &[(&str, (u32, u32), u32)]) -> Vec<MigStep> {
     let step =
         |(profile, (start, size), slices): &(&str, (u32, u32), u32)| MigStep::CreateGpuInstance {
             profile: profile.parse().unwrap(),
-            placement: mizzen_core::mig::Placement {
+            placement: Placement {
                 start: *start,
                 size: *size,
             },
@@ -140,6 +142,36 @@ fn a_gpu_instance_stays_while_it_is_split() {
 }
 
 #[test]
+fn another_gpu_instance_is_made_where_that_spares_a_device() {
+    let mut machine = Machine::new("h100-80gb");
+    let shared = "3g.40gb".parse().unwrap();
+    let place = table("h100-80gb").find(shared).unwrap().placements[0];
+    let id = machine.create_gpu_instance(shared, place).unwrap();
+    machine.create_compute_instance(id, 1).unwrap();
+    // Two slices begin at 0 only, where the one is.
+    let plan = plan(&machine.layout(), "1c.3g.40gb,2c.3g.40gb", &[]).unwrap();
+    assert_eq!(plan.destroyed, []);
+    assert_eq!(plan.after.instances.len(), 2);
+}
+
+#[test]
+fn parts_are_made_in_an_order_in_which_the_driver_finds_room_for_all() {
+    let mut machine = Machine::new("h100-80gb");
+    let plan = plan(&machine.layout(), "3c.7g.80gb,2c.7g.80gb*2", &[]).unwrap();
+    // Three slices, which the driver would put at 0, leave room for two only once.
+    assert_eq!(
+        plan.steps,
+        [MigStep::CreateGpuInstance {
+            profile: "7g.80gb".parse().unwrap(),
+            placement: Placement { start: 0, size: 8 },
+            slices: vec![2, 3, 2],
+        }]
+    );
+    machine.apply(&plan.steps[0]).unwrap();
+    assert_eq!(machine.layout(), plan.after);
+}
+
+#[test]
 fn what_is_held_stays_and_is_named_where_it_stands_in_the_way() {
     let layout = h100(&["1g.10gb@1", "1g.10gb@4"]);
     let kept = plan(&layout, "1g.10gb,3g.40gb", &[(8, 0)]).unwrap();
@@ -148,13 +180,14 @@ fn what_is_held_stays_and_is_named_where_it_stands_in_the_way() {
     assert!(refusal.is_for_now());
     assert_eq!(
         refusal.to_string(),
-        "1g.10gb x2, 4g.40gb cannot be made while in use: 1g.10gb at 1:1 (GPU instance 8, \
-         compute instance 0)"
+        "1g.10gb x2, 4g.40gb is not possible while these are in use: 1g.10gb at 1:1 (GPU \
+         instance 8, compute instance 0)"
     );
     let off = plan(&layout, "MIG off", &[(11, 0)]).unwrap_err();
     assert_eq!(
         off.to_string(),
-        "MIG off cannot be made while in use: 1g.10gb at 4:1 (GPU instance 11, compute instance 0)"
+        "MIG off is not possible while these are in use: 1g.10gb at 4:1 (GPU instance 11, \
+         compute instance 0)"
     );
     let gone = plan(&layout, "MIG off", &[(3, 0)]).unwrap();
     assert_eq!(gone.destroyed, [(8, 0), (11, 0)]);
@@ -275,9 +308,7 @@ fn a_layout_that_no_gpu_has_is_planned_for_all_the_same() {
     let mut layout = h100(&["1g.10gb@0"]);
     let one = layout.instances[0].clone();
     for id in 100..200 {
-        layout
-            .instances
-            .push(mizzen_core::mig::GpuInstance { id, ..one.clone() });
+        layout.instances.push(GpuInstance { id, ..one.clone() });
     }
     let plan = plan(&layout, "1g.10gb*2", &[]).unwrap();
     assert_eq!(plan.kept.len(), 1);

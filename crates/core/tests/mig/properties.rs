@@ -132,6 +132,55 @@ fn check(
     Ok(())
 }
 
+/// The MIG devices whose bits are set.
+fn some_of(layout: &Layout, chosen: u32) -> BTreeSet<(u32, u32)> {
+    let all = pairs(layout).into_keys().zip(0..u32::BITS);
+    all.filter(|(_, at)| chosen >> at & 1 == 1)
+        .map(|(ids, _)| ids)
+        .collect()
+}
+
+/// Plans a change and holds it against the oracle.
+fn judge(
+    key: &str,
+    machine: &Machine,
+    target: &MigTarget,
+    held: &BTreeSet<(u32, u32)>,
+) -> Result<(), TestCaseError> {
+    let (table, layout) = (table(key), machine.layout());
+    let plan = plan_mig(&table, &layout, target, held);
+    prop_assert_eq!(&plan, &plan_mig(&table, &layout, target, held));
+    // A GPU instance of four slices has no compute instances of three.
+    let valid = target.devices.keys().all(|device| {
+        let (all, size) = (device.gpu_slices, device.compute_slices);
+        size == all || [1, 2, 3, 4, 7].contains(&size) && (size, all) != (3, 4)
+    });
+    let least = |layout: &Layout, held: &BTreeSet<_>| {
+        let found = || least_cost(&table, engines_of(key), layout, target, held);
+        valid.then(found).flatten()
+    };
+    match (&plan, least(&layout, held)) {
+        (Ok(plan), Some(least)) => {
+            prop_assert_eq!(cost(plan), least);
+            check(machine, target, held, plan)?;
+            let again = plan_mig(&table, &plan.after, target, held).unwrap();
+            prop_assert!(again.is_empty());
+            prop_assert_eq!(&again.after, &plan.after);
+        }
+        (Err(refusal), None) => {
+            let none = Layout {
+                mode: layout.mode,
+                instances: Vec::new(),
+            };
+            let ever = least(&none, &BTreeSet::new()).is_some();
+            prop_assert_eq!(refusal.is_for_now(), ever, "{}", refusal);
+            prop_assert!(!refusal.to_string().is_empty());
+        }
+        (plan, least) => prop_assert!(false, "{:?} but the oracle says {:?}", plan, least),
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
@@ -149,47 +198,45 @@ proptest! {
     ) {
         let table = table(key);
         let machine = after(key, &table, &deeds);
-        let layout = machine.layout();
         let target = match &goal {
             Goal::Other(deeds) => like(&after(key, &table, deeds).layout()),
             Goal::Later(more) => like(&after(key, &table, &[&deeds[..], more].concat()).layout()),
             Goal::Any(picks) => any_target(&table, picks),
         };
-        let known = pairs(&layout);
-        let holding = holding & rarely;
-        let held: BTreeSet<_> = known
-            .keys()
-            .enumerate()
-            .filter(|(at, _)| holding >> at & 1 == 1)
-            .map(|(_, ids)| *ids)
-            .collect();
-        let plan = plan_mig(&table, &layout, &target, &held);
-        prop_assert_eq!(&plan, &plan_mig(&table, &layout, &target, &held));
-        let engines = engines_of(key);
-        // The hardware has no compute instances of 3 slices beside a fourth.
-        let valid = target.devices.keys().all(|device| {
-            let (all, size) = (device.gpu_slices, device.compute_slices);
-            size == all || [1, 2, 3, 4, 7].contains(&size) && (size, all) != (3, 4)
-        });
-        let least = |layout: &Layout, held: &BTreeSet<_>| {
-            valid.then(|| least_cost(&table, engines, layout, &target, held)).flatten()
-        };
-        match (&plan, least(&layout, &held)) {
-            (Ok(plan), Some(least)) => {
-                prop_assert_eq!(cost(plan), least);
-                check(&machine, &target, &held, plan)?;
-                let again = plan_mig(&table, &plan.after, &target, &held).unwrap();
-                prop_assert!(again.is_empty());
-                prop_assert_eq!(&again.after, &plan.after);
+        let held = some_of(&machine.layout(), holding & rarely);
+        judge(key, &machine, &target, &held)?;
+    }
+
+    #[test]
+    fn of_gpu_instances_that_are_shared_as_much_stays_as_can(
+        key in select(keys()),
+        kind in any::<Index>(),
+        parts in prop::collection::vec((any::<Index>(), any::<Index>(), prop::bool::weighted(0.7)), 1..12),
+        wanted in prop::collection::vec(any::<Index>(), 1..6),
+        holding in prop_oneof![Just(0_u32), any::<u32>()],
+    ) {
+        let table = table(key);
+        let shared = table.profiles.iter().filter(|info| info.profile.gpu_slices > 1);
+        let info = *kind.get(&shared.collect::<Vec<_>>());
+        let all = info.profile.gpu_slices as usize;
+        let slices = |index: &Index| u32::try_from(index.index(all.min(4)) + 1).unwrap();
+        let mut machine = Machine::new(key);
+        for (first, second, stays) in &parts {
+            let place = *first.get(&info.placements);
+            let _ = machine.create_gpu_instance(info.profile, place);
+            let layout = machine.layout();
+            let mut instances = layout.instances.iter();
+            let Some(instance) = instances.find(|found| found.placement == place) else {
+                continue;
+            };
+            let _ = machine.create_compute_instance(instance.id, slices(second));
+            if !stays && let Some(inside) = instance.compute.first() {
+                machine.destroy_compute_instance(instance.id, inside.id).unwrap();
             }
-            (Err(refusal), None) => {
-                let none = Layout { mode: layout.mode, instances: Vec::new() };
-                let ever = least(&none, &BTreeSet::new()).is_some();
-                prop_assert_eq!(refusal.is_for_now(), ever, "{}", refusal);
-                prop_assert!(!refusal.to_string().is_empty());
-            }
-            (plan, least) => prop_assert!(false, "{:?} but the oracle says {:?}", plan, least),
         }
+        let devices = wanted.iter().map(|index| (info.profile.with_compute_slices(slices(index)), 1));
+        let held = some_of(&machine.layout(), holding);
+        judge(key, &machine, &MigTarget::of(devices), &held)?;
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub enum Fault {
         xid: u64,
         /// GPU instance that it concerns; none = the whole GPU.
         gpu_instance: Option<u32>,
-        /// Compute instance that it concerns; none = the whole GPU.
+        /// Compute instance that it concerns, in that GPU instance; none = all of it.
         compute_instance: Option<u32>,
         /// Whether the GPU suffers what the Xid says (79: it is lost; 48: a double-bit error is
         /// counted and a reset is asked for; …), or the event comes alone.
@@ -158,7 +158,8 @@ impl Simulator {
     /// by itself; other faults last until they are healed.
     ///
     /// # Errors
-    /// A GPU does not exist, or cannot have the fault, or the state cannot be written.
+    /// A GPU or an instance does not exist, or a GPU cannot have the fault, or the state cannot be
+    /// written.
     pub fn inject(
         &self,
         gpus: &Gpus,
@@ -175,6 +176,16 @@ impl Simulator {
                 index: *index,
                 name: entry.gpu.name.clone(),
             });
+        }
+        if let Fault::Xid {
+            gpu_instance: Some(instance),
+            compute_instance,
+            ..
+        } = *fault
+        {
+            for (index, entry) in &chosen {
+                self.check_instance(*index, entry, instance, compute_instance)?;
+            }
         }
         let until = clock::deadline(lasting);
         for (_, entry) in &chosen {
@@ -197,7 +208,7 @@ impl Simulator {
         let chosen = gpus.choose(&facts.gpus)?;
         for (_, entry) in &chosen {
             let had_action = writer.slot(entry.slot).recovery_action() != 0;
-            writer.heal_slot(entry.slot);
+            writer.repartition(entry, |writer| writer.heal_slot(entry.slot));
             if had_action {
                 publish(&writer, entry, EventKind::RecoveryAction, 0);
             }

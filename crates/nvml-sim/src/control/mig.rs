@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::{Affected, ControlError, Gpus, Simulator, affected};
 use crate::engine::mig_devices;
 use crate::identity::MigUuid;
-use crate::mig::{GpuInstance, MigError, Partition};
+use crate::mig::{ComputeInstance, GpuInstance, MigError, Partition, name_of};
 use crate::model::mig::{MigTable, Placement};
-use crate::node::Node;
+use crate::node::{Gpu, Node};
 use crate::state::{SlotGpu, Writer};
 
 /// How a GPU that can be partitioned is.
@@ -82,7 +82,9 @@ impl Simulator {
         chosen
             .into_iter()
             .map(|(index, entry)| {
-                let set = writer.set_mig_mode(entry.slot, entry.gpu.model, on);
+                let set = writer.repartition(entry, |writer| {
+                    writer.set_mig_mode(entry.slot, entry.gpu.model, on)
+                });
                 Ok(MigModeSet {
                     gpu: affected(index, entry),
                     active: set.map_err(|error| refused(index, entry, error.to_string()))?,
@@ -112,10 +114,13 @@ impl Simulator {
             plans.push(plan.map_err(|reason| refused(*index, entry, reason))?);
         }
         for ((index, entry), plan) in chosen.iter().zip(plans) {
-            for profile in plan {
-                let created = writer.create_mig_device(entry.slot, entry.gpu.model, profile);
-                created.map_err(|error| refused(*index, entry, error.to_string()))?;
-            }
+            let created = writer.repartition(entry, |writer| {
+                plan.into_iter().try_for_each(|profile| {
+                    writer.create_mig_device(entry.slot, entry.gpu.model, profile)?;
+                    Ok(())
+                })
+            });
+            created.map_err(|error: MigError| refused(*index, entry, error.to_string()))?;
         }
         Ok(chosen
             .into_iter()
@@ -142,13 +147,7 @@ impl Simulator {
             if let Some(id) = id
                 && partition.gpu_instance(id).is_err()
             {
-                let known = partition.gpu_instances.iter();
-                let known: Vec<String> = known.map(|found| found.id.to_string()).collect();
-                let known = if known.is_empty() {
-                    "none".to_owned()
-                } else {
-                    known.join(", ")
-                };
+                let known = listed(partition.gpu_instances.iter().map(|found| found.id));
                 let reason = format!("there is no GPU instance {id}; there are {known}");
                 return Err(refused(*index, entry, reason));
             }
@@ -156,10 +155,11 @@ impl Simulator {
         }
         for ((index, entry), partition) in chosen.iter().zip(partitions) {
             let meant = |instance: &&GpuInstance| id.is_none_or(|id| instance.id == id);
-            for instance in partition.gpu_instances.iter().filter(meant) {
-                let gone = destroy(&writer, entry, &partition, instance.id);
-                gone.map_err(|error| refused(*index, entry, error.to_string()))?;
-            }
+            let gone = writer.repartition(entry, |writer| {
+                let mut all = partition.gpu_instances.iter().filter(meant);
+                all.try_for_each(|instance| destroy(writer, entry, &partition, instance.id))
+            });
+            gone.map_err(|error| refused(*index, entry, error.to_string()))?;
         }
         Ok(chosen
             .into_iter()
@@ -182,43 +182,103 @@ impl Simulator {
         Ok((self.planned(facts), partitions))
     }
 
+    /// That a GPU has an instance, or a compute instance in it.
+    ///
+    /// # Errors
+    /// It has none; the text says which it has.
+    pub(super) fn check_instance(
+        &self,
+        index: usize,
+        entry: &SlotGpu,
+        instance: u32,
+        compute: Option<u32>,
+    ) -> Result<(), ControlError> {
+        table(index, entry)?;
+        let slot = self.store.slot(entry.slot);
+        let partition = slot.partitioned(entry.gpu.model);
+        let partition = partition.map_err(|error| refused(index, entry, error.to_string()))?;
+        let known = if partition.gpu_instance(instance).is_err() {
+            let known = partition.gpu_instances.iter().map(|found| found.id);
+            Some((format!("GPU instance {instance}"), listed(known)))
+        } else {
+            let inside = || partition.inside(instance).map(|found| found.id);
+            let missing = compute.filter(|compute| inside().all(|id| id != *compute));
+            missing.map(|compute| {
+                let what = format!("compute instance {compute} in GPU instance {instance}");
+                (what, listed(inside()))
+            })
+        };
+        known.map_or(Ok(()), |(what, known)| {
+            let reason = format!("there is no {what}; there are {known}");
+            Err(refused(index, entry, reason))
+        })
+    }
+
     /// How a GPU is partitioned; none for one that cannot be.
-    pub(super) fn mig_status(&self, entry: &SlotGpu) -> Option<MigStatus> {
+    pub(super) fn mig_status(&self, entry: &SlotGpu, driver_version: &str) -> Option<MigStatus> {
         let slot = self.store.slot(entry.slot);
         let partition = slot.partition(entry.gpu.model.mig?);
         let (enabled, pending) = slot.mig_mode();
-        let devices: Vec<_> = mig_devices(&entry.gpu, &partition)
-            .into_iter()
-            .zip(0..)
-            .collect();
-        let inside = |parent: &GpuInstance| {
-            let inside = devices
-                .iter()
-                .filter(|(device, _)| device.gpu_instance == *parent);
-            inside
-                .map(|(device, index)| MigDeviceStatus {
-                    index: *index,
-                    uuid: device.uuid,
-                    compute_instance: device.compute_instance.id,
-                    profile: partition.name_of(parent, &device.compute_instance.profile),
-                    multiprocessors: device.compute_instance.profile.multiprocessors,
-                })
-                .collect()
-        };
-        let gpu_instances = partition.gpu_instances.iter();
         Some(MigStatus {
             enabled,
             pending,
-            gpu_instances: gpu_instances
-                .map(|instance| GpuInstanceStatus {
-                    id: instance.id,
-                    profile: instance.profile.name,
-                    placement: instance.place,
-                    memory_mib: instance.profile.memory_mib,
-                    devices: inside(instance),
-                })
-                .collect(),
+            gpu_instances: gpu_instances(&entry.gpu, &partition, driver_version),
         })
+    }
+}
+
+impl MigStatus {
+    /// How a GPU is partitioned when it comes, as a driver of this version tells it; none for one
+    /// that cannot be.
+    pub fn initial(gpu: &Gpu, driver_version: &str) -> Option<Self> {
+        let mut partition = Partition::initial(gpu).or(gpu.model.mig.map(Partition::empty))?;
+        partition.gpu_instances.sort_by_key(|instance| instance.id);
+        let order = |inside: &ComputeInstance| (inside.gpu_instance, inside.id);
+        partition.compute_instances.sort_by_key(order);
+        Some(Self {
+            enabled: gpu.mig.enabled,
+            pending: gpu.mig.enabled,
+            gpu_instances: gpu_instances(gpu, &partition, driver_version),
+        })
+    }
+}
+
+/// The GPU instances of a partition, with the MIG devices in them.
+fn gpu_instances(gpu: &Gpu, partition: &Partition, driver_version: &str) -> Vec<GpuInstanceStatus> {
+    let devices: Vec<_> = mig_devices(gpu, partition).into_iter().zip(0..).collect();
+    let inside = |parent: &GpuInstance| {
+        let inside = devices
+            .iter()
+            .filter(|(device, _)| device.gpu_instance == *parent);
+        inside
+            .map(|(device, index)| MigDeviceStatus {
+                index: *index,
+                uuid: device.uuid(driver_version),
+                compute_instance: device.compute_instance.id,
+                profile: name_of(parent, &device.compute_instance.profile),
+                multiprocessors: device.compute_instance.profile.multiprocessors,
+            })
+            .collect()
+    };
+    let gpu_instances = partition.gpu_instances.iter();
+    gpu_instances
+        .map(|instance| GpuInstanceStatus {
+            id: instance.id,
+            profile: instance.profile.name,
+            placement: instance.place,
+            memory_mib: instance.profile.memory_mib,
+            devices: inside(instance),
+        })
+        .collect()
+}
+
+/// Ids in words.
+fn listed(ids: impl Iterator<Item = u32>) -> String {
+    let ids: Vec<String> = ids.map(|id| id.to_string()).collect();
+    if ids.is_empty() {
+        "none".to_owned()
+    } else {
+        ids.join(", ")
     }
 }
 

@@ -172,12 +172,12 @@ impl Simulator {
             hostname: facts.hostname.clone(),
             device_nodes: facts.device_nodes,
             gpus: gpus
-                .map(|(entry, index)| self.gpu_status(index, entry))
+                .map(|(entry, index)| self.gpu_status(index, entry, &facts.driver_version))
                 .collect(),
         })
     }
 
-    fn gpu_status(&self, index: u32, entry: &SlotGpu) -> GpuStatus {
+    fn gpu_status(&self, index: u32, entry: &SlotGpu, driver_version: &str) -> GpuStatus {
         let (slot, gpu) = (self.store.slot(entry.slot), &entry.gpu);
         let sample = slot.load().sample(gpu);
         let (wait_error, register_error) = slot.event_errors();
@@ -211,7 +211,7 @@ impl Simulator {
                 aggregate_uncorrected: slot.ecc.aggregate_uncorrected.load(Relaxed),
             },
             repairs: self.repairs(entry),
-            mig: self.mig_status(entry),
+            mig: self.mig_status(entry, driver_version),
             processes: slot
                 .processes()
                 .iter()

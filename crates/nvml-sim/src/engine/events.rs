@@ -10,6 +10,8 @@ use crate::state::{Event, clock};
 const SUPPORTED: u64 = 0x1 | 0x2 | 0x4 | 0x8 | 0x10;
 /// Kinds of events that Hopper and later support besides: unavailable, recovery action.
 const SUPPORTED_LATE: u64 = 0x4000 | 0x8000;
+/// The kind of event that GPUs that can be partitioned support besides: changes of it.
+const SUPPORTED_MIG: u64 = 0x100;
 
 /// An event of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,10 +179,13 @@ impl EventSet {
 impl super::Device<'_> {
     /// Kinds of events that can be waited for.
     pub fn supported_events(&self) -> u64 {
-        if self.model().has_gpm() {
-            SUPPORTED | SUPPORTED_LATE
+        let model = self.model();
+        let late = if model.has_gpm() { SUPPORTED_LATE } else { 0 };
+        let mig = if model.mig.is_some() {
+            SUPPORTED_MIG
         } else {
-            SUPPORTED
-        }
+            0
+        };
+        SUPPORTED | late | mig
     }
 }

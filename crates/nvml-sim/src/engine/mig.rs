@@ -2,7 +2,7 @@
 
 use super::settings::may_change;
 use super::{Device, Failure, Framebuffer, Session};
-use crate::identity::MigUuid;
+use crate::identity::{MigUuid, Uuid};
 use crate::mig::{self, ComputeInstance, GpuInstance, MigError, Partition};
 use crate::model::mig::{MigTable, Placement};
 use crate::node::Gpu;
@@ -23,12 +23,10 @@ impl From<MigError> for Failure {
 }
 
 /// One MIG device: a compute instance with its GPU instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MigDevice {
-    /// UUID.
-    pub uuid: MigUuid,
-    /// `NVIDIA H100 80GB HBM3 MIG 1g.10gb`.
-    pub name: String,
+    /// UUID of its GPU.
+    pub gpu_uuid: Uuid,
     /// The GPU instance.
     pub gpu_instance: GpuInstance,
     /// The compute instance.
@@ -36,6 +34,44 @@ pub struct MigDevice {
 }
 
 impl MigDevice {
+    fn of(gpu: &Gpu, partition: &Partition, instance: &ComputeInstance) -> Option<Self> {
+        Some(Self {
+            gpu_uuid: gpu.uuid,
+            gpu_instance: *partition.gpu_instance(instance.gpu_instance).ok()?,
+            compute_instance: *instance,
+        })
+    }
+
+    /// UUID of its own, by which it is found.
+    fn own_uuid(&self) -> Uuid {
+        mig::uuid(self.gpu_uuid, &self.gpu_instance, &self.compute_instance)
+    }
+
+    /// Its name on a GPU of that name: `NVIDIA H100 80GB HBM3 MIG 1g.10gb`.
+    pub fn name(&self, gpu: &str) -> String {
+        let profile = mig::name_of(&self.gpu_instance, &self.compute_instance.profile);
+        format!("{gpu} MIG {profile}")
+    }
+
+    /// UUID as a driver of this version tells it: before R470 MIG devices had none of their own.
+    pub fn uuid(&self, driver_version: &str) -> MigUuid {
+        let branch = driver_version.split('.').next();
+        let branch = branch.and_then(|number| number.parse::<u32>().ok());
+        if branch.is_some_and(|branch| branch < 470) {
+            self.placed_uuid()
+        } else {
+            MigUuid::Own(self.own_uuid())
+        }
+    }
+
+    fn placed_uuid(&self) -> MigUuid {
+        MigUuid::Placed {
+            gpu: self.gpu_uuid,
+            gpu_instance: self.gpu_instance.id,
+            compute_instance: self.compute_instance.id,
+        }
+    }
+
     /// Its framebuffer, which it shares with the other compute instances of its GPU instance.
     pub fn framebuffer(&self) -> Framebuffer {
         let total = self.gpu_instance.profile.memory_mib << 20;
@@ -80,6 +116,21 @@ impl Device<'_> {
     /// The GPU cannot be partitioned, or MIG is off.
     pub fn mig_devices(&self) -> Result<Vec<MigDevice>, Failure> {
         Ok(self.session.usable(&self.entry.gpu, &self.partition()?))
+    }
+
+    /// The MIG device of a compute instance of a partition of the GPU.
+    ///
+    /// # Errors
+    /// The process may not use it, or its GPU instance is gone.
+    pub fn mig_device(
+        &self,
+        partition: &Partition,
+        instance: &ComputeInstance,
+    ) -> Result<MigDevice, Failure> {
+        let gpu = &self.entry.gpu;
+        MigDevice::of(gpu, partition, instance)
+            .filter(|device| self.session.is_usable(gpu, device))
+            .ok_or(Failure::InvalidArgument)
     }
 
     /// Turns MIG on or off. Whether it is so now: on Ampere it takes a reset of the GPU.
@@ -152,18 +203,20 @@ impl Device<'_> {
         if !self.slot.holds(self.entry.incarnation) {
             return Err(Failure::GpuIsLost);
         }
-        Ok(change(&writer)?)
+        Ok(writer.repartition(self.entry, change)?)
     }
 }
 
 impl Session {
-    /// The index of the GPU that has the MIG device with this UUID, and the device. Blocks on no
-    /// GPU that hangs.
+    /// The index of the GPU that has the MIG device with this UUID in either form, and the device.
+    /// Blocks on no GPU that hangs.
     ///
     /// # Errors
     /// There is none.
     pub fn by_mig_uuid(&self, uuid: MigUuid) -> Result<(usize, MigDevice), Failure> {
-        self.mig_device(|device| device.uuid == uuid)
+        self.mig_device(|device| {
+            MigUuid::Own(device.own_uuid()) == uuid || device.placed_uuid() == uuid
+        })
     }
 
     /// As [`Self::by_mig_uuid`], for bytes that do not say whose they are.
@@ -171,18 +224,20 @@ impl Session {
     /// # Errors
     /// There is none.
     pub fn by_mig_bytes(&self, bytes: [u8; 16]) -> Result<(usize, MigDevice), Failure> {
-        self.mig_device(|device| device.uuid.bytes() == bytes)
+        self.mig_device(|device| device.own_uuid().bytes() == bytes)
     }
 
     /// The MIG devices whose capabilities the process can open.
     fn usable(&self, gpu: &Gpu, partition: &Partition) -> Vec<MigDevice> {
         let mut devices = mig_devices(gpu, partition);
-        devices.retain(|device| {
-            let instance = device.gpu_instance.id;
-            self.may_use(gpu.minor, instance, None)
-                && self.may_use(gpu.minor, instance, Some(device.compute_instance.id))
-        });
+        devices.retain(|device| self.is_usable(gpu, device));
         devices
+    }
+
+    fn is_usable(&self, gpu: &Gpu, device: &MigDevice) -> bool {
+        let instance = device.gpu_instance.id;
+        self.may_use(gpu.minor, instance, None)
+            && self.may_use(gpu.minor, instance, Some(device.compute_instance.id))
     }
 
     fn mig_device(
@@ -209,15 +264,6 @@ impl Session {
 pub(crate) fn mig_devices(gpu: &Gpu, partition: &Partition) -> Vec<MigDevice> {
     let instances = partition.compute_instances.iter();
     instances
-        .filter_map(|instance| {
-            let parent = *partition.gpu_instance(instance.gpu_instance).ok()?;
-            let name = partition.name_of(&parent, &instance.profile);
-            Some(MigDevice {
-                uuid: mig::uuid(gpu.uuid, &parent, instance),
-                name: format!("{} MIG {name}", gpu.name),
-                gpu_instance: parent,
-                compute_instance: *instance,
-            })
-        })
+        .filter_map(|instance| MigDevice::of(gpu, partition, instance))
         .collect()
 }

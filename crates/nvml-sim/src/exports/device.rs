@@ -64,11 +64,14 @@ getters_of_either! {
 text_getters_of_either! {
     nvmlDeviceGetName(either) = Ok(match either {
         Either::Gpu(device) => device.name().to_owned(),
-        Either::Mig(_, mig) => mig.name.clone(),
+        Either::Mig(device, mig) => mig.name(device.name()),
     });
     nvmlDeviceGetUUID(either) = Ok(match either {
         Either::Gpu(device) => device.uuid().to_string(),
-        Either::Mig(_, mig) => mig.uuid.to_string(),
+        Either::Mig(_, mig) => {
+            let (session, _) = super::global::session()?;
+            mig.uuid(session.driver_version()).to_string()
+        }
     });
 }
 

@@ -16,6 +16,7 @@ pub(crate) enum EventKind {
     DoubleBitEcc = 0x2,
     Clock = 0x10,
     Xid = 0x8,
+    MigConfigChange = 0x100,
     Unavailable = 0x4000,
     RecoveryAction = 0x8000,
 }

@@ -3,8 +3,10 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use super::events::{Event, EventKind};
 use super::layout::Slot;
 use super::store::Writer;
+use super::structure::SlotGpu;
 use crate::mig::{ComputeInstance, GpuInstance, MigError, Partition};
 use crate::model::mig::{GpuProfile, MigTable, Placement};
 use crate::model::{Architecture, GpuModel};
@@ -120,6 +122,23 @@ fn compute_instance(
 }
 
 impl Writer<'_> {
+    /// Makes a change of a GPU's partitions, and tells those who listen if it changed any.
+    pub(crate) fn repartition<T>(&self, entry: &SlotGpu, change: impl FnOnce(&Self) -> T) -> T {
+        let Some(table) = entry.gpu.model.mig else {
+            return change(self);
+        };
+        let slot = &self.slots[entry.slot];
+        let state = || (slot.mig_mode().0, slot.partition(table));
+        let before = state();
+        let answer = change(self);
+        if state() != before {
+            let number = u32::try_from(entry.slot).unwrap_or(u32::MAX);
+            let kind = EventKind::MigConfigChange;
+            self.publish(Event::of_gpu(number, entry.incarnation, kind, 0));
+        }
+        answer
+    }
+
     /// Turns MIG on or off: at once on Hopper and later, with the next reset of the GPU on
     /// Ampere. Whether it is so now.
     ///

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mizzen_nvml_sim::control::{EventCall, Fault, Gpus};
+use mizzen_nvml_sim::control::{EventCall, Fault, GpuRef, Gpus};
 use nvml_wrapper_sys::bindings::{NvmlLib, nvmlEventData_t, nvmlEventSet_t, nvmlReturn_t};
 
 use crate::support::{
@@ -209,4 +209,103 @@ fn the_first_version_of_the_wait_writes_no_instances() {
     };
     assert_eq!(result, SUCCESS);
     assert_eq!(data, [node.device(0).addr() as u64, XID, 43, 0xa5]);
+}
+
+const MIG_CONFIG_CHANGE: u64 = 0x100;
+
+#[test]
+fn changes_of_partitions_are_told_to_who_asked_and_only_where_something_changed() {
+    let node = Node::initialised("1xh100-80gb,1xa100-40gb,1xt4");
+    for (gpu, offered) in [(0, true), (1, true), (2, false)] {
+        let mut kinds = 0;
+        // SAFETY: The pointer is valid.
+        let code =
+            unsafe { node.nvmlDeviceGetSupportedEventTypes(node.device(gpu), &raw mut kinds) };
+        assert_eq!((code, kinds & MIG_CONFIG_CHANGE != 0), (SUCCESS, offered));
+    }
+    let other = node.second_library();
+    let set = listening(&other, &[0, 1], MIG_CONFIG_CHANGE | XID);
+    let told = || {
+        let mut devices = Vec::new();
+        while let Ok(data) = wait(&other, set, 0) {
+            assert_eq!(
+                (data.eventType, data.gpuInstanceId),
+                (MIG_CONFIG_CHANGE, u32::MAX)
+            );
+            devices.push(data.device);
+        }
+        devices
+    };
+    let (hopper, ampere) = (device(&other, 0), device(&other, 1));
+    let simulator = &node.simulator;
+    let both = Gpus::These(vec![GpuRef::Index(0), GpuRef::Index(1)]);
+    simulator.set_mig_mode(&both, true).unwrap();
+    assert_eq!(told(), [hopper]);
+    simulator.heal(&both).unwrap();
+    assert_eq!(told(), [ampere]);
+    simulator.set_mig_mode(&both, true).unwrap();
+    simulator.heal(&Gpus::All).unwrap();
+    assert_eq!(told(), []);
+    simulator
+        .create_mig_devices(&Node::gpu(0), &["1g.10gb", "1g.10gb"])
+        .unwrap();
+    assert_eq!(told(), [hopper]);
+    simulator
+        .create_mig_devices(&Node::gpu(0), &["7g.80gb"])
+        .unwrap_err();
+    assert_eq!(told(), []);
+    // As root by a program, too.
+    if rustix::process::geteuid().is_root() {
+        let mut made = std::ptr::null_mut();
+        // SAFETY: The pointer is valid.
+        let code = unsafe { node.nvmlDeviceCreateGpuInstance(node.device(1), 0, &raw mut made) };
+        assert_eq!((code, told()), (SUCCESS, vec![ampere]));
+    }
+    simulator
+        .destroy_gpu_instances(&Node::gpu(0), None)
+        .unwrap();
+    assert_eq!(told(), [hopper]);
+}
+
+#[test]
+fn an_xid_of_an_instance_names_it_and_one_of_no_instance_is_refused() {
+    let node = Node::initialised("2xh100-80gb");
+    node.simulator.set_mig_mode(&Node::gpu(0), true).unwrap();
+    node.simulator
+        .create_mig_devices(&Node::gpu(0), &["3g.40gb"])
+        .unwrap();
+    let set = listening(&node, &[0, 1], XID);
+    let of = |gpu_instance, compute_instance| Fault::Xid {
+        xid: 94,
+        gpu_instance,
+        compute_instance,
+        consequences: false,
+    };
+    for (gpu_instance, compute_instance) in [(2, None), (2, Some(0))] {
+        let fault = of(Some(gpu_instance), compute_instance);
+        node.simulator.inject(&Node::gpu(0), &fault, None).unwrap();
+        let data = wait(&node, set, 0).unwrap();
+        let ids = (data.gpuInstanceId, data.computeInstanceId);
+        assert_eq!(ids, (gpu_instance, compute_instance.unwrap_or(u32::MAX)));
+    }
+    let refused = |gpu: &Gpus, gpu_instance, compute_instance| {
+        let fault = of(Some(gpu_instance), compute_instance);
+        let refused = node.simulator.inject(gpu, &fault, None);
+        refused.unwrap_err().to_string()
+    };
+    let name = "(NVIDIA H100 80GB HBM3)";
+    assert_eq!(
+        refused(&Node::gpu(0), 3, None),
+        format!("GPU 0 {name}: there is no GPU instance 3; there are 2")
+    );
+    assert_eq!(
+        refused(&Node::gpu(0), 2, Some(1)),
+        format!("GPU 0 {name}: there is no compute instance 1 in GPU instance 2; there are 0")
+    );
+    // No GPU has it unless all do.
+    assert_eq!(
+        refused(&Gpus::All, 2, None),
+        format!("GPU 1 {name}: MIG is disabled")
+    );
+    assert_eq!(wait(&node, set, 0).unwrap_err(), TIMEOUT);
 }

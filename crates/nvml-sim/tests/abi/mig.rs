@@ -130,6 +130,34 @@ fn mig_devices_tell_what_they_are() {
 }
 
 #[test]
+fn before_r470_a_mig_device_is_named_by_its_place_and_found_by_either_uuid() {
+    let mut scenario = scenario("2xa100-40gb", &["3g.20gb", "1g.5gb"]);
+    scenario.driver_version = "450.80.02".to_owned();
+    let old = Node::of(&scenario);
+    assert_eq!(old.init(), SUCCESS);
+    let new = partitioned("2xa100-40gb", &["3g.20gb", "1g.5gb"]);
+    for index in 0..2 {
+        let device = mig_device(&old, 1, index).unwrap();
+        let id = uuid(&old, device);
+        let gpu = uuid(&old, old.device(1));
+        // SAFETY: The pointer is valid.
+        let instance = got(|at| unsafe { old.nvmlDeviceGetGpuInstanceId(device, at) }).unwrap();
+        assert_eq!(id, format!("MIG-{gpu}/{instance}/0"));
+        let own = uuid(&new, mig_device(&new, 1, index).unwrap());
+        for id in [id, own] {
+            let id = CString::new(id).unwrap();
+            // SAFETY: The pointers are valid.
+            let found = got(|at| unsafe { old.nvmlDeviceGetHandleByUUID(id.as_ptr(), at) });
+            assert_eq!(found, Ok(device));
+        }
+        let status = old.simulator.status().unwrap();
+        let mig = status.gpus[1].mig.as_ref().unwrap();
+        let mut told = mig.gpu_instances.iter().flat_map(|one| &one.devices);
+        assert!(told.any(|one| one.uuid.to_string() == uuid(&old, device)));
+    }
+}
+
+#[test]
 fn a_gpu_is_no_mig_device() {
     let node = partitioned("1xa100-40gb", &["7g.40gb"]);
     let device = node.device(0);

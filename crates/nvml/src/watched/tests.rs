@@ -183,3 +183,45 @@ fn a_panicking_call_gives_its_subject_back() {
         assert_eq!(watched.call(gpu, LONG, || 1), Ok(1));
     }
 }
+
+#[test]
+fn who_glances_at_what_is_being_changed_is_told_so_and_who_calls_waits() {
+    let watched = watched();
+    let (open, gate) = gate();
+    let (begun, waiting) = mpsc::channel();
+    thread::scope(|scope| {
+        let change = move || {
+            begun.send(()).unwrap();
+            wait_at(&gate);
+        };
+        let changing = scope.spawn(|| watched.change(Subject::Gpu(1), LONG, change));
+        waiting.recv().unwrap();
+        let answers = watched.glance(&gpus(3), LONG, |position| position);
+        assert_eq!(answers, [Ok(0), Err(DriverError::InUse), Ok(2)]);
+        assert_eq!(
+            watched.call(Subject::Gpu(1), SHORT, || ()),
+            Err(DriverError::InUse)
+        );
+        let patient = scope.spawn(|| watched.walk(&gpus(3), LONG, |position| position));
+        // While it waits, the others are free for anybody.
+        assert_eq!(watched.call(Subject::Gpu(0), LONG, || 7), Ok(7));
+        open.send(()).unwrap();
+        assert_eq!(changing.join().unwrap(), Ok(()));
+        assert_eq!(patient.join().unwrap(), [Ok(0), Ok(1), Ok(2)]);
+    });
+}
+
+#[test]
+fn a_change_that_does_not_return_is_stuck_as_any_call() {
+    let watched = watched();
+    let (open, gate) = gate();
+    let hung = DriverError::Hung { after: SHORT };
+    let change = move || wait_at(&gate);
+    assert_eq!(watched.change(Subject::Gpu(0), SHORT, change), Err(hung));
+    assert_eq!(watched.claims.stuck(), 1);
+    let late = DriverError::Hung { after: LONG };
+    let answers = watched.glance(&gpus(2), LONG, |position| position);
+    assert_eq!(answers, [Err(late), Ok(1)]);
+    open.send(()).unwrap();
+    until_nothing_is_stuck(&watched.claims);
+}

@@ -8,8 +8,8 @@ use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t};
 use crate::check::{Stop, Verdict, checks, ensure, expect, offered, succeed};
 use crate::nvml::{Code, Guarded, Nvml};
 
-/// Xid, double-bit and single-bit ECC, as Mizzen registers them.
-const WATCHED: u64 = 8 | 2 | 1;
+/// Changes of partitions, Xid, double-bit and single-bit ECC, as Mizzen registers them.
+const WATCHED: u64 = 0x100 | 8 | 2 | 1;
 
 checks! {
     "an event set can be made and freed, and NULL is refused" => create,

@@ -19,6 +19,7 @@ mod check;
 mod events;
 mod identity;
 mod lifecycle;
+mod mig;
 mod nvml;
 mod readings;
 mod simulated;
@@ -90,6 +91,7 @@ fn checks() -> impl Iterator<Item = &'static Check> {
         identity::CHECKS,
         readings::CHECKS,
         topology::CHECKS,
+        mig::CHECKS,
         events::CHECKS,
     ]
     .into_iter()

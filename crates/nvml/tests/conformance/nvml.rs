@@ -8,8 +8,10 @@ use std::path::Path;
 
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL};
 use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t, nvmlMemory_t, nvmlMemory_v2_t,
-    nvmlPciInfo_t, nvmlProcessInfo_t, nvmlReturn_t, nvmlUUID_v1_t, nvmlUtilization_t,
+    nvmlDevice_t, nvmlDeviceAttributes_t, nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t,
+    nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t,
+    nvmlGpuInstanceProfileInfo_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessInfo_t,
+    nvmlReturn_t, nvmlUUID_v1_t, nvmlUtilization_t,
 };
 
 use crate::check::{Stop, succeed};
@@ -114,6 +116,17 @@ functions! {
     nvmlDeviceGetNvLinkRemotePciInfo_v2(device: nvmlDevice_t, link: c_uint, info: *mut nvmlPciInfo_t);
     nvmlDeviceGetSupportedEventTypes(device: nvmlDevice_t, events: *mut c_ulonglong);
     nvmlDeviceRegisterEvents(device: nvmlDevice_t, events: c_ulonglong, set: nvmlEventSet_t);
+    nvmlDeviceGetMigMode(device: nvmlDevice_t, current: *mut c_uint, pending: *mut c_uint);
+    nvmlDeviceGetMaxMigDeviceCount(device: nvmlDevice_t, count: *mut c_uint);
+    nvmlDeviceGetMigDeviceHandleByIndex(device: nvmlDevice_t, index: c_uint, mig: *mut nvmlDevice_t);
+    nvmlDeviceGetDeviceHandleFromMigDeviceHandle(mig: nvmlDevice_t, device: *mut nvmlDevice_t);
+    nvmlDeviceGetGpuInstanceId(mig: nvmlDevice_t, id: *mut c_uint);
+    nvmlDeviceGetComputeInstanceId(mig: nvmlDevice_t, id: *mut c_uint);
+    nvmlDeviceGetAttributes_v2(mig: nvmlDevice_t, attributes: *mut nvmlDeviceAttributes_t);
+    nvmlDeviceGetGpuInstanceProfileInfo(device: nvmlDevice_t, number: c_uint, info: *mut nvmlGpuInstanceProfileInfo_t);
+    nvmlDeviceGetGpuInstancePossiblePlacements_v2(device: nvmlDevice_t, profile: c_uint, places: *mut nvmlGpuInstancePlacement_t, count: *mut c_uint);
+    nvmlDeviceGetGpuInstances(device: nvmlDevice_t, profile: c_uint, instances: *mut nvmlGpuInstance_t, count: *mut c_uint);
+    nvmlGpuInstanceGetInfo(instance: nvmlGpuInstance_t, info: *mut nvmlGpuInstanceInfo_t);
     nvmlEventSetCreate(set: *mut nvmlEventSet_t);
     nvmlEventSetFree(set: nvmlEventSet_t);
     nvmlEventSetWait(set: nvmlEventSet_t, data: *mut nvmlEventData_t, milliseconds: c_uint);

@@ -22,6 +22,12 @@ const NODES: &[(&str, &str)] = &[
         "a mixed node",
         "gpus: [{model: a10, count: 2}, {model: a100-80gb, count: 2}, {model: l4, count: 1}]",
     ),
+    (
+        "an H100 and an RTX PRO 6000 cut up, and an A100 to be",
+        "gpus: [{model: h100-80gb, mig: {instances: [3g.40gb, 1g.10gb, 1g.10gb+me]}}, \
+         {model: rtx-pro-6000, mig: {instances: [2g.48gb+gfx, 1g.24gb-me]}}, \
+         {model: a100-40gb, mig: {instances: []}}]",
+    ),
     ("one GB200", "gpus: [{model: gb200, count: 1}]"),
 ];
 

@@ -136,7 +136,7 @@ impl Reader<'_> {
         });
     }
 
-    fn refuse(&mut self, setting: Setting, reason: &str) {
+    pub(super) fn refuse(&mut self, setting: Setting, reason: &str) {
         if let Some(value) = self.raw.get(setting) {
             self.errors.push(ConfigError::Unsupported {
                 origin: value.origin.clone(),

@@ -3,6 +3,8 @@
 mod builtin;
 mod file;
 mod targets;
+#[cfg(test)]
+mod tests;
 
 pub use builtin::builtin_names;
 pub use file::MigConfigFile;

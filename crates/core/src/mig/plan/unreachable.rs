@@ -42,7 +42,7 @@ pub enum Unreachable {
         shortage: Shortage,
     },
     /// It would fit onto an empty GPU, but not beside what must be kept.
-    #[error("{target} cannot be made while in use: {}", list(.by))]
+    #[error("{target} is not possible while these are in use: {}", list(.by))]
     Held {
         /// What is wanted.
         target: MigTarget,

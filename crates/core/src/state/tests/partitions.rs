@@ -246,11 +246,44 @@ fn what_is_withheld_is_unhealthy_until_it_is_let_go() {
     assert_eq!(effects, [Effect::Publish]);
     assert_eq!(sick(&state), ids(&[(7, 0)]));
     assert!(state.partitions_to_watch().is_empty());
+    let change = event(0, (None, None), DriverEventKind::MigConfigChange);
+    assert!(state.apply(change, at(0)).is_empty(), "its changer tells");
     assert!(state.apply(Event::Withhold(withheld), at(0)).is_empty());
+
+    let among = |state: &NodeState, instance: u32, name: &str| {
+        let id = mig_uuid(0, instance, 0).to_string();
+        let pool = &state.pools()[&name.parse().unwrap()];
+        state
+            .withheld_among(pool, [id.as_str()].into_iter())
+            .map(str::to_owned)
+    };
+    assert_eq!(
+        among(&state, 7, "mig-1g.10gb"),
+        Some(mig_uuid(0, 7, 0).to_string())
+    );
+    assert_eq!(among(&state, 1, "mig-1c.3g.40gb"), None);
 
     let whole = BTreeMap::from([(uuid(0), Withheld::Whole), (uuid(1), Withheld::Whole)]);
     state.apply(Event::Withhold(whole), at(0));
     assert_eq!(sick(&state).len(), CUT.len() + 1);
     state.apply(Event::Withhold(BTreeMap::new()), at(0));
+    assert_eq!(sick(&state), ids(&[]));
+}
+
+#[test]
+fn a_gpu_that_is_looked_at_while_it_is_partitioned_is_as_it_was() {
+    let mut state = mig_node(MigStrategy::Mixed);
+    let before = offered(&state);
+    let mut inventory = mig_inventory();
+    inventory.gpus.remove(0);
+    inventory.links = LinkMatrix::unknown(1);
+    inventory.broken.push(BrokenGpu {
+        index: 0,
+        uuid: Some(uuid(0)),
+        pci: Some(pci(0)),
+        error: DriverError::InUse,
+    });
+    state.apply(discovered(inventory), at(1));
+    assert_eq!(offered(&state), before);
     assert_eq!(sick(&state), ids(&[]));
 }

@@ -157,7 +157,7 @@ pub unsafe extern "C" fn nvmlGpuInstanceGetComputeInstanceProfileInfoV(
         with_gpu_instance(gpu_instance, |_, partition, instance| {
             required(info)?;
             let profile = profile(partition, instance, number, engine_profile)?;
-            let name = partition.name_of(instance, &profile);
+            let name = crate::mig::name_of(instance, &profile);
             // SAFETY: nvml.h: a pointer that is not null points to a value of its version.
             unsafe { fill_profile(instance, &profile, &name, info) }
         })

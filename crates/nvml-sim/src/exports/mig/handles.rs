@@ -101,13 +101,10 @@ pub(in crate::exports) fn with_either<T>(
         return with_device(handle, |device| ask(&Either::Gpu(device)));
     };
     let device = part.device(&session)?;
-    let instance = part.compute_instance(&partition(&device)?)?;
-    let mut devices = device.mig_devices()?.into_iter();
-    let found = devices.find(|found| found.compute_instance == instance);
-    ask(&Either::Mig(
-        &device,
-        found.ok_or(Failure::InvalidArgument)?,
-    ))
+    let partition = partition(&device)?;
+    let instance = part.compute_instance(&partition)?;
+    let found = device.mig_device(&partition, &instance)?;
+    ask(&Either::Mig(&device, found))
 }
 
 /// Asks a GPU instance.

@@ -1,0 +1,174 @@
+//! What is to be done about one GPU next.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use mizzen_core::gpu::GpuUuid;
+use mizzen_core::mig::{
+    Layout, MigDevice, MigPlan, MigStep, MigTable, MigTarget, Shortage, Unreachable, plan_mig,
+};
+use mizzen_core::state::Withheld;
+
+use super::holders::Holders;
+use crate::cluster::PodName;
+
+/// A GPU as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) uuid: GpuUuid,
+    pub(super) index: u32,
+    /// What it can be cut into.
+    pub(super) table: MigTable,
+    /// What it is cut into.
+    pub(super) layout: Layout,
+    /// The same as the kubelet's pods know it.
+    pub(super) devices: Vec<MigDevice>,
+}
+
+impl Look {
+    /// The compute instances, by the ids of their GPU instance and their own.
+    pub(super) fn compute_instances(&self) -> impl Iterator<Item = (u32, u32)> {
+        let instances = self.layout.instances.iter();
+        instances.flat_map(|gi| gi.compute.iter().map(move |ci| (gi.id, ci.id)))
+    }
+
+    /// Whether it is as it shall be, and stays so after a reset.
+    pub(super) fn is(&self, target: &MigTarget) -> bool {
+        target.is_met_by(&self.layout) && self.layout.mode.pending == target.enabled
+    }
+
+    /// The GPU and all of its MIG devices.
+    fn everything(&self) -> BTreeSet<String> {
+        let devices = self.devices.iter().map(|device| device.uuid.to_string());
+        devices.chain([self.uuid.to_string()]).collect()
+    }
+}
+
+/// A change, and what must not be given out meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    /// What is withheld from the kubelet; nothing where nothing is taken away.
+    pub(super) withheld: Option<Withheld>,
+    /// The devices that the kubelet must not be able to give out any more before the first step.
+    pub(super) gone: BTreeSet<String>,
+    pub(super) steps: Vec<MigStep>,
+}
+
+impl Change {
+    /// The same where the GPU is offered as a whole although it is partitioned.
+    pub(super) fn of_whole(self, gpu: &Look) -> Self {
+        match self.withheld {
+            None => self,
+            Some(_) => Self {
+                withheld: Some(Withheld::Whole),
+                gone: gpu.everything(),
+                ..self
+            },
+        }
+    }
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The GPU is as it should be.
+    Nothing,
+    /// Its mode is set, and is in force after its next reset.
+    AwaitReset,
+    /// It can never be as it should be, and why.
+    Impossible(String),
+    /// Pods hold what must go; without them it would be this change.
+    Blocked(BTreeSet<PodName>, Change),
+    /// This can be done now.
+    Change(Change),
+}
+
+/// Decides what comes next on the way to `target`.
+pub(super) fn next(gpu: &Look, target: &MigTarget, holders: &Holders) -> Next {
+    if gpu.is(target) {
+        return Next::Nothing;
+    }
+    let mut held = holders.held(gpu);
+    // Those who hold less stay where that is possible: one after the other of those who are in the
+    // way is thought away until the rest is not in it.
+    let plan = loop {
+        match plan_mig(&gpu.table, &gpu.layout, target, &held) {
+            Ok(plan) => break plan,
+            Err(Unreachable::Held { by, .. })
+                if by
+                    .first()
+                    .is_some_and(|one| held.remove(&(one.gpu_instance, one.compute_instance))) => {}
+            Err(why) if is_vague(gpu, target, &why) => break mode_alone(gpu),
+            Err(why) => return Next::Impossible(why.to_string()),
+        }
+    };
+    if plan.is_empty() && plan.needs_reset {
+        return Next::AwaitReset;
+    }
+    let in_the_way = holders.hold_any(&plan.destroyed);
+    let pods = holders.pods_of(&plan.destroyed);
+    let change = change(gpu, target, plan);
+    // Those who hold the GPU as a whole are in no plan.
+    if change.withheld == Some(Withheld::Whole) && !holders.is_empty() {
+        return Next::Blocked(holders.pods(), change);
+    }
+    if in_the_way {
+        return Next::Blocked(pods, change);
+    }
+    Next::Change(change)
+}
+
+/// Whether there may be a way that cannot be seen yet: a driver tells where instances can be only
+/// of a GPU whose MIG mode is on (`nvmlDeviceGetGpuInstancePossiblePlacements`).
+fn is_vague(gpu: &Look, target: &MigTarget, why: &Unreachable) -> bool {
+    let profiles = &gpu.table.profiles;
+    let hidden = || profiles.iter().any(|info| info.placements.is_empty());
+    let for_want_of_places = match why {
+        Unreachable::NotTogether { shortage, .. } => *shortage == Shortage::Places && hidden(),
+        Unreachable::NoSuchProfile { .. } => profiles.is_empty(),
+        _ => false,
+    };
+    target.enabled && !gpu.layout.mode.current && for_want_of_places
+}
+
+/// MIG is turned on, and what comes then is seen then.
+fn mode_alone(gpu: &Look) -> MigPlan {
+    if gpu.layout.mode.pending {
+        return MigPlan {
+            needs_reset: true,
+            ..MigPlan::default()
+        };
+    }
+    MigPlan {
+        steps: vec![MigStep::SetMode(true)],
+        ..MigPlan::default()
+    }
+}
+
+fn change(gpu: &Look, target: &MigTarget, plan: MigPlan) -> Change {
+    let goes = |device: &&MigDevice| {
+        let place = (device.gpu_instance, device.compute_instance);
+        plan.destroyed.contains(&place)
+    };
+    let devices: BTreeSet<_> = gpu
+        .devices
+        .iter()
+        .filter(goes)
+        .map(|device| device.uuid.clone())
+        .collect();
+    let (withheld, gone) = if gpu.layout.mode.current != target.enabled {
+        (Some(Withheld::Whole), gpu.everything())
+    } else if plan.destroyed.is_empty() {
+        (None, BTreeSet::new())
+    } else {
+        let gone = devices.iter().map(ToString::to_string).collect();
+        (Some(Withheld::Devices(devices)), gone)
+    };
+    Change {
+        withheld,
+        gone,
+        steps: plan.steps,
+    }
+}

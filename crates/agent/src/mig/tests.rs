@@ -1,0 +1,333 @@
+//! The manager alone: with a kubelet, an API and a driver that do not do what they should.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Response;
+use kube::Client;
+use kube::client::Body;
+use mizzen_core::config::Config;
+use mizzen_core::driver::{DriverLoader, GpuDriver};
+use mizzen_core::health::Moment;
+use mizzen_core::state::Discovery;
+use mizzen_kubelet_api::podresources::{
+    AllocatableResourcesRequest, AllocatableResourcesResponse, ContainerDevices,
+    ContainerResources, GetPodResourcesRequest, GetPodResourcesResponse, ListPodResourcesRequest,
+    ListPodResourcesResponse, PodResources, PodResourcesLister, PodResourcesListerServer,
+};
+use mizzen_kubelet_api::{Socket, serve};
+use mizzen_testkit::{ChangeTrouble, FakeDriver, gpus, h100_table};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tonic::{Request, Status};
+
+use super::words::MigState;
+use super::*;
+use crate::cluster;
+
+/// What the kubelet says: devices that it can give out, and pods with what they hold.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    allocatable: Arc<Mutex<BTreeSet<String>>>,
+    held: Arc<Mutex<BTreeMap<String, String>>>,
+}
+
+fn device(id: &str) -> ContainerDevices {
+    ContainerDevices {
+        resource_name: "nvidia.com/gpu".to_owned(),
+        device_ids: vec![id.to_owned()],
+        topology: None,
+    }
+}
+
+impl Told {
+    /// Answers at this socket.
+    fn serve(&self, socket: &Path, tasks: &mut JoinSet<()>) {
+        let service = PodResourcesListerServer::new(self.clone());
+        let socket = Socket::bind(socket).unwrap();
+        let served = serve(socket, service, std::future::pending());
+        tasks.spawn(async move {
+            let _ = served.await;
+        });
+    }
+}
+
+#[tonic::async_trait]
+impl PodResourcesLister for Told {
+    async fn list(
+        &self,
+        _: Request<ListPodResourcesRequest>,
+    ) -> Result<tonic::Response<ListPodResourcesResponse>, Status> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let pod = |(name, id): (&String, &String)| PodResources {
+            name: name.clone(),
+            namespace: "ns".to_owned(),
+            containers: vec![ContainerResources {
+                name: "main".to_owned(),
+                devices: vec![device(id)],
+                ..Default::default()
+            }],
+        };
+        Ok(tonic::Response::new(ListPodResourcesResponse {
+            pod_resources: held.iter().map(pod).collect(),
+        }))
+    }
+
+    async fn get_allocatable_resources(
+        &self,
+        _: Request<AllocatableResourcesRequest>,
+    ) -> Result<tonic::Response<AllocatableResourcesResponse>, Status> {
+        let ids = self
+            .allocatable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(tonic::Response::new(AllocatableResourcesResponse {
+            devices: ids.iter().map(|id| device(id)).collect(),
+            ..Default::default()
+        }))
+    }
+
+    async fn get(
+        &self,
+        _: Request<GetPodResourcesRequest>,
+    ) -> Result<tonic::Response<GetPodResourcesResponse>, Status> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+}
+
+/// An API that refuses every eviction for the sake of a disruption budget.
+fn strict_api() -> Cluster {
+    let service = tower::service_fn(|_: http::Request<Body>| async {
+        let status = serde_json::json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 429,
+            "reason": "TooManyRequests", "message": "it would violate the budget",
+        });
+        let body = Body::from(status.to_string().into_bytes());
+        Ok::<_, Infallible>(Response::builder().status(429).body(body).unwrap())
+    });
+    Cluster::new(Arc::new(move || Ok(Client::new(service, "default"))))
+}
+
+/// The Node with this layout in its label.
+fn label(config: Option<&str>) -> Known<NodeLabels> {
+    Known::Is(NodeLabels {
+        config: config.map(str::to_owned),
+        state: None,
+    })
+}
+
+/// What is known of a driver's GPUs.
+fn known(driver: &dyn GpuDriver) -> NodeState {
+    let now = Moment {
+        monotonic: Duration::ZERO,
+        wall: 0,
+    };
+    let discovery = Discovery {
+        inventory: driver.snapshot().unwrap(),
+        ..Discovery::default()
+    };
+    let mut state = NodeState::new(Arc::new(Config::default()), Vec::new(), now);
+    state.apply(Event::Discovered(Box::new(discovery)), now);
+    state
+}
+
+/// A patience that suits tests in which it comes to an end.
+fn hasty() -> Patience {
+    let ms = Duration::from_millis;
+    Patience {
+        withdrawal: ms(50),
+        admission: ms(1),
+        eviction: ms(50),
+        step: ms(50),
+        slow_poll: ms(20),
+        ..Patience::default()
+    }
+}
+
+/// A manager of one GPU, and everything around it.
+struct Stage {
+    driver: FakeDriver,
+    told: Told,
+    labels: watch::Sender<Known<NodeLabels>>,
+    states: mpsc::UnboundedReceiver<Option<MigState>>,
+    reports: mpsc::Receiver<cluster::Report>,
+    news: mpsc::Receiver<News>,
+    /// Keep what they are for alive.
+    _session: watch::Sender<Option<Arc<dyn GpuDriver>>>,
+    _state: watch::Sender<Arc<NodeState>>,
+    _tasks: JoinSet<()>,
+    _dir: TempDir,
+}
+
+impl Stage {
+    /// The manager looks at the label `config`.
+    fn new(config: &str, evicts: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let driver = FakeDriver::new(gpus(1));
+        driver.make_partitionable(&uuid(), h100_table());
+        let session = driver.open().unwrap();
+        let state = known(&*session);
+        let mut tasks = JoinSet::new();
+        let told = Told::default();
+        let socket = dir.path().join("kubelet.sock");
+        told.serve(&socket, &mut tasks);
+        let (labels, labels_receiver) = watch::channel(label(Some(config)));
+        let (session, session_receiver) = watch::channel(Some(session));
+        let (state, state_receiver) = watch::channel(Arc::new(state));
+        let (news_sender, news) = mpsc::channel(64);
+        let (reporter, reports) = Reporter::new();
+        let (states_sender, states) = mpsc::unbounded_channel();
+        let manager = Manager {
+            inputs: Inputs {
+                labels: labels_receiver,
+                file: None,
+                session: session_receiver,
+                state: state_receiver,
+            },
+            evicts,
+            cluster: strict_api(),
+            kubelet: Kubelet::new(socket),
+            hands: Hands::default(),
+            journal: Journal::load(dir.path()),
+            withheld: BTreeMap::new(),
+            news: news_sender,
+            reporter,
+            states: states_sender,
+            patience: hasty(),
+            course: Course::new(),
+        };
+        tasks.spawn(manager.run());
+        Self {
+            driver,
+            told,
+            labels,
+            states,
+            reports,
+            news,
+            _session: session,
+            _state: state,
+            _tasks: tasks,
+            _dir: dir,
+        }
+    }
+
+    /// The next report that is about a mistake.
+    async fn failure(&mut self) -> String {
+        loop {
+            let report = within(self.reports.recv()).await.unwrap();
+            if let cluster::Report::MigConfigFailed(message) = report {
+                return message;
+            }
+        }
+    }
+
+    async fn state(&mut self, wanted: Option<MigState>) {
+        while within(self.states.recv()).await.unwrap() != wanted {}
+    }
+
+    /// What is withheld, after everything that was told so far.
+    fn withheld(&mut self) -> BTreeMap<GpuUuid, Withheld> {
+        let mut last = BTreeMap::new();
+        while let Ok(News::Events(events)) = self.news.try_recv() {
+            for event in events {
+                if let Event::Withhold(withheld) = event {
+                    last = withheld;
+                }
+            }
+        }
+        last
+    }
+}
+
+fn uuid() -> GpuUuid {
+    gpus(1).remove(0).uuid
+}
+
+async fn within<F: Future>(future: F) -> F::Output {
+    timeout(Duration::from_secs(20), future).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_driver_that_hangs_is_named_and_its_gpu_stays_withheld_until_it_comes_back() {
+    let mut stage = Stage::new("all-1g.10gb", false);
+    stage.driver.trouble_change(2, ChangeTrouble::HangsBefore);
+    let message = stage.failure().await;
+    assert!(message.contains("did not create 1g.10gb"), "{message}");
+    assert!(message.contains("no answer"), "{message}");
+    assert_eq!(stage.withheld(), [(uuid(), Withheld::Whole)].into());
+    stage.driver.release_changes();
+    stage.state(Some(MigState::Success)).await;
+    assert_eq!(stage.withheld(), BTreeMap::new());
+    assert_eq!(stage.driver.mig_layout(&uuid()).instances.len(), 7);
+}
+
+#[tokio::test]
+async fn a_kubelet_that_does_not_take_the_withdrawal_is_named_and_nothing_is_done() {
+    let stage = &mut Stage::new("all-1g.10gb", false);
+    let id = uuid().to_string();
+    stage.told.allocatable.lock().unwrap().insert(id.clone());
+    let message = stage.failure().await;
+    assert!(
+        message.contains("the kubelet can still give out"),
+        "{message}"
+    );
+    assert!(
+        message.contains(&format!("{id} as nvidia.com/gpu")),
+        "{message}"
+    );
+    assert_eq!(stage.driver.changes_asked(), 0);
+    assert_eq!(stage.withheld(), BTreeMap::new(), "offered as it is");
+    stage.told.allocatable.lock().unwrap().clear();
+    stage.state(Some(MigState::Success)).await;
+}
+
+#[tokio::test]
+async fn pods_that_may_not_be_evicted_in_time_are_named_with_the_reason() {
+    let stage = &mut Stage::new("nothing yet", true);
+    let held = ("train".to_owned(), uuid().to_string());
+    stage.told.held.lock().unwrap().extend([held]);
+    stage.labels.send_replace(label(Some("all-1g.10gb")));
+    let message = loop {
+        let message = stage.failure().await;
+        if !message.starts_with("nothing yet") {
+            break message;
+        }
+    };
+    assert!(message.contains("pod ns/train"), "{message}");
+    assert!(
+        message.contains("it would violate the budget (429)"),
+        "{message}"
+    );
+    assert_eq!(stage.driver.changes_asked(), 0);
+    assert_eq!(stage.withheld(), BTreeMap::new(), "offered as it is");
+    stage.told.held.lock().unwrap().clear();
+    stage.state(Some(MigState::Success)).await;
+}
+
+#[tokio::test]
+async fn a_wish_that_is_taken_back_while_the_kubelet_is_waited_for_is_not_carried_out() {
+    let stage = &mut Stage::new("nothing yet", false);
+    stage.failure().await;
+    stage
+        .told
+        .allocatable
+        .lock()
+        .unwrap()
+        .insert(uuid().to_string());
+    stage.labels.send_replace(label(Some("all-1g.10gb")));
+    // The GPU is withheld, and the kubelet does not take it.
+    within(async {
+        while stage.withheld().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    stage.labels.send_replace(label(None));
+    stage.state(None).await;
+    assert_eq!(stage.withheld(), BTreeMap::new());
+    assert_eq!(stage.driver.changes_asked(), 0);
+}
