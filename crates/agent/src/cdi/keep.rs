@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mizzen_core::allocate::HostNodes;
 use mizzen_core::cdi::{
-    CdiSpec, Resolution, SPEC_DIRECTORIES, SpecOptions, Wanted, cdi_specs, problems,
+    CdiSpec, PLUGIN_VENDOR, Resolution, SPEC_DIRECTORIES, SpecOptions, Wanted, cdi_specs, problems,
 };
 use mizzen_core::config::Config;
 use mizzen_core::gpu::Gpu;
@@ -298,7 +298,8 @@ fn look(inputs: &Inputs) -> Look {
             )),
         }
     }
-    let names = catalog.names().filter(|name| catalog.resolves(name));
+    let is_of_plugin = |name: &&str| name.starts_with(PLUGIN_VENDOR) && catalog.resolves(name);
+    let names = catalog.names().filter(is_of_plugin);
     let found: BTreeSet<String> = names.map(str::to_owned).collect();
     Look {
         complete: inputs.names.is_subset(&found) && outcome.is_ok(),

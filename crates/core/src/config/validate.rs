@@ -135,13 +135,6 @@ impl Reader<'_> {
                 None => self.invalid(Setting::DeviceListStrategy, &value.origin, text),
             }
         }
-        if strategies.iter().any(|strategy| strategy.is_cdi()) {
-            self.warn(
-                Setting::DeviceListStrategy,
-                "this build names devices by CDI but does not write their CDI specs: they must be \
-                 on the node already, of the kind k8s.device-plugin.nvidia.com/gpu",
-            );
-        }
         DeviceListStrategies::new(strategies)
     }
 
