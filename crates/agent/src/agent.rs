@@ -260,7 +260,7 @@ impl Running {
             watch_host(Machine::new(places.clone()), teller.clone(), ending.clone())
         });
         let (followed, ending) = (state_receiver.clone(), stop.clone());
-        let tell = teller(news.clone());
+        let tell = state_teller(news.clone());
         supervisor.keep("CDI specs", move || {
             cdi::keep(followed.clone(), tell.clone(), ending.clone())
         });
@@ -332,7 +332,7 @@ impl Running {
 }
 
 /// Tells the state task of an event.
-fn teller(
+fn state_teller(
     news: mpsc::Sender<News>,
 ) -> impl Fn(Event) -> futures_util::future::BoxFuture<'static, ()> + Clone + Send {
     move |event| {
