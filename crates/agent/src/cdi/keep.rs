@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -348,12 +348,19 @@ fn valid(specs: Vec<CdiSpec>, remarks: &mut Vec<String>) -> Vec<CdiSpec> {
     specs.into_iter().filter(is_valid).collect()
 }
 
-/// Containers do not start where the program of their hooks is missing.
+/// Containers do not start where the program of their hooks is missing. Nothing is said where this
+/// process does not see the host's root.
 fn missing_hook(config: &Config) -> Option<String> {
     let options = SpecOptions::of_config(config);
     let path = options.hooks.path()?;
-    let host = HostRoot::new(&config.host_root);
-    if host.resolve(path).is_ok_and(|found| found.exists()) {
+    if config.driver_root != Path::new("/") {
+        return None;
+    }
+    let roots = [&config.driver_root_ctr_path, &config.host_root];
+    let mut found = roots
+        .into_iter()
+        .map(|root| HostRoot::new(root).resolve(path));
+    if found.any(|found| found.is_ok_and(|found| found.exists())) {
         return None;
     }
     Some(format!(
@@ -557,6 +564,21 @@ mod tests {
                 .unwrap();
             scene.end().await;
         });
+    }
+
+    #[test]
+    fn a_program_for_hooks_that_is_missing_is_told() {
+        let tree = HostTree::new();
+        let config = config(&tree, DeviceListStrategy::CdiCri);
+        let told = missing_hook(&config).unwrap();
+        assert!(told.starts_with("/usr/bin/nvidia-ctk, which"), "{told}");
+        let without = Config {
+            cdi_disable_hooks: vec!["all".to_owned()],
+            ..config.clone()
+        };
+        assert_eq!(missing_hook(&without), None);
+        tree.file("usr/bin/nvidia-ctk", "");
+        assert_eq!(missing_hook(&config), None);
     }
 
     #[test]

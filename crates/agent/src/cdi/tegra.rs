@@ -16,9 +16,8 @@ const LISTS: [&str; 3] = ["devices.csv", "drivers.csv", "l4t.csv"];
 
 /// The lines of all lists; `None` where there is no list, or where there is a GPU on a bus too.
 pub(super) fn lists(places: &Places) -> Option<Vec<String>> {
-    let is_tegra = places.host.join("sys/devices/soc0/family").exists()
-        || places.host.join("etc/nv_tegra_release").exists();
-    if !is_tegra || places.dev.here.join("dev/nvidiactl").exists() && has_bus_gpus(places) {
+    let is_tegra = places.driver.here.join("etc/nv_tegra_release").exists();
+    if !is_tegra || has_bus_gpus(places) {
         return None;
     }
     let mut lines = Vec::new();
