@@ -188,7 +188,7 @@ pub(super) fn sockets(places: &Places) -> Vec<HostFile> {
         .collect()
 }
 
-/// What GPUDirect Storage reads.
+/// What `GPUDirect` Storage reads.
 pub(super) fn storage(places: &Places) -> Vec<HostFile> {
     let paths = ["run/udev", "etc/cufile.json"].into_iter();
     paths

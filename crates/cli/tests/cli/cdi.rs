@@ -219,7 +219,12 @@ fn mistakes_in_a_spec_are_told_with_their_places() {
     let typo = machine.write("b.json", "{\"cdiVersion\": \"0.5.0\", \"knd\": \"a/b\"}");
     let document = json(&machine.cdi(&["validate", path_text(&typo), "--output", "json"]));
     assert_eq!(document["valid"], false);
-    assert_eq!(document["files"][0]["mistakes"][1]["column"], 25);
+    let last = &document["files"][0]["mistakes"][2];
+    assert_eq!((&last["line"], &last["column"]), (&1.into(), &25.into()));
+    assert!(
+        last["message"].to_string().contains("did you mean"),
+        "{last}"
+    );
 }
 
 fn path_text(path: &Path) -> &str {

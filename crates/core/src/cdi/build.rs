@@ -82,8 +82,7 @@ impl<'a> Builder<'a> {
             Contents::Gds => (everything(self.gds()), void()),
             Contents::Mofed => {
                 let is_wanted = |path: &str| {
-                    matches!(numbered(path, "/dev/infiniband/uverbs"), Some(Some(_)))
-                        || path == "/dev/infiniband/rdma_cm"
+                    is_numbered(path, "/dev/infiniband/uverbs") || path == "/dev/infiniband/rdma_cm"
                 };
                 (everything(Parts::of_all(files, is_wanted)), void())
             }
@@ -136,24 +135,24 @@ impl<'a> Builder<'a> {
             if (mig.is_none() || names.cut_gpus)
                 && let Some(parts) = self.whole(gpu)
             {
-                let named = names.strategies.iter().map(|strategy| match strategy {
+                let each = names.strategies.iter().map(|strategy| match strategy {
                     NameStrategy::Index => gpu.index.to_string(),
                     NameStrategy::Uuid => gpu.uuid.to_string(),
                     NameStrategy::TypeIndex => format!("gpu{}", gpu.index),
                 });
-                devices.extend(named.map(|name| (name, parts.clone())));
+                devices.extend(each.map(|name| (name, parts.clone())));
             }
             for device in mig.map_or(&[][..], |mig| &mig.devices) {
                 let Some(parts) = self.mig_device(gpu, device) else {
                     continue;
                 };
                 let (index, of) = (device.index, gpu.index);
-                let named = names.strategies.iter().map(|strategy| match strategy {
+                let each = names.strategies.iter().map(|strategy| match strategy {
                     NameStrategy::Index => format!("{of}:{index}"),
                     NameStrategy::Uuid => device.uuid.to_string(),
                     NameStrategy::TypeIndex => format!("mig{of}:{index}"),
                 });
-                devices.extend(named.map(|name| (name, parts.clone())));
+                devices.extend(each.map(|name| (name, parts.clone())));
             }
         }
         devices
@@ -196,7 +195,7 @@ impl<'a> Builder<'a> {
     fn imex_channels(&self, only: Option<&BTreeSet<u32>>) -> Vec<(String, Parts<'a>)> {
         let nodes = self.files.nodes.iter();
         let channel = |(path, node): (&'a String, _)| {
-            let id = numbered(path, IMEX_NODES)??;
+            let id: u32 = path.strip_prefix(IMEX_NODES)?.parse().ok()?;
             let parts = Parts {
                 nodes: BTreeSet::from([(path.as_str(), node)]),
                 ..Parts::default()
@@ -208,9 +207,7 @@ impl<'a> Builder<'a> {
     }
 
     fn gds(&self) -> Parts<'a> {
-        let mut parts = Parts::of_all(self.files, |path| {
-            numbered(path, "/dev/nvidia-fs").is_some()
-        });
+        let mut parts = Parts::of_all(self.files, |path| is_numbered(path, "/dev/nvidia-fs"));
         // Without a node there is nothing that would read them.
         if !parts.nodes.is_empty() {
             parts.files.extend(&self.files.storage);
@@ -223,14 +220,10 @@ fn gpu_node(gpu: &Gpu) -> String {
     format!("/dev/nvidia{}", gpu.minor)
 }
 
-/// The number behind `prefix` that ends `path`: `Some(None)` where nothing is behind it, `None`
-/// where something else is.
-fn numbered(path: &str, prefix: &str) -> Option<Option<u32>> {
-    match path.strip_prefix(prefix)? {
-        "" => Some(None),
-        number if number.bytes().all(|byte| byte.is_ascii_digit()) => number.parse().ok().map(Some),
-        _ => None,
-    }
+/// Whether `path` is `prefix` and a number, or nothing, behind it.
+fn is_numbered(path: &str, prefix: &str) -> bool {
+    let rest = path.strip_prefix(prefix);
+    rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Whether what looks after a node needs a node of this path: GPUs, their capabilities, channels,

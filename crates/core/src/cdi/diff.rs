@@ -149,27 +149,20 @@ fn in_words(edits: &ContainerEdits) -> BTreeMap<String, String> {
 }
 
 fn of_node(node: &DeviceNode) -> String {
-    let mut words = String::new();
-    if !node.host_path.is_empty() {
-        words += &format!(" from {}", node.host_path);
-    }
-    if (node.major, node.minor) != (0, 0) {
-        words += &format!(" {}:{}", node.major, node.minor);
-    }
-    if let Some(mode) = node.file_mode {
-        words += &format!(" mode {mode:04o}");
-    }
-    for (what, id) in [("owner", node.uid), ("group", node.gid)] {
-        if let Some(id) = id {
-            words += &format!(" {what} {id}");
-        }
-    }
-    for text in [&node.node_type, &node.permissions] {
-        if !text.is_empty() {
-            words += &format!(" {text}");
-        }
-    }
-    words
+    let told = |text: &str, before: &str| (!text.is_empty()).then(|| format!("{before}{text}"));
+    let numbers = (node.major, node.minor);
+    let parts = [
+        told(&node.host_path, "from "),
+        (numbers != (0, 0)).then(|| format!("{}:{}", numbers.0, numbers.1)),
+        node.file_mode.map(|mode| format!("mode {mode:04o}")),
+        node.uid.map(|id| format!("owner {id}")),
+        node.gid.map(|id| format!("group {id}")),
+        told(&node.node_type, ""),
+        told(&node.permissions, ""),
+    ];
+    let mut words = vec![String::new()];
+    words.extend(parts.into_iter().flatten());
+    words.join(" ")
 }
 
 fn of_hook(hook: &Hook) -> String {

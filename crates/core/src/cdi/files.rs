@@ -36,7 +36,7 @@ pub struct DriverFiles {
     pub nodes: BTreeMap<String, FoundNode>,
     /// The graphics nodes of the GPUs.
     pub dri: BTreeMap<PciBusId, DriFiles>,
-    /// What GPUDirect Storage reads: `/run/udev`, `/etc/cufile.json`.
+    /// What `GPUDirect` Storage reads: `/run/udev`, `/etc/cufile.json`.
     pub storage: Vec<HostFile>,
     /// On WSL and Tegra, the nodes of the one device that there is.
     pub own_nodes: Vec<String>,

@@ -51,7 +51,7 @@ impl CdiKind {
     /// One of them is not valid.
     pub fn new(vendor: &str, class: &str) -> Result<Self, InvalidCdiName> {
         for (part, text) in [("vendor", vendor), ("class", class)] {
-            if !is_part(text, |first| first.is_ascii_alphabetic(), b"_-.") {
+            if !is_part(text, u8::is_ascii_alphabetic, b"_-.") {
                 return Err(invalid(part, text, KIND_RULE));
             }
         }
@@ -118,7 +118,7 @@ impl CdiName {
 
 /// Whether a device of any kind may be named so.
 pub(super) fn check_device(device: &str) -> Result<(), InvalidCdiName> {
-    if is_part(device, |first| first.is_ascii_alphanumeric(), b"_-.:") {
+    if is_part(device, u8::is_ascii_alphanumeric, b"_-.:") {
         Ok(())
     } else {
         Err(invalid("device", device, DEVICE_RULE))

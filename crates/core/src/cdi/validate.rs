@@ -29,7 +29,7 @@ pub fn problems(spec: &CdiSpec) -> Vec<Problem> {
     let mut judge = Judge::default();
     judge.version(spec);
     if let Err(error) = spec.kind.parse::<CdiKind>() {
-        judge.add("kind", error);
+        judge.add("kind", error.to_string());
     }
     judge.annotations("annotations", &spec.annotations);
     if spec.devices.is_empty() {
@@ -40,7 +40,7 @@ pub fn problems(spec: &CdiSpec) -> Vec<Problem> {
         let place = format!("devices[{at}]");
         let name = format!("{place}.name");
         if let Err(error) = check_device(&device.name) {
-            judge.add(&name, error);
+            judge.add(&name, error.to_string());
         }
         if let Some(first) = names.insert(&device.name, at) {
             let message = format!("{:?} is also the name of devices[{first}]", device.name);
@@ -63,17 +63,17 @@ struct Judge {
 }
 
 impl Judge {
-    fn add(&mut self, place: &str, message: impl ToString) {
+    fn add(&mut self, place: &str, message: impl Into<String>) {
         self.problems.push(Problem {
             place: place.to_owned(),
-            message: message.to_string(),
+            message: message.into(),
         });
     }
 
     fn version(&mut self, spec: &CdiSpec) {
         let least = minimum_version(spec);
         match spec.cdi_version.parse::<CdiVersion>() {
-            Err(error) => self.add("cdiVersion", error),
+            Err(error) => self.add("cdiVersion", error.to_string()),
             Ok(version) if version < least => {
                 let message = format!(
                     "{version} has not all that the spec uses; it must be at least {least}"

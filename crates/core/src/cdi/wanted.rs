@@ -44,13 +44,13 @@ pub enum Contents {
     Gpus(GpuNames),
     /// IMEX channels: these, or all that there are.
     ImexChannels(Option<BTreeSet<u32>>),
-    /// GPUDirect Storage.
+    /// `GPUDirect` Storage.
     Gds,
-    /// The network adapters of GPUDirect RDMA.
+    /// The network adapters of `GPUDirect` RDMA.
     Mofed,
-    /// GPUDirect copies by the processor.
+    /// `GPUDirect` copies by the processor.
     GdrCopy,
-    /// The control nodes of NVSwitches.
+    /// The control nodes of `NVSwitches`.
     NvSwitch,
     /// Everything, for what looks after the node.
     Management,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Effect, KnownGpu, NodeState};
 use crate::allocate::{HostNodes, cdi_extras, cdi_gpu, visible_id};
 use crate::mig::MigDevice;
-use crate::pool::Unit;
+use crate::pool::{DevicePool, Unit};
 
 impl NodeState {
     /// The full names of the CDI devices that containers are given; none where runtimes are not
@@ -15,7 +15,7 @@ impl NodeState {
         if !self.config.device_list_strategies.any_cdi() {
             return BTreeSet::new();
         }
-        let shares = self.pools().values().flat_map(|pool| pool.shares());
+        let shares = self.pools().values().flat_map(DevicePool::shares);
         let gpus = shares.filter_map(|share| {
             let known = self.gpus().get(share.gpu)?;
             let device = share.mig.and_then(|at| known.mig_devices().get(at));
