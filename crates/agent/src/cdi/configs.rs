@@ -138,7 +138,10 @@ fn firmware(places: &Places, version: &str) -> Vec<HostFile> {
         let directory = directory.join("nvidia").join(version);
         let names = tree.names(&directory);
         let mut names: Vec<String> = names
-            .filter(|name| name.starts_with("gsp") && name.ends_with(".bin"))
+            .filter(|name| {
+                let extension = Path::new(name).extension();
+                name.starts_with("gsp") && extension.is_some_and(|end| end == "bin")
+            })
             .collect();
         if names.is_empty() {
             continue;

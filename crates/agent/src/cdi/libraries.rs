@@ -325,11 +325,9 @@ impl<'a> Listings<'a> {
 
     /// The version that most says what driver this is.
     fn version(&self) -> Option<String> {
-        let names = self.known.values().flat_map(|listing| listing.names.keys());
-        names
-            .filter_map(|name| version_in(name))
-            .next()
-            .map(str::to_owned)
+        let listings = self.known.values();
+        let mut names = listings.flat_map(|listing| listing.names.keys());
+        names.find_map(|name| version_in(name)).map(str::to_owned)
     }
 }
 
