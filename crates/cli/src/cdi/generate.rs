@@ -20,7 +20,9 @@ pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode> {
     for kind in &made.empty {
         eprintln!("mizzen cdi: this machine has no device of the kind {kind}");
     }
-    if let Err(error) = put(&made.specs, args) {
+    if args.output_dir.is_none() && args.output == Path::new("-") {
+        show(&made.specs, args.format)?;
+    } else if let Err(error) = put(&made.specs, args) {
         return Ok(misunderstood(&error));
     }
     Ok(if made.empty.is_empty() {
@@ -30,26 +32,27 @@ pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode> {
     })
 }
 
+fn show(specs: &[CdiSpec], form: SpecForm) -> Result<()> {
+    for (at, spec) in specs.iter().enumerate() {
+        if at > 0 && form == SpecForm::Yaml {
+            print("---\n")?;
+        }
+        print(&text(spec, form)?)?;
+    }
+    Ok(())
+}
+
 fn put(specs: &[CdiSpec], args: &GenerateArgs) -> Result<()> {
     if let Some(directory) = &args.output_dir {
         return put_each(specs, directory, args.format);
     }
-    if args.output != Path::new("-") {
-        let [spec] = specs else {
-            return Err(anyhow!(
-                "a file holds one kind; use --output-dir for {} of them",
-                specs.len()
-            ));
-        };
-        return put_one(spec, &args.output, args.format);
-    }
-    for (at, spec) in specs.iter().enumerate() {
-        if at > 0 && args.format == SpecForm::Yaml {
-            print("---\n")?;
-        }
-        print(&text(spec, args.format)?)?;
-    }
-    Ok(())
+    let [spec] = specs else {
+        return Err(anyhow!(
+            "a file holds one kind; use --output-dir for {} of them",
+            specs.len()
+        ));
+    };
+    put_one(spec, &args.output, args.format)
 }
 
 fn put_each(specs: &[CdiSpec], directory: &Path, form: SpecForm) -> Result<()> {
