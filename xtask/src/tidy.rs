@@ -85,7 +85,12 @@ const WALLS: &[(&str, &[&str])] = &[
     ("crates/kubelet-sim", &["mizzen-kubelet-api"]),
     (
         "crates/agent",
-        &["mizzen-core", "mizzen-nvml", "mizzen-kubelet-api"],
+        &[
+            "mizzen-core",
+            "mizzen-ldcache",
+            "mizzen-nvml",
+            "mizzen-kubelet-api",
+        ],
     ),
 ];
 

@@ -1,5 +1,6 @@
 //! Putting the parts together, starting and ending them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -14,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::cdi;
 use crate::cluster::{ClientFactory, Cluster, connect};
 use crate::config_source::{self, Interpreter, Settings, Source};
 use crate::dirwatch::{DirEvent, DirWatch};
@@ -232,6 +234,8 @@ impl Running {
             // Before the first GPU is known, nobody need be told.
             state.apply(beginning.event(), clock.now());
         }
+        // Until the specs have been looked at.
+        state.apply(Event::CdiResolved(BTreeSet::new()), clock.now());
         let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
         let (records, record_receiver) = watch::channel(None);
         let keeper = Keeper {
@@ -254,6 +258,11 @@ impl Running {
         let (places, teller, ending) = (config.clone(), driver.clone(), stop.clone());
         supervisor.keep("host watch", move || {
             watch_host(Machine::new(places.clone()), teller.clone(), ending.clone())
+        });
+        let (followed, ending) = (state_receiver.clone(), stop.clone());
+        let tell = state_teller(news.clone());
+        supervisor.keep("CDI specs", move || {
+            cdi::keep(followed.clone(), tell.clone(), ending.clone())
         });
         if let Some(beginning) = beginning {
             let news = news.clone();
@@ -319,6 +328,17 @@ impl Running {
     async fn end(self) {
         self.ground.end().await;
         self.driver.tell(Command::Stop);
+    }
+}
+
+/// Tells the state task of an event.
+fn state_teller(
+    news: mpsc::Sender<News>,
+) -> impl Fn(Event) -> futures_util::future::BoxFuture<'static, ()> + Clone + Send {
+    move |event| {
+        let news = news.clone();
+        // Fails only if the state task has ended, and the process with it.
+        Box::pin(async move { drop(news.send(News::Events(vec![event])).await) })
     }
 }
 

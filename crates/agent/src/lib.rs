@@ -7,6 +7,7 @@
 
 mod agent;
 mod backoff;
+pub mod cdi;
 mod clock;
 mod cluster;
 mod config_source;

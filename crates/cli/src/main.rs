@@ -13,6 +13,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 mod agent;
+mod cdi;
 mod config;
 mod duration;
 mod fault;
@@ -41,6 +42,9 @@ enum Command {
     /// Run the node agent: report this node's GPUs to the kubelet, allocate them, watch them
     #[command(long_about = agent::ABOUT)]
     Agent(Box<agent::AgentArgs>),
+    /// Make, list, check and compare CDI specs, the files that tell container runtimes of GPUs
+    #[command(long_about = cdi::ABOUT)]
+    Cdi(Box<cdi::CdiArgs>),
     /// Check a config file, and see what it makes of a node
     #[command(long_about = config::ABOUT)]
     Config(Box<config::ConfigArgs>),
@@ -109,6 +113,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     match cli.command {
         Command::Agent(args) => agent::run(*args),
+        Command::Cdi(args) => cdi::run(*args),
         Command::Config(args) => config::run(*args),
         Command::Mig(args) => mig::run(*args),
         Command::Sim(args) => sim::run(*args),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::cdi::PLUGIN_VENDOR;
 use crate::config::{Config, DeviceIdStrategy, DeviceListStrategy};
 use crate::device::{DeviceId, InvalidDeviceId};
 use crate::pool::Unit;
@@ -13,8 +14,6 @@ use crate::resource::ResourceName;
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 /// The directory in a container below which mounts name its devices.
 const MOUNT_ROOT: &str = "/var/run/nvidia-container-devices";
-/// The vendor in the CDI names of the devices that a device plugin gives.
-const CDI_VENDOR: &str = "k8s.device-plugin.nvidia.com";
 /// The directory of the nodes of IMEX channels.
 const IMEX_NODES: &str = "/dev/nvidia-caps-imex-channels";
 
@@ -151,6 +150,9 @@ pub struct HostNodes {
     pub control: BTreeSet<&'static str>,
     /// The IMEX channels whose nodes exist.
     pub imex_channels: BTreeSet<u32>,
+    /// The full names of CDI devices besides GPUs that the settings ask for and that no runtime
+    /// finds; a container that was given one would not start.
+    pub unresolved: BTreeSet<String>,
 }
 
 impl HostNodes {
@@ -164,6 +166,7 @@ impl HostNodes {
         Self {
             control: control.collect(),
             imex_channels: channels.filter(|id| exists(&imex_node(*id))).collect(),
+            unresolved: BTreeSet::new(),
         }
     }
 }
@@ -230,11 +233,17 @@ impl AllocationRules {
         annotation: AnnotationId,
     ) -> Result<Allocation, AllocationError> {
         let strategies = &self.config.device_list_strategies;
-        let ids: Vec<String> = units.iter().map(|unit| self.visible_id(unit)).collect();
+        let ids: Vec<String> = units
+            .iter()
+            .map(|unit| visible_id(&self.config, unit))
+            .collect();
         let channels = self.imex_channels(nodes)?;
         let mut allocation = Allocation::default();
         if strategies.any_cdi() {
-            self.name_by_cdi(&mut allocation, &ids, &channels, annotation);
+            let extras = cdi_extras(&self.config, &channels);
+            let found = extras.filter(|name| !nodes.unresolved.contains(name));
+            let gpus = ids.iter().map(|id| cdi_gpu(id));
+            self.name_by_cdi(&mut allocation, gpus.chain(found).collect(), annotation);
         }
         self.enable_extras(&mut allocation);
         if strategies.includes(DeviceListStrategy::Envvar) {
@@ -247,17 +256,6 @@ impl AllocationRules {
             allocation.device_nodes = self.device_nodes(units, nodes, &channels);
         }
         Ok(allocation)
-    }
-
-    /// The id by which the container runtime is told of a GPU or MIG device.
-    fn visible_id(&self, unit: &Unit<'_>) -> String {
-        match (self.config.device_id_strategy, unit.mig) {
-            (DeviceIdStrategy::Uuid, _) => unit.uuid().to_string(),
-            (DeviceIdStrategy::Index, None) => unit.gpu.index.to_string(),
-            (DeviceIdStrategy::Index, Some(device)) => {
-                format!("{}:{}", unit.gpu.index, device.index)
-            }
-        }
     }
 
     /// The configured IMEX channels that exist.
@@ -277,39 +275,17 @@ impl AllocationRules {
     fn name_by_cdi(
         &self,
         allocation: &mut Allocation,
-        ids: &[String],
-        channels: &[u32],
+        names: Vec<String>,
         annotation: AnnotationId,
     ) {
-        let config = &self.config;
-        let extras = [
-            ("gdrcopy", config.gdrcopy_enabled),
-            ("gds", config.gds_enabled),
-            ("mofed", config.mofed_enabled),
-        ];
-        let names: Vec<String> = ids
-            .iter()
-            .map(|id| format!("{CDI_VENDOR}/gpu={id}"))
-            .chain(
-                channels
-                    .iter()
-                    .map(|id| format!("{CDI_VENDOR}/imex-channel={id}")),
-            )
-            .chain(
-                extras
-                    .into_iter()
-                    .filter(|(_, enabled)| *enabled)
-                    .map(|(class, _)| format!("{CDI_VENDOR}/{class}=all")),
-            )
-            .collect();
         if names.is_empty() {
             return;
         }
-        let strategies = &config.device_list_strategies;
+        let strategies = &self.config.device_list_strategies;
         if strategies.includes(DeviceListStrategy::CdiAnnotations) {
             let key = format!(
                 "{}nvidia-device-plugin_{annotation}",
-                config.cdi_annotation_prefix
+                self.config.cdi_annotation_prefix
             );
             allocation.annotations.insert(key, names.join(","));
         }
@@ -358,6 +334,36 @@ impl AllocationRules {
         };
         paths.into_iter().map(node).collect()
     }
+}
+
+/// The id by which the container runtime is told of a GPU or MIG device.
+pub(crate) fn visible_id(config: &Config, unit: &Unit<'_>) -> String {
+    match (config.device_id_strategy, unit.mig) {
+        (DeviceIdStrategy::Uuid, _) => unit.uuid().to_string(),
+        (DeviceIdStrategy::Index, None) => unit.gpu.index.to_string(),
+        (DeviceIdStrategy::Index, Some(device)) => {
+            format!("{}:{}", unit.gpu.index, device.index)
+        }
+    }
+}
+
+/// The full name of the CDI device of a GPU or MIG device, by its id.
+pub(crate) fn cdi_gpu(id: &str) -> String {
+    format!("{PLUGIN_VENDOR}/gpu={id}")
+}
+
+/// The full names of the CDI devices that every container with a GPU gets besides.
+pub(crate) fn cdi_extras(config: &Config, channels: &[u32]) -> impl Iterator<Item = String> {
+    let channels = channels
+        .iter()
+        .map(|id| format!("{PLUGIN_VENDOR}/imex-channel={id}"));
+    let extras = [
+        ("gdrcopy", config.gdrcopy_enabled),
+        ("gds", config.gds_enabled),
+        ("mofed", config.mofed_enabled),
+    ];
+    let enabled = extras.into_iter().filter(|(_, enabled)| *enabled);
+    channels.chain(enabled.map(|(class, _)| format!("{PLUGIN_VENDOR}/{class}=all")))
 }
 
 /// The nodes of one GPU or MIG device: the GPU's, and the capabilities of the instances.

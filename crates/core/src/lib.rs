@@ -4,6 +4,7 @@
 //! process (crate `mizzen-agent`) supplies the data and carries the decisions out.
 
 pub mod allocate;
+pub mod cdi;
 pub mod config;
 pub mod device;
 mod dns;

@@ -55,6 +55,7 @@ fn all_nodes() -> HostNodes {
     HostNodes {
         control: BTreeSet::from(CONTROL_NODES),
         imex_channels: BTreeSet::from([0]),
+        unresolved: BTreeSet::new(),
     }
 }
 

@@ -87,6 +87,7 @@ fn every_setting_reaches_the_config() {
         ("nvidia-ctk-path", "/hook"),
         ("cdi-feature-flags", "a,b"),
         ("cdi-disable-hooks", "all"),
+        ("cdi-kinds", "nvidia.com/gpu,management.nvidia.com/gpu"),
         ("container-driver-root", "/ctr"),
         ("mps-root", "/mps"),
         ("shared-devices-allocation-policy", "packed"),
@@ -135,6 +136,8 @@ fn every_setting_reaches_the_config() {
     assert_eq!(config.cdi_hook_path, Path::new("/hook"));
     assert_eq!(config.cdi_feature_flags, ["a", "b"]);
     assert_eq!(config.cdi_disable_hooks, ["all"]);
+    let kinds: Vec<&str> = config.cdi_kinds.iter().map(|kind| kind.as_str()).collect();
+    assert_eq!(kinds, ["nvidia.com/gpu", "management.nvidia.com/gpu"]);
     assert_eq!(config.driver_root_ctr_path, Path::new("/ctr"));
     assert_eq!(config.mps_root.as_deref(), Some(Path::new("/mps")));
     assert_eq!(
@@ -306,7 +309,7 @@ fn every_kind_of_value_that_can_be_wrong_is_found_wrong() {
     for row in SETTINGS.iter().filter(|row| row.flag.is_some()) {
         let can_be_wrong = match row.kind {
             Kind::Boolean | Kind::Choice(_) | Kind::Duration | Kind::Address => true,
-            Kind::List(words) => !words.is_empty(),
+            Kind::List(words) => !words.is_empty() || row.setting == Setting::CdiKinds,
             // Names of Kubernetes' objects, which have a form of their own.
             Kind::Text | Kind::Path => matches!(
                 row.setting,
@@ -336,8 +339,19 @@ fn an_empty_switch_in_the_environment_is_off() {
 }
 
 #[test]
+fn a_kind_that_stands_for_nothing_is_refused() {
+    let errors = flags(&[("cdi-kinds", "nvidia.com/gpu,nvidia.com,nvidia.com/disk")])
+        .validate()
+        .unwrap_err();
+    let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("--cdi-kinds: \"nvidia.com\" is not valid"));
+    assert!(told[1].contains("one of the classes gpu, imex-channel"));
+}
+
+#[test]
 fn what_may_surprise_is_warned_of_and_no_more() {
-    let config = flags(&[("device-list-strategy", "cdi-cri")])
+    let config = flags(&[("mig-evict", "true")])
         .or(variables(&[
             ("DP_DISABLE_HEALTHCHECKS", "forty-eight"),
             ("DP_ENABLE_HEALTHCHECKS", "79,0"),
@@ -345,12 +359,16 @@ fn what_may_surprise_is_warned_of_and_no_more() {
         .validate()
         .unwrap();
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
-    for (warning, part) in warnings.iter().zip([
-        "--device-list-strategy: ",
+    for part in [
+        "--mig-evict: ",
         "environment variable DP_DISABLE_HEALTHCHECKS: \"forty-eight\" is passed over",
         "environment variable DP_ENABLE_HEALTHCHECKS: \"0\" is passed over",
-    ]) {
-        assert!(warning.starts_with(part), "{warning}");
+    ] {
+        let mut each = warnings.iter();
+        assert!(
+            each.any(|warning| warning.starts_with(part)),
+            "{warnings:?}"
+        );
     }
     assert_eq!(warnings.len(), 3);
     assert!(RawConfig::default().validate().unwrap().warnings.is_empty());

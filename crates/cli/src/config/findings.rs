@@ -83,12 +83,12 @@ mod tests {
 
     #[test]
     fn a_warning_stands_behind_its_place_too() {
-        let config = file::parse("flags:\n  plugin:\n    deviceListStrategy: cdi-cri\n")
+        let config = file::parse("flags:\n  GdsEnabled: true\n")
             .validate()
             .unwrap();
         let told = Finding::from(&config.warnings[0]).in_file("a.yaml", "warning: ");
         assert!(
-            told.starts_with("a.yaml:3:25: warning: flags.plugin.deviceListStrategy: this build"),
+            told.starts_with("a.yaml:2:3: warning: flags.gdsEnabled: the key is written so"),
             "{told}"
         );
     }

@@ -165,6 +165,7 @@ impl Resource {
         let nodes = HostNodes {
             control: BTreeSet::new(),
             imex_channels: config.imex.channel_ids.iter().copied().collect(),
+            unresolved: BTreeSet::new(),
         };
         let annotation = AnnotationId::from_random([0; 16]);
         let request = AllocationRequest::parse(ids.iter().map(String::as_str));

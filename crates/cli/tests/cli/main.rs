@@ -8,6 +8,7 @@
 )]
 
 mod agent;
+mod cdi;
 mod config;
 mod ends;
 mod mig;

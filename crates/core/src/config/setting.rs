@@ -287,6 +287,12 @@ settings! {
         key: None, kind: Kind::List(&[]),
         default: "none", help: "Hooks to leave out of CDI specs; all: every one",
     }
+    CdiKinds {
+        flag: Some("cdi-kinds"), aliases: [], env: ["MIZZEN_CDI_KINDS"],
+        key: None, kind: Kind::List(&[]),
+        default: "none",
+        help: "CDI specs to keep besides: nvidia.com/gpu for use by hand, management.nvidia.com/gpu",
+    }
     DisableHealthChecks {
         flag: None, aliases: [], env: ["DP_DISABLE_HEALTHCHECKS"],
         key: None, kind: Kind::List(&[]),

@@ -11,6 +11,7 @@ use super::naming::{GpuFilter, ResourceNaming};
 use super::rules::HealthRules;
 use super::sharing::SharingConfig;
 use super::source::ConfigSource;
+use crate::cdi::CdiKind;
 use crate::xid::XidPolicy;
 
 /// A setting with a fixed set of values.
@@ -246,6 +247,8 @@ pub struct Config {
     pub cdi_feature_flags: Vec<String>,
     /// `--cdi-disable-hooks`.
     pub cdi_disable_hooks: Vec<String>,
+    /// `--cdi-kinds`.
+    pub cdi_kinds: Vec<CdiKind>,
     /// `--mps-root`.
     pub mps_root: Option<PathBuf>,
     /// `--shared-devices-allocation-policy`.
@@ -313,6 +316,7 @@ impl Default for Config {
             cdi_hook_path: "/usr/bin/nvidia-ctk".into(),
             cdi_feature_flags: Vec::new(),
             cdi_disable_hooks: Vec::new(),
+            cdi_kinds: Vec::new(),
             mps_root: None,
             shared_devices_allocation_policy: AllocationPolicy::default(),
             gpu_allocation_policy: AllocationPolicy::Aligned,

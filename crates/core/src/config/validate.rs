@@ -17,6 +17,7 @@ use super::types::{
     Choice, Config, DeviceListStrategies, DeviceListStrategy, DiscoveryStrategy, HealthTuning,
     ImexConfig, MigStrategy,
 };
+use crate::cdi::{CdiKind, HAND_VENDOR, Wanted};
 use crate::xid::XidPolicy;
 
 impl RawConfig {
@@ -93,6 +94,7 @@ impl Reader<'_> {
                 .unwrap_or(default.cdi_hook_path),
             cdi_feature_flags: self.list(Setting::CdiFeatureFlags),
             cdi_disable_hooks: self.list(Setting::CdiDisableHooks),
+            cdi_kinds: self.cdi_kinds(),
             mps_root: self.path(Setting::MpsRoot),
             shared_devices_allocation_policy: self
                 .choice(Setting::SharedDevicesAllocationPolicy)
@@ -133,14 +135,32 @@ impl Reader<'_> {
                 None => self.invalid(Setting::DeviceListStrategy, &value.origin, text),
             }
         }
-        if strategies.iter().any(|strategy| strategy.is_cdi()) {
-            self.warn(
-                Setting::DeviceListStrategy,
-                "this build names devices by CDI but does not write their CDI specs: they must be \
-                 on the node already, of the kind k8s.device-plugin.nvidia.com/gpu",
-            );
-        }
         DeviceListStrategies::new(strategies)
+    }
+
+    fn cdi_kinds(&mut self) -> Vec<CdiKind> {
+        let Some(value) = self.raw.get(Setting::CdiKinds) else {
+            return Vec::new();
+        };
+        let mut kinds = Vec::new();
+        for text in &value.texts {
+            match text.parse::<CdiKind>() {
+                Ok(kind) if Wanted::CLASSES.contains(&kind.class()) => kinds.push(kind),
+                Ok(_) | Err(_) => {
+                    let expected = format!(
+                        "vendor/class, such as {HAND_VENDOR}/gpu, with one of the classes {}",
+                        Wanted::CLASSES.join(", ")
+                    );
+                    self.errors.push(ConfigError::InvalidValue {
+                        origin: value.origin.clone(),
+                        value: text.clone(),
+                        expected,
+                        suggestion: None,
+                    });
+                }
+            }
+        }
+        kinds
     }
 
     fn discovery_strategy(&mut self) -> DiscoveryStrategy {

@@ -206,6 +206,7 @@ impl NodeState {
         let rules = |config: &Config| (config.xid_policy.clone(), config.health_rules.clone());
         let judge_anew = rules(&self.config) != rules(&config);
         self.config = config;
+        self.renew_unresolved();
         let mut effects = self.renew_offer();
         effects.push(Effect::Publish);
         if judge_anew {

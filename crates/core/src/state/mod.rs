@@ -1,6 +1,7 @@
 //! The one picture of the node: what is known of its driver and GPUs, and what each piece of
 //! news changes about it.
 
+mod cdi;
 mod faults;
 mod line;
 mod partitions;
@@ -61,6 +62,9 @@ pub enum Event {
     Partitioned(GpuUuid, Option<GpuMig>),
     /// These GPUs and MIG devices, and no others, are kept back from the kubelet.
     Withhold(BTreeMap<GpuUuid, Withheld>),
+    /// These CDI devices, by their full names, and no others of a device plugin are found by
+    /// container runtimes.
+    CdiResolved(BTreeSet<String>),
     /// There are new settings.
     Configured(Arc<Config>),
 }
@@ -160,6 +164,8 @@ pub struct NodeState {
     mentions: Mentions,
     /// What is kept back from the kubelet.
     withheld: BTreeMap<GpuUuid, Withheld>,
+    /// The CDI devices that runtimes find; `None` where nobody looks.
+    cdi: Option<BTreeSet<String>>,
 }
 
 impl NodeState {
@@ -174,6 +180,7 @@ impl NodeState {
             offer: Arc::default(),
             mentions: Mentions::default(),
             withheld: BTreeMap::new(),
+            cdi: None,
         }
     }
 
@@ -224,6 +231,7 @@ impl NodeState {
             self.is_fit(&known.health)
                 && own.is_none_or(|health| self.is_fit(health))
                 && !self.is_withheld(known, device)
+                && self.is_found_by_runtimes(known, device)
         });
         if fit {
             DeviceHealth::Healthy
@@ -305,6 +313,7 @@ impl NodeState {
             Event::Checked(uuid, answer) => self.checked(&uuid, answer, now),
             Event::Partitioned(uuid, mig) => self.partitioned(&uuid, mig),
             Event::Withhold(withheld) => self.withhold(withheld),
+            Event::CdiResolved(names) => self.cdi_resolved(names),
             Event::Configured(config) => self.configured(config),
         }
     }
@@ -332,7 +341,7 @@ impl NodeState {
         let first = !matches!(self.driver, DriverStatus::Running(_));
         self.driver = news;
         let difference = self.roster.join(inventory, on_bus.as_ref(), now);
-        self.host_nodes = Arc::new(host_nodes);
+        self.host_nodes = Arc::new(self.with_unresolved(host_nodes));
 
         let mut effects = Vec::new();
         if driver_changed {
@@ -396,6 +405,7 @@ impl NodeState {
     }
 
     fn take_host_nodes(&mut self, nodes: HostNodes) -> Vec<Effect> {
+        let nodes = self.with_unresolved(nodes);
         if *self.host_nodes == nodes {
             return Vec::new();
         }

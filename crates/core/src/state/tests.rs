@@ -1,5 +1,6 @@
 //! What each piece of news does to the picture.
 
+mod cdi;
 mod partitions;
 mod rules;
 

@@ -160,14 +160,14 @@ sharing:
 fn warnings_and_what_does_not_suit_the_node_are_told_and_are_no_mistakes() {
     let text = "\
 version: v1
-flags: {plugin: {deviceListStrategy: cdi-cri}}
+flags: {GdsEnabled: true}
 sharing: {timeSlicing: {resources: [{name: gpu, devices: [9], replicas: 2}]}}
 ";
     let ran = check(text, &["--gpus", "2xt4"]).ended_with(0);
     let told = ran.stdout();
     assert!(told.contains("can be used, with 2 warnings"), "{told}");
     assert!(
-        told.contains("config.yaml:2:38: warning: flags.plugin.deviceListStrategy"),
+        told.contains("config.yaml:2:9: warning: flags.gdsEnabled: the key is written so"),
         "{told}"
     );
     let json = check_json(text, &["--gpus", "2xt4"]);

@@ -1,0 +1,381 @@
+//! Keeping the specs true while the agent runs: they follow the driver, its GPUs and MIG devices
+//! and the device nodes, and the kubelet is offered only what runtimes find in them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mizzen_core::allocate::HostNodes;
+use mizzen_core::cdi::{
+    CdiSpec, PLUGIN_VENDOR, Resolution, SPEC_DIRECTORIES, SpecOptions, Wanted, cdi_specs, problems,
+};
+use mizzen_core::config::Config;
+use mizzen_core::gpu::Gpu;
+use mizzen_core::inventory::DriverVersions;
+use mizzen_core::state::{DriverStatus, Event, NodeState};
+use mizzen_nvml::HostRoot;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{Asked, Outcome, Places, SpecStore, discover, read_catalog};
+use crate::dirwatch::{DirEvent, DirWatch};
+use crate::supervisor::TaskError;
+
+#[cfg(test)]
+mod tests;
+
+/// How long more changes may take to join the first.
+const GATHER: Duration = Duration::from_millis(10);
+/// The least time between two looks where the first found nothing that could have changed.
+const IDLE_PAUSE: Duration = Duration::from_secs(1);
+/// When it is looked again after something was missing or could not be written.
+const RETRY: Duration = Duration::from_secs(2);
+/// When it is looked again though nothing says that anything has changed: sockets and libraries
+/// may have come.
+const SLOW_LOOK: Duration = Duration::from_mins(1);
+
+/// What the specs are made of, as far as the state knows it.
+#[derive(Debug, Clone, PartialEq)]
+struct Inputs {
+    config: Arc<Config>,
+    /// `None` while no driver answers.
+    driver: Option<DriverVersions>,
+    gpus: Vec<Gpu>,
+    nodes: HostNodes,
+    /// The names that containers are given.
+    names: BTreeSet<String>,
+}
+
+impl Inputs {
+    fn of(state: &NodeState) -> Self {
+        let known = state.gpus().iter();
+        Self {
+            config: state.config().clone(),
+            driver: match state.driver() {
+                DriverStatus::Running(versions) => Some(versions.clone()),
+                DriverStatus::Absent(_) | DriverStatus::Unknown => None,
+            },
+            gpus: known.map(|known| known.gpu.clone()).collect(),
+            nodes: HostNodes {
+                // What this task itself has found out.
+                unresolved: BTreeSet::new(),
+                ..state.host_nodes().clone()
+            },
+            names: state.cdi_names(),
+        }
+    }
+
+    /// Whether specs are asked for.
+    fn uses_cdi(&self) -> bool {
+        self.config.device_list_strategies.any_cdi() || !self.config.cdi_kinds.is_empty()
+    }
+}
+
+/// What one look has led to.
+#[derive(Debug)]
+struct Look {
+    outcome: io::Result<Outcome>,
+    /// The names that runtimes find.
+    found: BTreeSet<String>,
+    /// What is odd, in words.
+    remarks: Vec<String>,
+    /// Whether runtimes find every name that containers are given, and all was written.
+    complete: bool,
+}
+
+impl Look {
+    /// How long until the next one, if nothing happens.
+    fn pause(&self) -> Duration {
+        if self.complete { SLOW_LOOK } else { RETRY }
+    }
+}
+
+/// Where specs are on a host, as this process sees it.
+fn directories(config: &Config) -> Vec<PathBuf> {
+    let host = HostRoot::new(&config.host_root);
+    let here = |directory: &&str| {
+        // /var/run leads to /run on every host, and must not lead out of the host's root.
+        let (parent, name) = directory.rsplit_once('/').unwrap_or(("", directory));
+        host.resolve(parent)
+            .map_or_else(|_| host.join(directory), |parent| parent.join(name))
+    };
+    SPEC_DIRECTORIES.iter().map(here).collect()
+}
+
+/// The directory in which runtimes expect specs that programs make: the last.
+fn store(directories: &[PathBuf]) -> SpecStore {
+    SpecStore::new(directories.last().cloned().unwrap_or_default())
+}
+
+/// Keeps the specs until `stop`, following `state`, and tells what runtimes find as
+/// [`Event::CdiResolved`], which the state has to take in.
+///
+/// Where the settings never name devices by CDI nothing is written, and nothing is told; files
+/// that were kept once are kept true from then on, since containers that hold names of them may
+/// be started again.
+///
+/// # Errors
+/// A look that panicked.
+pub async fn keep<Told: Future<Output = ()>>(
+    mut state: watch::Receiver<Arc<NodeState>>,
+    tell: impl Fn(Event) -> Told,
+    stop: CancellationToken,
+) -> Result<(), TaskError> {
+    let mut keeper = SpecKeeper::default();
+    loop {
+        let inputs = Inputs::of(&state.borrow_and_update());
+        tokio::select! {
+            () = sleep_until(keeper.due(&inputs)) => {}
+            changed = state.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return Ok(()),
+            },
+            () = stop.cancelled() => return Ok(()),
+        }
+        let look = keeper.follow(inputs).await?;
+        let pause = look.as_ref().map(Look::pause);
+        if let Some(event) = look.and_then(|look| keeper.news(look)) {
+            tell(event).await;
+        }
+        tokio::select! {
+            changed = state.changed() => if changed.is_err() { return Ok(()) },
+            () = keeper.files_changed() => {}
+            () = sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        // What comes together is looked at together.
+        sleep(GATHER).await;
+    }
+}
+
+#[derive(Default)]
+struct SpecKeeper {
+    /// On the directories of specs.
+    watch: Option<DirWatch>,
+    /// What was looked at last, and when.
+    last: Option<(Inputs, Instant)>,
+    /// What was told last.
+    told: Option<BTreeSet<String>>,
+    /// The remarks that were made.
+    said: BTreeSet<String>,
+}
+
+impl SpecKeeper {
+    /// When it is to be looked: at once if the inputs are new, and else, since files and device
+    /// nodes may be, after a pause.
+    fn due(&self, inputs: &Inputs) -> Instant {
+        match &self.last {
+            Some((last, at)) if last == inputs => *at + IDLE_PAUSE,
+            _ => Instant::now(),
+        }
+    }
+
+    /// Brings the files in line with the inputs, where there is a driver and files are wanted.
+    async fn follow(&mut self, inputs: Inputs) -> Result<Option<Look>, TaskError> {
+        let directories = directories(&inputs.config);
+        let store = store(&directories);
+        let mut found = None;
+        if inputs.driver.is_some() && (inputs.uses_cdi() || store.has_any()) {
+            if self.watch.is_none() {
+                // Before the look, so that nothing happens unseen. What cannot be made is told by
+                // the look.
+                let _ = fs::create_dir_all(store.directory());
+                let each = directories.iter().map(PathBuf::as_path);
+                self.watch = DirWatch::on_contents(each).ok();
+            }
+            let for_look = inputs.clone();
+            let look = spawn_blocking(move || look(&for_look)).await?;
+            self.say(&look);
+            found = Some(look);
+        }
+        self.last = Some((inputs, Instant::now()));
+        Ok(found)
+    }
+
+    /// What the state has to know of a look, if it does not know it.
+    fn news(&mut self, look: Look) -> Option<Event> {
+        if self.told.as_ref() == Some(&look.found) {
+            return None;
+        }
+        self.told = Some(look.found.clone());
+        Some(Event::CdiResolved(look.found))
+    }
+
+    /// Ends when a spec file has changed.
+    async fn files_changed(&mut self) {
+        let Some(watch) = &mut self.watch else {
+            return std::future::pending().await;
+        };
+        loop {
+            let name = match watch.next().await {
+                Ok(
+                    DirEvent::Written(name) | DirEvent::Vanished(name) | DirEvent::Appeared(name),
+                ) => name,
+                Ok(DirEvent::Overflow) => return,
+                Ok(DirEvent::Ended) | Err(_) => {
+                    self.watch = None;
+                    return;
+                }
+            };
+            let name = name.as_encoded_bytes();
+            if name.ends_with(b".json") || name.ends_with(b".yaml") {
+                return;
+            }
+        }
+    }
+
+    /// Says what was done and what is odd, each once.
+    fn say(&mut self, look: &Look) {
+        match &look.outcome {
+            Ok(outcome) if outcome.changed() => tracing::info!(
+                event = "cdi-specs",
+                written = %list(&outcome.written),
+                removed = %list(&outcome.removed),
+                "CDI specs follow the driver and its GPUs"
+            ),
+            Ok(_) => {}
+            Err(error) => {
+                let text = format!(
+                    "CDI specs cannot be written: {error}; the directory {} of the host must be \
+                     writable for the agent",
+                    SPEC_DIRECTORIES[1]
+                );
+                self.warn(text);
+            }
+        }
+        let gone = |text: &String| !look.remarks.contains(text) && look.outcome.is_ok();
+        self.said.retain(|text| !gone(text));
+        for remark in &look.remarks {
+            self.warn(remark.clone());
+        }
+    }
+
+    fn warn(&mut self, text: String) {
+        if !self.said.contains(&text) {
+            tracing::warn!(event = "cdi-specs", "{text}");
+            self.said.insert(text);
+        }
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let each: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    each.join(", ")
+}
+
+/// Finds the driver's files, makes the specs, writes what is different, and reads what runtimes
+/// then find.
+fn look(inputs: &Inputs) -> Look {
+    let config = &inputs.config;
+    let directories = directories(config);
+    let mut remarks = Vec::new();
+    let store = store(&directories);
+    let specs = valid(specs(inputs, &wanted(config, &store)), &mut remarks);
+    let outcome = store.keep(&specs);
+    if let Ok(outcome) = &outcome {
+        for path in &outcome.foreign {
+            remarks.push(format!(
+                "{} is somebody else's and was left as it is; the names in it are not Mizzen's",
+                path.display()
+            ));
+        }
+    }
+    if !specs.is_empty() {
+        remarks.extend(missing_hook(config));
+    }
+    let catalog = read_catalog(&directories);
+    for name in &inputs.names {
+        match catalog.resolve(name) {
+            Resolution::Device(..) => {}
+            Resolution::Conflict(files) => {
+                let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+                remarks.push(format!(
+                    "{name} is in {}, so runtimes find none of them and it is not offered; remove \
+                     one of the files",
+                    paths.join(" and ")
+                ));
+            }
+            Resolution::Unknown => remarks.push(format!(
+                "{name} is in no CDI spec and is not offered: a device node of it is missing on \
+                 the host, or is not visible to the agent (--dev-root, --host-root)"
+            )),
+        }
+    }
+    let is_of_plugin = |name: &&str| name.starts_with(PLUGIN_VENDOR) && catalog.resolves(name);
+    let names = catalog.names().filter(is_of_plugin);
+    let found: BTreeSet<String> = names.map(str::to_owned).collect();
+    Look {
+        complete: inputs.names.is_subset(&found) && outcome.is_ok(),
+        found,
+        outcome,
+        remarks,
+    }
+}
+
+fn specs(inputs: &Inputs, wanted: &[Wanted]) -> Vec<CdiSpec> {
+    let config = &inputs.config;
+    let asked = Asked {
+        version: inputs.driver.as_ref().map(|driver| driver.driver.as_str()),
+        gpus: &inputs.gpus,
+        explicit_libraries: config
+            .cdi_feature_flags
+            .iter()
+            .any(|flag| flag == "enable-explicit-driver-libraries"),
+        imex_channels: !config.imex.channel_ids.is_empty() || !config.cdi_kinds.is_empty(),
+    };
+    let files = discover(&Places::of_config(config), &asked);
+    let options = SpecOptions::of_config(config);
+    cdi_specs(&inputs.gpus, &files, wanted, &options)
+}
+
+/// The specs to keep. Those of what was handed out are kept when devices are no more named by CDI,
+/// for the containers that have such names.
+fn wanted(config: &Config, store: &SpecStore) -> Vec<Wanted> {
+    let mut wanted = Wanted::of_config(config);
+    if !config.device_list_strategies.any_cdi() {
+        let of_plugin = Wanted::of_plugin(config).into_iter();
+        wanted.extend(of_plugin.filter(|wanted| store.holds(&wanted.kind)));
+    }
+    wanted
+}
+
+/// The specs that runtimes take. A wrong one would be a mistake of ours, and is not written.
+fn valid(specs: Vec<CdiSpec>, remarks: &mut Vec<String>) -> Vec<CdiSpec> {
+    let is_valid = |spec: &CdiSpec| {
+        let problems = problems(spec);
+        let words = problems.iter();
+        remarks
+            .extend(words.map(|problem| format!("the spec of {} is wrong: {problem}", spec.kind)));
+        problems.is_empty()
+    };
+    specs.into_iter().filter(is_valid).collect()
+}
+
+/// Containers do not start where the program of their hooks is missing. Nothing is said where this
+/// process does not see the host's root.
+fn missing_hook(config: &Config) -> Option<String> {
+    let options = SpecOptions::of_config(config);
+    let path = options.hooks.path()?;
+    if config.driver_root != Path::new("/") {
+        return None;
+    }
+    let roots = [&config.driver_root_ctr_path, &config.host_root];
+    let mut found = roots
+        .into_iter()
+        .map(|root| HostRoot::new(root).resolve(path));
+    if found.any(|found| found.is_ok_and(|found| found.exists())) {
+        return None;
+    }
+    Some(format!(
+        "{path}, which the CDI specs name for hooks, is not on the host: containers with GPUs will \
+         not start; install it, set --nvidia-cdi-hook-path, or give --cdi-disable-hooks=all"
+    ))
+}

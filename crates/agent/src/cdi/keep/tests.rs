@@ -1,0 +1,227 @@
+//! A host and a state, and what becomes of the specs.
+
+use mizzen_core::config::{DeviceListStrategies, DeviceListStrategy};
+use mizzen_core::health::Moment;
+use mizzen_core::inventory::Inventory;
+use mizzen_core::state::Discovery;
+use mizzen_core::topology::LinkMatrix;
+use mizzen_testkit::{HostTree, gpus};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+const NOW: Moment = Moment {
+    monotonic: Duration::ZERO,
+    wall: 1_700_000_000,
+};
+const SPEC: &str = "run/cdi/k8s.device-plugin.nvidia.com-gpu.json";
+
+/// A host, a state, and the task that keeps the specs.
+struct Scene {
+    tree: HostTree,
+    state: NodeState,
+    published: watch::Sender<Arc<NodeState>>,
+    news: mpsc::Receiver<Event>,
+    task: JoinHandle<Result<(), TaskError>>,
+    stop: CancellationToken,
+}
+
+fn config(tree: &HostTree, strategy: DeviceListStrategy) -> Config {
+    Config {
+        host_root: tree.path().to_owned(),
+        driver_root_ctr_path: tree.path().join("no-driver-root"),
+        device_list_strategies: DeviceListStrategies::new([strategy]),
+        ..Config::default()
+    }
+}
+
+fn discovered(gpus: Vec<Gpu>) -> Event {
+    Event::Discovered(Box::new(Discovery {
+        inventory: Inventory {
+            links: LinkMatrix::unknown(gpus.len()),
+            gpus,
+            ..Inventory::default()
+        },
+        ..Discovery::default()
+    }))
+}
+
+impl Scene {
+    fn new(strategy: DeviceListStrategy) -> Self {
+        let tree = HostTree::new();
+        tree.file("dev/nvidiactl", "").file("dev/nvidia0", "");
+        tree.file("run/lock", "").file("var/lib/x", "");
+        std::os::unix::fs::symlink("/run", tree.path().join("var/run")).unwrap();
+        let config = Arc::new(config(&tree, strategy));
+        let mut state = NodeState::new(config, Vec::new(), NOW);
+        state.apply(Event::CdiResolved(BTreeSet::new()), NOW);
+        let (published, receiver) = watch::channel(Arc::new(state.clone()));
+        let (sender, news) = mpsc::channel(8);
+        let stop = CancellationToken::new();
+        let tell = move |event| {
+            let sender = sender.clone();
+            async move { sender.send(event).await.unwrap() }
+        };
+        Self {
+            task: tokio::task::spawn_local(keep(receiver, tell, stop.clone())),
+            tree,
+            state,
+            published,
+            news,
+            stop,
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        self.state.apply(event, NOW);
+        self.published.send_replace(Arc::new(self.state.clone()));
+    }
+
+    /// What runtimes find, as the task tells it next.
+    async fn found(&mut self) -> Vec<String> {
+        let Event::CdiResolved(names) = self.news.recv().await.unwrap() else {
+            panic!("another event");
+        };
+        self.apply(Event::CdiResolved(names.clone()));
+        let plain = names
+            .iter()
+            .filter_map(|name| name.strip_prefix("k8s.device-plugin.nvidia.com/"));
+        plain.map(str::to_owned).collect()
+    }
+
+    fn healthy(&self) -> usize {
+        let pool = self.state.pools().values().next().unwrap();
+        let listed = pool.list(|share| self.state.health(share));
+        let healthy = mizzen_core::health::DeviceHealth::Healthy;
+        listed
+            .iter()
+            .filter(|listed| listed.health == healthy)
+            .count()
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+fn local(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(tokio::task::LocalSet::new().run_until(test));
+}
+
+#[test]
+fn a_gpu_is_offered_once_runtimes_find_it() {
+    local(async {
+        let mut scene = Scene::new(DeviceListStrategy::CdiCri);
+        scene.apply(discovered(gpus(2)));
+        assert_eq!(scene.healthy(), 0);
+        let uuid = &gpus(1)[0].uuid;
+        let expected = [
+            "gpu=0".to_owned(),
+            format!("gpu={uuid}"),
+            "gpu=all".to_owned(),
+        ];
+        assert_eq!(scene.found().await, expected, "the second has no node");
+        assert_eq!(scene.healthy(), 1);
+
+        // Nobody tells of a node that comes late.
+        scene.tree.file("dev/nvidia1", "");
+        assert_eq!(scene.found().await.len(), 5);
+        assert_eq!(scene.healthy(), 2);
+
+        fs::remove_file(scene.tree.path().join("dev/nvidia1")).unwrap();
+        let mut nodes = HostNodes::default();
+        nodes.control.insert("/dev/nvidiactl");
+        scene.apply(Event::HostNodes(nodes));
+        assert_eq!(scene.found().await.len(), 3);
+        assert_eq!(scene.healthy(), 1);
+        scene.end().await;
+    });
+}
+
+#[test]
+fn a_spec_that_is_taken_away_comes_back_and_a_rival_is_noticed() {
+    local(async {
+        let mut scene = Scene::new(DeviceListStrategy::CdiAnnotations);
+        scene.apply(discovered(gpus(1)));
+        assert_eq!(scene.found().await.len(), 3);
+        let spec = scene.tree.path().join(SPEC);
+        let text = fs::read_to_string(&spec).unwrap();
+        let rival = spec.with_file_name("rival.json");
+        fs::write(&rival, &text).unwrap();
+        assert_eq!(
+            scene.found().await,
+            [] as [&str; 0],
+            "they cancel each other"
+        );
+        assert_eq!(scene.healthy(), 0);
+        fs::remove_file(&rival).unwrap();
+        fs::remove_file(&spec).unwrap();
+        assert_eq!(scene.found().await.len(), 3);
+        assert_eq!(fs::read_to_string(&spec).unwrap(), text);
+        scene.end().await;
+    });
+}
+
+#[test]
+fn specs_for_use_by_hand_are_kept_where_they_are_asked_for() {
+    local(async {
+        let mut scene = Scene::new(DeviceListStrategy::Envvar);
+        scene.apply(discovered(gpus(1)));
+        let by_hand = Config {
+            cdi_kinds: vec!["nvidia.com/gpu".parse().unwrap()],
+            ..config(&scene.tree, DeviceListStrategy::Envvar)
+        };
+        scene.apply(Event::Configured(Arc::new(by_hand)));
+        assert_eq!(scene.found().await, [] as [&str; 0], "none of the plugin's");
+        let spec = scene.tree.path().join("run/cdi/nvidia.com-gpu.json");
+        assert!(spec.exists() && !scene.tree.path().join(SPEC).exists());
+        let plain = config(&scene.tree, DeviceListStrategy::Envvar);
+        scene.apply(Event::Configured(Arc::new(plain)));
+        let gone = async {
+            while spec.exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), gone)
+            .await
+            .unwrap();
+        scene.end().await;
+    });
+}
+
+#[test]
+fn a_program_for_hooks_that_is_missing_is_told() {
+    let tree = HostTree::new();
+    let config = config(&tree, DeviceListStrategy::CdiCri);
+    let told = missing_hook(&config).unwrap();
+    assert!(told.starts_with("/usr/bin/nvidia-ctk, which"), "{told}");
+    let without = Config {
+        cdi_disable_hooks: vec!["all".to_owned()],
+        ..config.clone()
+    };
+    assert_eq!(missing_hook(&without), None);
+    tree.file("usr/bin/nvidia-ctk", "");
+    assert_eq!(missing_hook(&config), None);
+}
+
+#[test]
+fn nothing_is_written_where_devices_are_not_named_by_cdi() {
+    local(async {
+        let mut scene = Scene::new(DeviceListStrategy::Envvar);
+        scene.apply(discovered(gpus(1)));
+        // The task has seen the state once it follows the next change of it.
+        let by_cdi = config(&scene.tree, DeviceListStrategy::CdiCri);
+        tokio::task::yield_now().await;
+        assert!(!scene.tree.path().join(SPEC).exists());
+        scene.apply(Event::Configured(Arc::new(by_cdi)));
+        assert_eq!(scene.found().await.len(), 3);
+        assert!(scene.tree.path().join(SPEC).exists());
+        scene.end().await;
+    });
+}

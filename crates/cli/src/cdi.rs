@@ -1,0 +1,49 @@
+//! The `mizzen cdi` command.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+mod args;
+mod diff;
+mod generate;
+mod list;
+mod make;
+mod validate;
+
+pub(crate) use args::{ABOUT, CdiArgs};
+
+use args::CdiCommand;
+
+/// The exit code of specs that cannot be used, or that are not as they should be.
+const UNUSABLE: u8 = 1;
+/// The exit code of a command line that makes no sense, a driver that cannot be asked or files
+/// that cannot be read or written, as clap has it.
+const MISUNDERSTOOD: u8 = 2;
+
+/// Carries the command out.
+pub(crate) fn run(args: CdiArgs) -> Result<ExitCode> {
+    match args.command {
+        CdiCommand::Generate(args) => generate::run(&args),
+        CdiCommand::List(args) => list::run(&args),
+        CdiCommand::Validate(args) => validate::run(&args),
+        CdiCommand::Diff(args) => diff::run(&args),
+    }
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")
+}
+
+fn print_json(document: &impl serde::Serialize) -> Result<()> {
+    print(&(serde_json::to_string_pretty(document)? + "\n"))
+}
+
+/// Says what could not be done.
+fn misunderstood(error: &anyhow::Error) -> ExitCode {
+    eprintln!("mizzen cdi: {error:#}");
+    MISUNDERSTOOD.into()
+}

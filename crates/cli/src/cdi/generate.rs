@@ -1,0 +1,92 @@
+//! `mizzen cdi generate`: the specs of this machine.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, anyhow};
+use mizzen_agent::cdi::{SpecStore, to_json};
+use mizzen_core::cdi::{CdiKind, CdiSpec};
+
+use super::args::{GenerateArgs, SpecForm};
+use super::{UNUSABLE, make, misunderstood, print};
+
+/// Carries the command out.
+pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode> {
+    let made = make::kinds(&args.make).and_then(|kinds| make::specs(&args.make, &kinds));
+    let made = match made {
+        Ok(made) => made,
+        Err(error) => return Ok(misunderstood(&error)),
+    };
+    for kind in &made.empty {
+        eprintln!("mizzen cdi: this machine has no device of the kind {kind}");
+    }
+    if args.output_dir.is_none() && args.output == Path::new("-") {
+        show(&made.specs, args.format)?;
+    } else if let Err(error) = put(&made.specs, args) {
+        return Ok(misunderstood(&error));
+    }
+    Ok(if made.empty.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        UNUSABLE.into()
+    })
+}
+
+fn show(specs: &[CdiSpec], form: SpecForm) -> Result<()> {
+    for (at, spec) in specs.iter().enumerate() {
+        if at > 0 && form == SpecForm::Yaml {
+            print("---\n")?;
+        }
+        print(&text(spec, form)?)?;
+    }
+    Ok(())
+}
+
+fn put(specs: &[CdiSpec], args: &GenerateArgs) -> Result<()> {
+    if let Some(directory) = &args.output_dir {
+        return put_each(specs, directory, args.format);
+    }
+    let [spec] = specs else {
+        return Err(anyhow!(
+            "a file holds one kind; use --output-dir for {} of them",
+            specs.len()
+        ));
+    };
+    put_one(spec, &args.output, args.format)
+}
+
+fn put_each(specs: &[CdiSpec], directory: &Path, form: SpecForm) -> Result<()> {
+    for spec in specs {
+        let kind: CdiKind = spec.kind.parse()?;
+        let extension = match form {
+            SpecForm::Json => "json",
+            SpecForm::Yaml => "yaml",
+        };
+        put_one(spec, &directory.join(kind.file_name(extension)), form)?;
+    }
+    Ok(())
+}
+
+fn put_one(spec: &CdiSpec, path: &Path, form: SpecForm) -> Result<()> {
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    let store = SpecStore::new(parent.unwrap_or(Path::new(".")));
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.with_context(|| format!("{} is no name of a file", path.display()))?;
+    store
+        .put(name, text(spec, form)?.as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!(
+        "{}: {} with {}",
+        path.display(),
+        spec.kind,
+        crate::words::counted(spec.devices.len(), "device name")
+    );
+    Ok(())
+}
+
+fn text(spec: &CdiSpec, form: SpecForm) -> Result<String> {
+    Ok(match form {
+        SpecForm::Json => String::from_utf8(to_json(spec))?,
+        SpecForm::Yaml => serde_saphyr::to_string(spec)?,
+    })
+}

@@ -1,0 +1,85 @@
+//! Devices that runtimes find, and others.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{at, discovered, inventory};
+use crate::allocate::{AllocationRequest, AnnotationId, HostNodes};
+use crate::config::{Config, file};
+use crate::health::{DeviceHealth, Moment};
+use crate::state::{Effect, Event, NodeState};
+
+fn now() -> Moment {
+    at(0)
+}
+
+fn config(settings: &str) -> Arc<Config> {
+    Arc::new(file::parse(settings).validate().unwrap())
+}
+
+fn state(settings: &str) -> NodeState {
+    let mut state = NodeState::new(config(settings), Vec::new(), now());
+    state.apply(discovered(inventory(0..2)), now());
+    state
+}
+
+fn healths(state: &NodeState) -> Vec<DeviceHealth> {
+    let pool = state.pools().values().next().unwrap();
+    let listed = pool.list(|share| state.health(share));
+    listed.iter().map(|listed| listed.health).collect()
+}
+
+const BY_CDI: &str = "flags: {gdsEnabled: true, plugin: {deviceListStrategy: cdi-cri, \
+                      deviceIDStrategy: index}}\n";
+const GPU_0: &str = "k8s.device-plugin.nvidia.com/gpu=0";
+const GDS: &str = "k8s.device-plugin.nvidia.com/gds=all";
+
+#[test]
+fn a_device_is_healthy_only_if_a_runtime_finds_it() {
+    use DeviceHealth::{Healthy, Unhealthy};
+    let mut state = state(BY_CDI);
+    assert_eq!(healths(&state), [Healthy; 2], "nobody looks");
+    assert!(state.cdi_names().contains(GPU_0) && state.cdi_names().contains(GDS));
+    let nothing = Event::CdiResolved(BTreeSet::new());
+    assert_eq!(state.apply(nothing.clone(), now()), [Effect::Publish]);
+    assert_eq!(state.apply(nothing, now()), []);
+    assert_eq!(healths(&state), [Unhealthy; 2]);
+    let one = BTreeSet::from([GPU_0.to_owned()]);
+    state.apply(Event::CdiResolved(one), now());
+    assert_eq!(healths(&state), [Healthy, Unhealthy]);
+
+    state.apply(Event::Configured(config("")), now());
+    assert_eq!(
+        healths(&state),
+        [Healthy; 2],
+        "runtimes are told by other means"
+    );
+    assert!(state.cdi_names().is_empty());
+}
+
+#[test]
+fn an_extra_that_no_runtime_finds_is_not_given() {
+    let mut state = state(BY_CDI);
+    let given = |state: &NodeState| {
+        let pool = state.pools().values().next().unwrap();
+        let listed = pool.list(|_| DeviceHealth::Healthy);
+        let id = listed[0].ids().next().unwrap();
+        let request = AllocationRequest::parse([id.as_str()]).unwrap();
+        let annotation = AnnotationId::from_random([0; 16]);
+        let allocation = pool.allocate(&request, state.host_nodes(), annotation);
+        allocation.unwrap().cdi_devices
+    };
+    assert_eq!(given(&state), [GPU_0, GDS]);
+    let found = BTreeSet::from([GPU_0.to_owned()]);
+    state.apply(Event::CdiResolved(found.clone()), now());
+    assert_eq!(given(&state), [GPU_0]);
+    state.apply(Event::HostNodes(HostNodes::default()), now());
+    assert_eq!(
+        given(&state),
+        [GPU_0],
+        "also after another look at the machine"
+    );
+    let both = found.into_iter().chain([GDS.to_owned()]).collect();
+    state.apply(Event::CdiResolved(both), now());
+    assert_eq!(given(&state), [GPU_0, GDS]);
+}
