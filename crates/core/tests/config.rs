@@ -72,7 +72,25 @@ fn the_defaults_of_the_table_are_those_of_the_config() {
 }
 
 #[test]
-fn every_setting_reaches_the_config() {
+fn the_settings_of_cdi_reach_the_config() {
+    let config = flags(&[
+        ("cdi-annotation-prefix", "cdi.example.com/"),
+        ("nvidia-ctk-path", "/hook"),
+        ("cdi-feature-flags", "a,b"),
+        ("cdi-disable-hooks", "all"),
+        ("cdi-kinds", "nvidia.com/gpu,management.nvidia.com/gpu"),
+    ]);
+    let config = config.validate().unwrap();
+    assert_eq!(config.cdi_annotation_prefix, "cdi.example.com/");
+    assert_eq!(config.cdi_hook_path, Path::new("/hook"));
+    assert_eq!(config.cdi_feature_flags, ["a", "b"]);
+    assert_eq!(config.cdi_disable_hooks, ["all"]);
+    let kinds: Vec<String> = config.cdi_kinds.iter().map(ToString::to_string).collect();
+    assert_eq!(kinds, ["nvidia.com/gpu", "management.nvidia.com/gpu"]);
+}
+
+#[test]
+fn every_other_setting_reaches_the_config() {
     let config = flags(&[
         ("mig-strategy", "mixed"),
         ("fail-on-init-error", "false"),
@@ -83,11 +101,6 @@ fn every_setting_reaches_the_config() {
         ("gdrcopy-enabled", "1"),
         ("gds-enabled", "T"),
         ("mofed-enabled", "True"),
-        ("cdi-annotation-prefix", "cdi.example.com/"),
-        ("nvidia-ctk-path", "/hook"),
-        ("cdi-feature-flags", "a,b"),
-        ("cdi-disable-hooks", "all"),
-        ("cdi-kinds", "nvidia.com/gpu,management.nvidia.com/gpu"),
         ("container-driver-root", "/ctr"),
         ("mps-root", "/mps"),
         ("shared-devices-allocation-policy", "packed"),
@@ -132,12 +145,6 @@ fn every_setting_reaches_the_config() {
     );
     assert_eq!(config.device_id_strategy, DeviceIdStrategy::Index);
     assert!(config.gdrcopy_enabled && config.gds_enabled && config.mofed_enabled);
-    assert_eq!(config.cdi_annotation_prefix, "cdi.example.com/");
-    assert_eq!(config.cdi_hook_path, Path::new("/hook"));
-    assert_eq!(config.cdi_feature_flags, ["a", "b"]);
-    assert_eq!(config.cdi_disable_hooks, ["all"]);
-    let kinds: Vec<&str> = config.cdi_kinds.iter().map(|kind| kind.as_str()).collect();
-    assert_eq!(kinds, ["nvidia.com/gpu", "management.nvidia.com/gpu"]);
     assert_eq!(config.driver_root_ctr_path, Path::new("/ctr"));
     assert_eq!(config.mps_root.as_deref(), Some(Path::new("/mps")));
     assert_eq!(
