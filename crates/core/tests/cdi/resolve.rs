@@ -5,7 +5,7 @@ use mizzen_core::cdi::{Catalog, CatalogFile, SpecOptions, Wanted, cdi_specs};
 use mizzen_core::config::Config;
 use mizzen_core::gpu::Gpu;
 use mizzen_core::health::DeviceHealth;
-use mizzen_core::pool::offer;
+use mizzen_core::pool::{Listed, offer};
 use mizzen_core::topology::LinkMatrix;
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ fn handed_out(gpus: &[Gpu], config: &Config) -> Vec<String> {
     let mut names = Vec::new();
     for pool in offer.pools.values() {
         let listed = pool.list(|_| DeviceHealth::Healthy);
-        for id in listed.iter().flat_map(|listed| listed.ids()) {
+        for id in listed.iter().flat_map(Listed::ids) {
             let request = AllocationRequest::parse([id.as_str()]).unwrap();
             let allocation = pool.allocate(&request, &HostNodes::default(), annotation);
             names.extend(allocation.unwrap().cdi_devices);
