@@ -9,6 +9,7 @@ pub(super) mod relabel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -75,6 +76,7 @@ async fn on_bench(
     test: impl AsyncFnOnce(&Bench<'_>) -> Result<()>,
 ) -> Result<()> {
     context.without_agent().await?;
+    clear()?;
     let layout = context.cluster.layout();
     let hardware = Hardware::install_for_mig(layout, context.binaries).await?;
     let bench = Bench { context, hardware };
@@ -92,12 +94,20 @@ async fn on_bench(
     context.pods.remove_all().await?;
     context.without_agent().await?;
     bench.hardware.reset().await?;
-    // What a test has left undone is no business of the next one.
-    let journal = journal_path();
-    if journal.exists() {
-        fs::remove_file(journal)?;
-    }
+    clear()?;
     outcome
+}
+
+/// What a test has left undone is no business of the next one: GPUs that were being changed, and
+/// sockets of an agent that was killed.
+fn clear() -> Result<()> {
+    let mut left: Vec<PathBuf> = sockets()?;
+    left.retain(|path| path.file_name().is_some_and(|name| name != "kubelet.sock"));
+    left.extend(Some(journal_path()).filter(|path| path.exists()));
+    for path in left {
+        fs::remove_file(path)?;
+    }
+    Ok(())
 }
 
 /// The manifest as it is.
@@ -358,11 +368,26 @@ impl Registered {
 }
 
 /// Where device plugins have their sockets.
-fn plugins() -> std::path::PathBuf {
-    std::path::Path::new(layout::KUBELET).join("device-plugins")
+fn plugins() -> PathBuf {
+    Path::new(layout::KUBELET).join("device-plugins")
+}
+
+/// The sockets there, the kubelet's included.
+fn sockets() -> Result<Vec<PathBuf>> {
+    let mut sockets = Vec::new();
+    for entry in fs::read_dir(plugins())? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "sock")
+        {
+            sockets.push(path);
+        }
+    }
+    Ok(sockets)
 }
 
 /// Where the agent writes down which GPUs it is changing.
-fn journal_path() -> std::path::PathBuf {
-    std::path::Path::new(layout::AGENT_STATE[0]).join("mig.json")
+fn journal_path() -> PathBuf {
+    Path::new(layout::AGENT_STATE[0]).join("mig.json")
 }

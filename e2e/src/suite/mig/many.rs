@@ -2,23 +2,31 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::time::{Instant, sleep};
 
 use super::super::Context;
-use super::{Bench, LARGE, PAIR, SMALL, WHOLE_PART, journal_path, on_bench, plugins, unchanged};
+use super::{
+    Bench, LARGE, PAIR, POLL, SMALL, WHOLE_PART, journal_path, on_bench, plugins, sockets,
+    unchanged,
+};
 use crate::cluster::Process;
 use crate::pods::GPU;
 use crate::{agent, devices, report};
 
 /// How often the node is relabelled.
 const TIMES: usize = 50;
-/// After how many times the process has what it needs.
-const WARM: usize = 9;
-/// How much more memory it may have then. An allocator keeps some of what it was given back.
-const MORE_MEMORY: u64 = 2 << 10;
+/// After how many times the process has what it needs. The layout is then the one that it is in
+/// the end: what a process has is also what its resources need.
+const WARM: usize = 8;
+/// How much more memory it may have then, KiB. An allocator keeps some of what it was given back:
+/// three quarters of this after 200 layouts, and no more after 300.
+const MORE_MEMORY: u64 = 1 << 10;
+/// How long a socket may outlive its resource.
+const SOCKETS_LIMIT: Duration = Duration::from_secs(2);
 /// How long threads may take to end that have nothing to do.
 const IDLE_LIMIT: Duration = Duration::from_secs(15);
 
@@ -88,7 +96,7 @@ pub(in super::super) async fn fifty_layouts(context: &Context<'_>) -> Result<()>
                 sleep(Duration::from_secs(2)).await;
                 before = Some(Held::of(process)?);
             }
-            sockets_are_of(offers)?;
+            sockets_are_of(offers).await?;
         }
         let took = begun.elapsed();
         let before = before.context("it was relabelled more often than that")?;
@@ -109,29 +117,27 @@ pub(in super::super) async fn fifty_layouts(context: &Context<'_>) -> Result<()>
     .await
 }
 
-/// The plugin directory has the kubelet's socket, and one for each resource.
-fn sockets_are_of(offers: &[(&str, usize)]) -> Result<()> {
-    let mut names = BTreeSet::new();
-    for entry in fs::read_dir(plugins())? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let is_socket = std::path::Path::new(&name)
-            .extension()
-            .is_some_and(|extension| extension == "sock");
-        if is_socket {
-            names.insert(name);
-        }
-    }
+/// The plugin directory has the kubelet's socket, and one for each resource, or has them soon: a
+/// resource that has gone is first withdrawn, then its socket is removed.
+async fn sockets_are_of(offers: &[(&str, usize)]) -> Result<()> {
     let socket = |(resource, _): &(&str, usize)| {
         let short = resource.trim_start_matches("nvidia.com/");
-        format!("nvidia-{short}.sock")
+        plugins().join(format!("nvidia-{short}.sock"))
     };
-    let mut expected: BTreeSet<String> = offers.iter().map(socket).collect();
-    expected.insert("kubelet.sock".to_owned());
-    ensure!(
-        names == expected,
-        "the plugin directory has {names:?}, not {expected:?}"
-    );
-    Ok(())
+    let mut expected: BTreeSet<PathBuf> = offers.iter().map(socket).collect();
+    expected.insert(plugins().join("kubelet.sock"));
+    let deadline = Instant::now() + SOCKETS_LIMIT;
+    loop {
+        let sockets: BTreeSet<PathBuf> = sockets()?.into_iter().collect();
+        if sockets == expected {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "after {SOCKETS_LIMIT:?} there are {sockets:?}, not {expected:?}"
+        );
+        sleep(POLL).await;
+    }
 }
 
 /// What the simulator has is what the kubelet can give out, and nothing is on its way.
