@@ -366,8 +366,8 @@ fn watched(places: &[PathBuf]) -> io::Result<DirWatch> {
 /// How long device nodes are left to appear together.
 const NODES_SETTLE: Duration = Duration::from_millis(50);
 
-/// The loader for the real driver.
-fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
+/// The loader for the real driver, which it finds where these settings say.
+pub fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
     let mut builder = NvmlLoader::builder()
         .host_root(HostRoot::new(&config.host_root))
         .deadline(config.health.nvml_call_timeout);

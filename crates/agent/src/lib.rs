@@ -25,6 +25,6 @@ mod readiness;
 mod record;
 mod supervisor;
 
-pub use agent::{Agent, LoaderFactory, Order, run_process};
+pub use agent::{Agent, LoaderFactory, Order, nvml_loader, run_process};
 pub use cluster::ClientFactory;
-pub use config_source::{ConfigText, Interpreter, last_good_text, read_config_file};
+pub use config_source::{CONFIG_LIMIT, ConfigText, Interpreter, last_good_text, read_config_file};

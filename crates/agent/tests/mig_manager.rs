@@ -321,8 +321,7 @@ async fn what_is_in_use_by_others_than_pods_fails_with_that_reason_and_is_offere
 
 #[tokio::test]
 async fn a_mode_that_waits_for_a_reset_is_told_and_noticed() {
-    let node = mig_node(2).await;
-    let mut node = node;
+    let mut node = mig_node(2).await;
     node.driver.wait_for_resets(&Node::uuid(0));
     node.start_agent();
     node.allocatable(2).await;
@@ -333,6 +332,9 @@ async fn a_mode_that_waits_for_a_reset_is_told_and_noticed() {
     assert!(message.contains("nvidia-smi --gpu-reset -i 0"), "{message}");
     // Nobody may get it before, and a new process knows that, too.
     offered(&node, &[(SMALL, 7)]).await;
+    let whole = Node::uuid(0).to_string();
+    let refused = node.plugin().await.allocate(&[&whole]).await.unwrap_err();
+    assert!(refused.message().contains("partitioned anew"), "{refused}");
     node.stop_agent().await;
     node.start_agent();
     offered(&node, &[(SMALL, 7)]).await;

@@ -13,7 +13,8 @@ use anyhow::Context as _;
 use clap::Parser;
 use mizzen_agent::{Agent, ConfigText, last_good_text};
 
-pub(crate) use flags::AgentArgs;
+pub(crate) use flags::{AgentArgs, flag};
+pub(crate) use settings::variable;
 
 /// What `mizzen agent --help` says first.
 pub(crate) const ABOUT: &str = "\

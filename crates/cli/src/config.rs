@@ -1,11 +1,12 @@
 //! The `mizzen config` command.
 
-use std::fs;
-use std::io::{Read as _, Write as _};
+use std::fs::File;
+use std::io::{Read, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use mizzen_agent::CONFIG_LIMIT;
 use mizzen_core::config::{RawConfig, file};
 
 mod args;
@@ -59,6 +60,28 @@ fn misunderstood(error: &anyhow::Error) -> ExitCode {
     MISUNDERSTOOD.into()
 }
 
+/// The text of a config, which is no longer than the agent would take: some files never end.
+///
+/// # Errors
+/// It cannot be read, is longer, or is no text.
+pub(crate) fn text_of(path: &Path) -> Result<String> {
+    let name = path.display().to_string();
+    let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
+    bounded(file, &name)
+}
+
+fn bounded(source: impl Read, name: &str) -> Result<String> {
+    let mut text = Vec::new();
+    source
+        .take(CONFIG_LIMIT + 1)
+        .read_to_end(&mut text)
+        .with_context(|| format!("cannot read {name}"))?;
+    if text.len() as u64 > CONFIG_LIMIT {
+        bail!("{name} is longer than {CONFIG_LIMIT} bytes, the most that a config may have");
+    }
+    String::from_utf8(text).with_context(|| format!("{name} is no text in UTF-8"))
+}
+
 /// A config file as an agent reads it that is given nothing else: no flags, no variables.
 #[derive(Debug)]
 struct ConfigFile {
@@ -71,15 +94,12 @@ impl ConfigFile {
     /// Reads a file, or standard input for `-`.
     fn read(path: &Path) -> Result<Self> {
         let (name, text) = if path == Path::new("-") {
-            let mut text = String::new();
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .context("cannot read standard input")?;
-            ("standard input".to_owned(), text)
+            let name = "standard input".to_owned();
+            let text = bounded(std::io::stdin(), &name)?;
+            (name, text)
         } else {
             let name = path.display().to_string();
-            let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-            (name, text)
+            (name, text_of(path)?)
         };
         Ok(Self {
             name,

@@ -45,6 +45,16 @@ pub(crate) struct Instance {
     compute_instance: Option<u32>,
 }
 
+impl Instance {
+    /// Whether it is this compute instance, or the GPU instance of it.
+    pub(crate) fn has(self, gpu_instance: u32, compute_instance: u32) -> bool {
+        let inside = self
+            .compute_instance
+            .is_none_or(|id| id == compute_instance);
+        self.gpu_instance == gpu_instance && inside
+    }
+}
+
 /// Why a text names no instance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected the id of a GPU instance, or of a compute instance after it: 2 or 2/0")]

@@ -16,6 +16,7 @@ mod agent;
 mod config;
 mod duration;
 mod fault;
+mod mig;
 mod sim;
 mod simulate;
 mod target;
@@ -43,6 +44,9 @@ enum Command {
     /// Check a config file, and see what it makes of a node
     #[command(long_about = config::ABOUT)]
     Config(Box<config::ConfigArgs>),
+    /// Cut GPUs into MIG devices: show, plan, apply, export and check how they are partitioned
+    #[command(long_about = mig::ABOUT)]
+    Mig(Box<mig::MigArgs>),
     /// Drive the simulated GPU driver: place its library, inject faults, load and heal GPUs
     #[command(long_about = sim::ABOUT)]
     Sim(Box<sim::SimArgs>),
@@ -106,6 +110,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Agent(args) => agent::run(*args),
         Command::Config(args) => config::run(*args),
+        Command::Mig(args) => mig::run(*args),
         Command::Sim(args) => sim::run(*args),
         Command::Simulate(args) => simulate::run(*args),
         Command::Completions { shell } => print_completions(shell),

@@ -13,6 +13,7 @@ mod health_story;
 mod narrator;
 mod observer;
 mod outcome;
+mod partition_story;
 mod patience;
 mod picture;
 mod plan;
@@ -37,14 +38,6 @@ const MISUNDERSTOOD: u8 = 2;
 
 /// Carries the command out.
 pub(crate) fn run(args: SimulateArgs) -> Result<ExitCode> {
-    match world::check_agent_flags(&args.agent_flags) {
-        Err(CannotStart::CommandLine(error)) => error.exit(),
-        Err(error @ CannotStart::Settings(_)) => {
-            eprintln!("mizzen agent: {error}");
-            return Ok(MISUNDERSTOOD.into());
-        }
-        Ok(()) => {}
-    }
     let screen = Screen::new(args.output);
     let plan = match Plan::new(args) {
         Ok(plan) => plan,
@@ -53,6 +46,14 @@ pub(crate) fn run(args: SimulateArgs) -> Result<ExitCode> {
             return Ok(MISUNDERSTOOD.into());
         }
     };
+    match world::check_agent_flags(&plan.agent_flags, plan.configs.first())? {
+        Err(CannotStart::CommandLine(error)) => error.exit(),
+        Err(error @ CannotStart::Settings(_)) => {
+            eprintln!("mizzen agent: {error}");
+            return Ok(MISUNDERSTOOD.into());
+        }
+        Ok(()) => {}
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -15,6 +15,15 @@ pub(crate) fn times(name: &str, count: usize) -> String {
     }
 }
 
+/// `name`, or `3 × name` for more than one.
+pub(crate) fn times_before(count: usize, name: &str) -> String {
+    if count == 1 {
+        name.to_owned()
+    } else {
+        format!("{count} × {name}")
+    }
+}
+
 /// Ascending numbers in short: `0-3,6`; two neighbours stay apart.
 pub(crate) fn ranges(numbers: impl IntoIterator<Item = u32>) -> String {
     let mut runs: Vec<(u32, u32)> = Vec::new();
@@ -30,6 +39,18 @@ pub(crate) fn ranges(numbers: impl IntoIterator<Item = u32>) -> String {
         _ => format!("{first}-{last}"),
     });
     shown.collect::<Vec<_>>().join(",")
+}
+
+/// GPUs, and MIG devices by their GPU, in short: `0-3,6`, `0:0-6 1:2`.
+pub(crate) fn mixed_ranges(
+    gpus: impl IntoIterator<Item = u32>,
+    mig_devices: impl IntoIterator<Item = (u32, Vec<u32>)>,
+) -> String {
+    let inside = mig_devices.into_iter();
+    let inside = inside.map(|(gpu, devices)| format!("{gpu}:{}", ranges(devices)));
+    let parts = std::iter::once(ranges(gpus)).chain(inside);
+    let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
+    parts.join(" ")
 }
 
 /// `8 × NVIDIA H100 80GB HBM3`, a part for each model.
@@ -61,6 +82,13 @@ mod tests {
         assert_eq!(ranges([]), "");
         assert_eq!(ranges([4]), "4");
         assert_eq!(ranges([0, 1, 3, 4, 5, 9]), "0,1,3-5,9");
+    }
+
+    #[test]
+    fn mig_devices_stand_behind_their_gpu() {
+        let inside = [(1, vec![0, 1, 2]), (3, vec![4])];
+        assert_eq!(mixed_ranges([0, 2], inside), "0,2 1:0-2 3:4");
+        assert_eq!(mixed_ranges([], [(0, vec![0])]), "0:0");
     }
 
     #[test]

@@ -1,5 +1,11 @@
 //! What a node with MIG offers, by strategy, and what a container gets with it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::collections::BTreeMap;
 
 use mizzen_core::allocate::{AllocationRequest, AnnotationId, HostNodes};

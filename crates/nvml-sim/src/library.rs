@@ -24,12 +24,12 @@ pub enum PlaceError {
     )]
     NotEmbedded,
     /// It cannot be written.
-    #[error("cannot write {path:?}: {source}")]
+    #[error("cannot write {path:?}: {error}")]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
+        /// Why not; in the message already, so no source of this error.
+        error: std::io::Error,
     },
 }
 
@@ -43,9 +43,9 @@ pub fn place(directory: &Path) -> Result<PathBuf, PlaceError> {
         return Err(PlaceError::NotEmbedded);
     }
     let path = directory.join(FILE_NAME);
-    let fail = |source| PlaceError::Write {
+    let fail = |error| PlaceError::Write {
         path: path.clone(),
-        source,
+        error,
     };
     if std::fs::read(&path).is_ok_and(|bytes| bytes == BYTES) {
         return Ok(path);

@@ -287,11 +287,7 @@ const FIRST_CAPABILITY: u32 = 3;
 
 /// The `<m>` of `/dev/nvidia-caps/nvidia-cap<m>` for a GPU instance, or a compute instance in
 /// it. Only GPUs with minor numbers below 32 have them.
-pub(crate) fn capability(
-    gpu_minor: u32,
-    gpu_instance: u32,
-    compute_instance: Option<u32>,
-) -> Option<u32> {
+pub fn capability(gpu_minor: u32, gpu_instance: u32, compute_instance: Option<u32>) -> Option<u32> {
     let (gpus, instances, inside) = CAPABILITIES;
     let of_gpu_instance = (gpu_minor * instances + gpu_instance) * (inside + 1);
     let offset = compute_instance.map_or(0, |id| id + 1);

@@ -23,7 +23,7 @@ use crate::ground::Ground;
 pub use memory::last_good_text;
 pub(crate) use shelf::{Shelf, watch_disk};
 use task::Task;
-pub use text::read_config_file;
+pub use text::{CONFIG_LIMIT, read_config_file};
 use watches::follow_config_map;
 
 /// Settings that wait for the agent.
@@ -95,6 +95,7 @@ pub(crate) fn start(
         memory: tell_memory,
         settings: send,
         told_of_api: None,
+        told_of_shelf: None,
     };
     let first = task.first(base);
     let run = task.run(ground.stop.clone());

@@ -29,6 +29,8 @@ pub(super) struct Task {
     /// Whether it was said what it means for this node that the API does not tell, and whether it
     /// refused to.
     pub(super) told_of_api: Option<bool>,
+    /// Why the configs cannot be had, as it was said last while the label was not known.
+    pub(super) told_of_shelf: Option<String>,
 }
 
 impl Task {
@@ -122,6 +124,7 @@ impl Task {
             in_force: self.in_force.as_ref(),
         });
         self.tell_of_api();
+        self.tell_of_shelf();
         match decision {
             Decision::Stay if asked => self.again(),
             Decision::Stay => None,
@@ -200,6 +203,28 @@ impl Task {
             reporter.tell(Report::InvalidConfig(why.to_owned()));
         }
         self.complaint = Some(why.to_owned());
+    }
+
+    /// Says once that there are no configs to choose from, where the choice has to wait: that the
+    /// API does not answer is half of the truth then.
+    fn tell_of_shelf(&mut self) {
+        if let Known::Is(_) | Known::Refused = *self.label.borrow() {
+            return;
+        }
+        let why = match &*self.shelf.borrow() {
+            Known::Is(configs) => configs.names().err(),
+            Known::NotYet | Known::Away | Known::Refused => None,
+        };
+        if why == self.told_of_shelf {
+            return;
+        }
+        if let Some(why) = &why {
+            tracing::warn!(
+                event = "config-missing",
+                "there is no config to choose, whatever the Kubernetes API tells: {why}"
+            );
+        }
+        self.told_of_shelf = why;
     }
 
     /// Says once what it means for this node that the API does not tell.

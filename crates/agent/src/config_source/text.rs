@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 /// The most that a config may have, in bytes: what a ConfigMap can hold.
-const TEXT_LIMIT: u64 = 1 << 20;
+pub const CONFIG_LIMIT: u64 = 1 << 20;
 
 /// Reads a config's text from a file.
 ///
@@ -24,11 +24,11 @@ pub fn read_config_file(path: &Path) -> Result<String, String> {
         ));
     }
     let mut text = Vec::new();
-    let mut file = File::open(path).map_err(failed)?.take(TEXT_LIMIT + 1);
+    let mut file = File::open(path).map_err(failed)?.take(CONFIG_LIMIT + 1);
     file.read_to_end(&mut text).map_err(failed)?;
-    if text.len() as u64 > TEXT_LIMIT {
+    if text.len() as u64 > CONFIG_LIMIT {
         return Err(format!(
-            "the config file {name} is longer than {TEXT_LIMIT} bytes"
+            "the config file {name} is longer than {CONFIG_LIMIT} bytes"
         ));
     }
     String::from_utf8(text).map_err(|error| {
@@ -59,7 +59,7 @@ mod tests {
     fn a_text_that_is_too_long_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("long");
-        let limit = usize::try_from(TEXT_LIMIT).unwrap();
+        let limit = usize::try_from(CONFIG_LIMIT).unwrap();
         fs::write(&path, vec![b'a'; limit]).unwrap();
         assert_eq!(read_config_file(&path).unwrap().len(), limit);
         // Half of the last letter is read: it is too long all the same.

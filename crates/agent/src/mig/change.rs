@@ -178,8 +178,8 @@ impl Manager {
             }
             sleep(pause.failed()).await;
         }
-        // A kubelet marks a device as taken before it asks the plugin for it, and tells who holds
-        // it only after the answer.
+        // Since it was withheld the plugin gives it to nobody. A kubelet that got it just before
+        // tells who holds it only a moment after the answer.
         sleep(self.patience.admission).await;
         Ok(())
     }

@@ -55,7 +55,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             withdrawal: Duration::from_secs(30),
-            admission: Duration::from_millis(100),
+            admission: Duration::from_millis(40),
             eviction: Duration::from_mins(5),
             look: Duration::from_secs(20),
             step: Duration::from_mins(2),

@@ -49,6 +49,14 @@ impl Service {
             self.resource
         ))
     }
+
+    fn withheld(&self, id: &str) -> Status {
+        Status::unavailable(format!(
+            "device {id} of {} cannot be had at this moment: its GPU is being partitioned anew; a \
+             pod that is created again gets another one, or waits",
+            self.resource
+        ))
+    }
 }
 
 #[tonic::async_trait]
@@ -122,6 +130,9 @@ impl DevicePlugin for Service {
         let mut container_responses = Vec::with_capacity(wishes.len());
         for wish in wishes {
             let ids = wish.devices_ids.iter().map(String::as_str);
+            if let Some(id) = state.withheld_among(pool, ids.clone()) {
+                return Err(self.withheld(id));
+            }
             let allocation = AllocationRequest::parse(ids)
                 .and_then(|ids| pool.allocate(&ids, state.host_nodes(), annotation_id()))
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;

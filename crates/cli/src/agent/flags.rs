@@ -71,7 +71,8 @@ impl TypedValueParser for Words {
     }
 }
 
-fn flag(row: &SettingInfo, name: &'static str) -> Arg {
+/// The flag of a setting.
+pub(crate) fn flag(row: &SettingInfo, name: &'static str) -> Arg {
     let variables = match row.env {
         [] => String::new(),
         names => format!(" [env: {}]", names.join(", ")),

@@ -128,7 +128,7 @@ pub(super) fn misspelt_variables() -> Vec<String> {
     clippy::disallowed_methods,
     reason = "this is the module that reads the environment"
 )]
-pub(super) fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

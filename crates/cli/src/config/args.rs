@@ -39,14 +39,22 @@ Exit codes:
   2    the command line or the scenario cannot be understood, or a file cannot be read";
 
 const CHOICE_HELP: &str = "\
-A GPU is taken by its index or UUID. Of a shared GPU that takes one replica more each time it is
-named; UUID::N takes replica N. The rules and their scores:
+A GPU is taken by its index or UUID, a MIG device by its UUID or by two indices: 0:2 is the third
+one of GPU 0, and 0 alone any one that is left. Of what is shared that takes one replica more each
+time it is named; UUID::N takes replica N. The rules and their scores:
   LINKS        sum over the pairs of the set: 100 for each NVLink, 10 to 60 for the way through
                PCIe; more is better
   LEFT OVER    the same sum over what stays free; more is better
   NUMA SPLITS  pairs that straddle two NUMA nodes; fewer is better
   PCIE STEPS   steps through PCIe over the pairs, 0 on one board to 6; fewer is better
-and where all are equal, the lowest indices.";
+and where all are equal, the lowest indices. MIG devices are joined by no links: like replicas they
+are spread over GPUs or packed onto few, as sharedDevicesAllocationPolicy says.
+
+Exit codes:
+  0    the container gets what it asks for
+  1    it does not: the pod stays Pending, or the container is refused
+  2    the command line, the scenario or the config file cannot be understood, or a file cannot be
+       read";
 
 /// What was typed after `mizzen config`.
 #[derive(Debug, Args)]
@@ -117,11 +125,17 @@ pub(crate) struct CheckArgs {
     pub(crate) output: AnswerForm,
 }
 
+/// A number of devices that can be asked for.
+fn wanted(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse()
+        .map_err(|_| "expected how many devices: a whole number from 1")
+}
+
 /// `mizzen config explain-choice …`
 #[derive(Debug, Args)]
 pub(crate) struct ChoiceArgs {
     /// How many devices the container asks for
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = wanted)]
     pub(crate) want: NonZeroUsize,
 
     /// The config file; `-` is standard input. Default: none
@@ -135,7 +149,8 @@ pub(crate) struct ChoiceArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) resource: Option<ResourceName>,
 
-    /// Devices that other containers have: indices or UUIDs, with commas
+    /// Devices that other containers have: indices (2, or 2:0 for a MIG device) or UUIDs, with
+    /// commas
     #[arg(long, value_name = "GPUS", value_delimiter = ',')]
     pub(crate) taken: Vec<Taken>,
 

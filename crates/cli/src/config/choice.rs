@@ -11,8 +11,8 @@ use mizzen_core::resource::ResourceName;
 use super::args::{AnswerForm, ChoiceArgs};
 use super::findings::Finding;
 use super::node::Node;
-use super::offer::{Offer, Resource};
-use super::{ConfigFile, UNUSABLE, misunderstood, print_json};
+use super::offer::{Offer, Resource, Unit};
+use super::{ConfigFile, MISUNDERSTOOD, misunderstood, print_json};
 use crate::terminal::Terminal;
 
 mod document;
@@ -21,14 +21,17 @@ mod taken;
 
 pub(crate) use taken::Taken;
 
+/// The exit code where the container does not get what it asks for.
+const DENIED: u8 = 1;
+
 /// The answer to the question.
 #[derive(Debug)]
 struct Choice<'a> {
     node: &'a Node,
     resource: &'a Resource,
     want: usize,
-    /// How each GPU behind the resource stands, by position.
-    gpus: Vec<Stand>,
+    /// How each GPU and MIG device behind the resource stands.
+    stands: Vec<Stand>,
     /// The ids that the container gets; none where it cannot have as many as it wants.
     gets: Vec<String>,
     /// Why the container is refused with them, if it is.
@@ -37,11 +40,11 @@ struct Choice<'a> {
     rules: Option<Explanation>,
 }
 
-/// The devices of one GPU.
+/// The devices of one GPU or MIG device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stand {
-    /// The GPU's position.
-    gpu: usize,
+    /// What it is.
+    unit: Unit,
     /// How many devices it gives to the resource.
     devices: usize,
     /// How many of them other containers have.
@@ -63,7 +66,7 @@ pub(super) fn run(args: &ChoiceArgs) -> Result<ExitCode> {
             for error in &errors {
                 eprintln!("{}", Finding::from(error).in_file(&file.name, ""));
             }
-            return Ok(UNUSABLE.into());
+            return Ok(MISUNDERSTOOD.into());
         }
     };
     let node = match Node::find(&args.node, &config) {
@@ -82,7 +85,7 @@ pub(super) fn run(args: &ChoiceArgs) -> Result<ExitCode> {
         AnswerForm::Table => Terminal::stdout().print(render::lines(&choice))?,
         AnswerForm::Json => print_json(&document::Document::new(&choice))?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(choice.exit_code())
 }
 
 /// The resource that was asked for, or the only one, or `nvidia.com/gpu`.
@@ -113,59 +116,71 @@ impl<'a> Choice<'a> {
         args: &ChoiceArgs,
     ) -> Self {
         let want = args.want.get();
-        let all = resource.gpus.values().flat_map(|backing| &backing.ids);
+        let all = resource.units.values().flat_map(|backing| &backing.ids);
         let free: Vec<String> = all.filter(|id| !taken.contains(*id)).cloned().collect();
         let gets = if want <= free.len() {
             resource.prefer(&free, want)
         } else {
             Vec::new()
         };
-        let gpus: Vec<Stand> = resource
-            .gpus
+        let stands: Vec<Stand> = resource
+            .units
             .iter()
-            .map(|(gpu, backing)| Stand {
-                gpu: *gpu,
+            .map(|(unit, backing)| Stand {
+                unit: *unit,
                 devices: backing.ids.len(),
                 taken: backing.ids.iter().filter(|id| taken.contains(*id)).count(),
                 gets: backing.ids.iter().filter(|id| gets.contains(id)).count(),
             })
             .collect();
         Self {
-            rules: rules(node, resource, &gpus, want, args.others),
+            rules: rules(node, resource, &stands, want, args.others),
             refusal: resource.refusal(&gets, config),
             node,
             resource,
             want,
-            gpus,
+            stands,
             gets,
         }
     }
 
     /// How many devices are free.
     fn free(&self) -> usize {
-        self.gpus
+        self.stands
             .iter()
             .map(|stand| stand.devices - stand.taken)
             .sum()
     }
+
+    /// Whether the container gets what it wants.
+    fn exit_code(&self) -> ExitCode {
+        if self.gets.is_empty() || self.refusal.is_some() {
+            return DENIED.into();
+        }
+        ExitCode::SUCCESS
+    }
 }
 
-/// What the rules say, where the policy goes by them and each GPU gives one device at most.
+/// What the rules say, where the policy goes by them and each GPU gives one device at most. MIG
+/// devices are not chosen by links.
 fn rules(
     node: &Node,
     resource: &Resource,
-    gpus: &[Stand],
+    stands: &[Stand],
     want: usize,
     others: usize,
 ) -> Option<Explanation> {
+    if resource.has_mig_devices() {
+        return None;
+    }
     let explainer = Explainer::of_policy(resource.policy(), node.gpus(), &node.inventory.links)?;
     let positions = |wanted: fn(&Stand) -> bool| {
-        let stands = gpus.iter().filter(|stand| wanted(stand));
-        stands.map(|stand| stand.gpu).collect::<Vec<_>>()
+        let stands = stands.iter().filter(|stand| wanted(stand));
+        stands.map(|stand| stand.unit.gpu).collect::<Vec<_>>()
     };
     let open = positions(|stand| stand.taken < stand.devices);
     let told = explainer.explain(&open, &[], want, others);
     let is_this_choice = told.chosen.gpus == positions(|stand| stand.gets > 0)
-        && gpus.iter().all(|stand| stand.gets <= 1);
+        && stands.iter().all(|stand| stand.gets <= 1);
     (is_this_choice && !told.chosen.gpus.is_empty()).then_some(told)
 }

@@ -1,16 +1,22 @@
 //! The node that a config is tried on: this machine's GPUs, or simulated ones.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, anyhow};
 use mizzen_core::config::Config;
 use mizzen_core::driver::{DriverError, GpuDriver as _};
 use mizzen_core::gpu::{Gpu, PciBusId};
 use mizzen_core::inventory::{DriverVersions, Inventory};
+use mizzen_core::mig::{Capabilities, GpuMig, MigDevice, MigMode, Placement};
 use mizzen_core::topology::{Link, LinkMatrix, PcieRelation};
 use mizzen_nvml::{HostRoot, NvmlLoader};
+use mizzen_nvml_sim::control::{GpuInstanceStatus, MigDeviceStatus, MigStatus};
 use mizzen_nvml_sim::node::{self, Ancestor, LinkPeer};
 use mizzen_nvml_sim::scenario::Scenario;
 
 use super::args::NodeArgs;
+use super::offer::Unit;
+use crate::words::mixed_ranges;
 
 /// A node's GPUs as the agent would know them.
 #[derive(Debug)]
@@ -67,6 +73,34 @@ impl Node {
     pub(super) fn gpus(&self) -> &[Gpu] {
         &self.inventory.gpus
     }
+
+    /// The GPU of a unit, and the MIG device that it is if it is one.
+    pub(super) fn of(&self, unit: Unit) -> (&Gpu, Option<&MigDevice>) {
+        let gpu = &self.gpus()[unit.gpu];
+        let devices = gpu.mig.as_ref().map_or(&[][..], |mig| &mig.devices);
+        (gpu, unit.mig.and_then(|at| devices.get(at)))
+    }
+
+    /// The index of a unit as `nvidia-smi` has it: `2`, or `2:0` for a MIG device.
+    pub(super) fn index(&self, unit: Unit) -> String {
+        match self.of(unit) {
+            (gpu, Some(device)) => format!("{}:{}", gpu.index, device.index),
+            (gpu, None) => gpu.index.to_string(),
+        }
+    }
+
+    /// The indices of units in short: `0-3,6` for GPUs, `0:0-6 1:2` for MIG devices.
+    pub(super) fn indices(&self, units: impl IntoIterator<Item = Unit>) -> String {
+        let mut whole = Vec::new();
+        let mut inside: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for unit in units {
+            match self.of(unit) {
+                (gpu, Some(device)) => inside.entry(gpu.index).or_default().push(device.index),
+                (gpu, None) => whole.push(gpu.index),
+            }
+        }
+        mixed_ranges(whole, inside)
+    }
 }
 
 /// Asks this machine's driver, found where the config says.
@@ -120,7 +154,52 @@ fn gpu(index: u32, board: &node::Gpu, node: &node::Node) -> Result<Gpu> {
         compute_capability: board.compute_capability,
         numa_node: Some(board.numa).filter(|numa| has_cpus(*numa)),
         device_id: 0,
-        mig: None,
+        mig: mig(board, &node.driver_version)?,
+    })
+}
+
+/// How NVML tells that a board is partitioned when it comes; none for one that cannot be.
+fn mig(board: &node::Gpu, driver_version: &str) -> Result<Option<GpuMig>> {
+    let Some(status) = MigStatus::initial(board, driver_version) else {
+        return Ok(None);
+    };
+    let mut devices = Vec::new();
+    for parent in &status.gpu_instances {
+        for device in &parent.devices {
+            devices.push(mig_device(board, parent, device)?);
+        }
+    }
+    Ok(Some(GpuMig {
+        mode: MigMode {
+            current: status.enabled,
+            pending: status.pending,
+        },
+        devices,
+    }))
+}
+
+fn mig_device(
+    board: &node::Gpu,
+    parent: &GpuInstanceStatus,
+    device: &MigDeviceStatus,
+) -> Result<MigDevice> {
+    let minor = |inside| mizzen_nvml_sim::mig::capability(board.minor, parent.id, inside);
+    Ok(MigDevice {
+        index: device.index,
+        uuid: device.uuid.to_string().parse()?,
+        gpu_instance: parent.id,
+        compute_instance: device.compute_instance,
+        profile: device.profile.parse()?,
+        memory_mib: parent.memory_mib,
+        multiprocessors: device.multiprocessors,
+        placement: Some(Placement {
+            start: parent.placement.start,
+            size: parent.placement.size,
+        }),
+        capabilities: Capabilities {
+            gpu_instance: minor(None),
+            compute_instance: minor(Some(device.compute_instance)),
+        },
     })
 }
 

@@ -26,13 +26,20 @@ pub(super) struct Offer {
 #[derive(Debug)]
 pub(super) struct Resource {
     pool: DevicePool,
-    /// The GPUs behind it, by position.
-    pub(super) gpus: BTreeMap<usize, Backing>,
-    /// How its devices are shared; `None` where each is a whole GPU.
+    /// The GPUs and MIG devices behind it.
+    pub(super) units: BTreeMap<Unit, Backing>,
+    /// How its devices are shared; `None` where each is a GPU or MIG device of its own.
     pub(super) shared: Option<Shared>,
 }
 
-/// What one GPU gives to a resource.
+/// A GPU, or one of its MIG devices, by their positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Unit {
+    pub(super) gpu: usize,
+    pub(super) mig: Option<usize>,
+}
+
+/// What one GPU or MIG device gives to a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Backing {
     /// The ids of its devices, in their order.
@@ -65,6 +72,17 @@ impl Offer {
         }
     }
 
+    /// What a unit is offered as: how many devices of which resource; a GPU with those of its MIG
+    /// devices.
+    pub(super) fn of_unit(&self, unit: Unit) -> BTreeMap<String, usize> {
+        let resources = self.resources.iter();
+        let counts = resources.map(|resource| {
+            let name = resource.name().to_string();
+            (name, resource.ids_of(unit).count())
+        });
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// The resource of this name.
     pub(super) fn resource(&self, name: &ResourceName) -> Option<&Resource> {
         let mut resources = self.resources.iter();
@@ -75,20 +93,23 @@ impl Offer {
 impl Resource {
     fn new(pool: DevicePool) -> Self {
         let listed = pool.list(|_| DeviceHealth::Healthy);
-        let positions = pool.shares().iter().map(|share| share.gpu);
+        let units = pool.shares().iter().map(|share| Unit {
+            gpu: share.gpu,
+            mig: share.mig,
+        });
         let backings = listed.iter().map(|listed| Backing {
             ids: listed.ids().collect(),
             is_shared: listed.replicas.is_some(),
         });
-        let gpus: BTreeMap<usize, Backing> = positions.zip(backings).collect();
-        let is_shared = gpus.values().any(|backing| backing.is_shared);
+        let units: BTreeMap<Unit, Backing> = units.zip(backings).collect();
+        let is_shared = units.values().any(|backing| backing.is_shared);
         let terms = pool.terms();
         Self {
             shared: is_shared.then_some(Shared {
                 placement: terms.placement,
                 one_per_container: terms.fail_requests_greater_than_one,
             }),
-            gpus,
+            units,
             pool,
         }
     }
@@ -103,9 +124,29 @@ impl Resource {
         self.pool.device_count()
     }
 
-    /// Which of its devices go first.
+    /// Which of its devices go first, as the config says it.
     pub(super) fn policy(&self) -> AllocationPolicy {
         self.pool.terms().policy
+    }
+
+    /// Whether there are MIG devices behind it.
+    pub(super) fn has_mig_devices(&self) -> bool {
+        self.units.keys().any(|unit| unit.mig.is_some())
+    }
+
+    /// The positions of the GPUs behind it, each once.
+    pub(super) fn gpus(&self) -> BTreeSet<usize> {
+        self.units.keys().map(|unit| unit.gpu).collect()
+    }
+
+    /// The ids of the devices that a unit gives to it; of a GPU, with those of its MIG devices.
+    pub(super) fn ids_of(&self, unit: Unit) -> impl Iterator<Item = &String> {
+        let part = move |other: &Unit| match unit.mig {
+            Some(_) => *other == unit,
+            None => other.gpu == unit.gpu,
+        };
+        let units = self.units.iter().filter(move |(other, _)| part(other));
+        units.flat_map(|(_, backing)| &backing.ids)
     }
 
     /// The devices that a container gets that asks for `size`, as the kubelet is told when these

@@ -9,6 +9,7 @@ use mizzen_core::config::{RawConfig, SETTINGS, file};
 
 use super::script::{Action, Step};
 use crate::config::findings::Finding;
+use crate::config::text_of;
 
 /// What the agent's file says in a run that begins without one and whose script brings one.
 const EMPTY: &str = "version: v1\n";
@@ -72,10 +73,6 @@ pub(crate) fn replace(place: &Path, text: &str) -> Result<()> {
     fs::write(&new, text)
         .and_then(|()| fs::rename(&new, place))
         .with_context(|| format!("cannot write {}", place.display()))
-}
-
-fn text_of(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// All that is wrong with a file.

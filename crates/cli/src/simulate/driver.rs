@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use mizzen_nvml_sim::control::{Affected, GpuStatus, LoadChange, Simulator};
+use mizzen_nvml_sim::control::{Affected, GpuStatus, LoadChange, MigStatus, Simulator};
 use mizzen_nvml_sim::environment::Place;
 use mizzen_nvml_sim::mig::Partition;
 use mizzen_nvml_sim::scenario::{GpuGroup, Scenario};
 use mizzen_nvml_sim::{Program, host, library};
 
 use super::agent_process::Figures;
-use super::picture::{Agent, FORM, Gpu, Health, Node, Picture};
+use super::picture::{Agent, FORM, Gpu, Health, Mig, MigDevice, Node, Picture};
 use super::script::{Action, MigChange};
 use super::world::World;
 use crate::fault;
@@ -169,5 +169,30 @@ fn seen(gpu: &GpuStatus) -> Gpu {
         offered_as: BTreeMap::new(),
         held_by: Vec::new(),
         was_held_by: Vec::new(),
+        mig: gpu.mig.as_ref().map(|mig| seen_mig(gpu.index, mig)),
+    }
+}
+
+fn seen_mig(gpu: u32, mig: &MigStatus) -> Mig {
+    let devices = mig.gpu_instances.iter().flat_map(|parent| {
+        parent.devices.iter().map(move |device| MigDevice {
+            name: format!("{gpu}:{}", device.index),
+            index: device.index,
+            uuid: device.uuid.to_string(),
+            profile: device.profile.clone(),
+            memory_mib: parent.memory_mib,
+            gpu_instance: parent.id,
+            compute_instance: device.compute_instance,
+            gone: false,
+            health: Health::Unknown,
+            offered_as: BTreeMap::new(),
+            held_by: Vec::new(),
+            was_held_by: Vec::new(),
+        })
+    });
+    Mig {
+        enabled: mig.enabled,
+        pending: mig.pending,
+        devices: devices.collect(),
     }
 }

@@ -9,14 +9,17 @@ use mizzen_kubelet_sim::{ContainerView, Event, Given, Happening, PodView, Snapsh
 use super::agent_process::Figures;
 use super::health_story::HealthStory;
 use super::narrator::{Told, tell};
+use super::partition_story;
 use super::picture::{
-    Container, DeviceNode, Gpu, Mount, Phase, Picture, Pod, ResourceCount, gpu_of,
+    Container, DeviceNode, Gpu, MigDevice, Mount, Phase, Picture, Pod, ResourceCount, unit_of,
 };
 use super::pods::Submitted;
 use super::script::Action;
 use super::timeline::{Entry, Source, Tone};
 
 mod sightings;
+
+use sightings::{Sighting, Sightings};
 
 /// Devices by resource.
 type Devices = BTreeMap<String, Vec<String>>;
@@ -27,13 +30,14 @@ pub(crate) struct Observer {
     picture: Picture,
     /// What each container got, by pod and container: kept when the kubelet has freed it.
     allocated: BTreeMap<(String, String), Devices>,
-    /// Who has ever held each GPU, by UUID.
+    /// Who has ever held each GPU and MIG device, by UUID.
     holders: BTreeMap<String, Vec<String>>,
     /// The most devices that the node ever had, by resource.
     most: BTreeMap<String, u64>,
     /// What has been told of the GPUs' health.
     story: HealthStory,
-    /// What has been told of the health of each GPU that a pod holds, by pod and UUID.
+    /// What has been told of the health of each GPU or MIG device that a pod holds, by pod and
+    /// UUID.
     health_told: BTreeMap<(String, String), Tone>,
 }
 
@@ -124,6 +128,8 @@ impl Observer {
                 }
                 return;
             }
+            Happening::PluginGone { resource } => self.story.plugin_gone(resource),
+            Happening::KubeletStopped => self.story.kubelet_stopped(),
             Happening::DevicesAllocated {
                 pod,
                 container,
@@ -149,10 +155,12 @@ impl Observer {
         let Happening::DeviceHealthChanged { pod, device, .. } = what else {
             return true;
         };
-        let gpu = gpu_of(&self.picture.gpus, device);
-        let gpu = gpu.map_or_else(|| device.clone(), |gpu| gpu.uuid.clone());
-        let before = self.health_told.insert((pod.clone(), gpu), told.tone);
-        before != Some(told.tone)
+        let unit = unit_of(&self.picture.gpus, device);
+        let uuid = unit.map(|(gpu, mig)| mig.map_or(&gpu.uuid, |mig| &mig.uuid));
+        let key = (pod.clone(), uuid.unwrap_or(device).clone());
+        let before = self.health_told.insert(key, told.tone);
+        // One that was never sick is not healthy again, though a restarted kubelet says so.
+        before != Some(told.tone) && (before.is_some() || told.tone != Tone::Good)
     }
 
     fn tell(&mut self, at: Duration, told: Told) {
@@ -169,10 +177,46 @@ impl Observer {
             .collect();
     }
 
-    /// The simulated GPUs have changed; what the kubelet makes of them is seen at its next change.
-    pub(crate) fn gpus(&mut self, gpus: Vec<Gpu>, snapshot: &Snapshot) {
+    /// The simulated GPUs as they are now. How they are partitioned anew is told; what the kubelet
+    /// makes of them is seen at its next change.
+    pub(crate) fn gpus(&mut self, at: Duration, mut gpus: Vec<Gpu>, snapshot: &Snapshot) {
+        let mut told = Vec::new();
+        for gpu in &mut gpus {
+            let same = |before: &&Gpu| before.uuid == gpu.uuid;
+            let Some(before) = self.picture.gpus.iter().find(same) else {
+                continue;
+            };
+            told.extend(partition_story::change(before, gpu));
+            let gone = self.gone(before, gpu);
+            told.extend(gone.iter().flat_map(partition_story::loss));
+            if let Some(mig) = &mut gpu.mig {
+                mig.devices.extend(gone.into_iter().map(|device| MigDevice {
+                    gone: true,
+                    ..device
+                }));
+            }
+        }
         self.picture.gpus = gpus;
         self.see_gpus(snapshot);
+        told.extend(self.story.missing(at, &self.picture.gpus));
+        for told in told {
+            self.tell(at, told);
+        }
+    }
+
+    /// The MIG devices that a GPU has no more and that somebody held: a pod may hold one still.
+    fn gone(&self, before: &Gpu, now: &Gpu) -> Vec<MigDevice> {
+        let is_there = |device: &MigDevice| {
+            let mut devices = now.mig_devices().iter();
+            devices.any(|known| known.uuid == device.uuid)
+        };
+        let was_held = |device: &MigDevice| {
+            let holders = self.holders.get(&device.uuid);
+            holders.is_some_and(|holders| !holders.is_empty())
+        };
+        let devices = before.mig_devices().iter();
+        let gone = devices.filter(|device| !is_there(device) && was_held(device));
+        gone.cloned().collect()
     }
 
     fn see_resources(&mut self, snapshot: &Snapshot) {
@@ -188,18 +232,32 @@ impl Observer {
     }
 
     fn see_gpus(&mut self, snapshot: &Snapshot) {
-        let mut seen = sightings::of(snapshot, &self.picture.gpus);
+        let mut seen = Sightings::of(snapshot, &self.picture.gpus);
         for gpu in &mut self.picture.gpus {
-            let sighting = seen.remove(&gpu.index).unwrap_or_default();
-            gpu.health = sighting.health();
-            gpu.held_by = sighting.holders();
-            gpu.offered_as = sighting.offered_as();
-            let ever = self.holders.entry(gpu.uuid.clone()).or_default();
-            let new = gpu.held_by.iter().filter(|holder| !ever.contains(holder));
-            let new: Vec<_> = new.cloned().collect();
-            ever.extend(new);
-            let ended = ever.iter().filter(|holder| !gpu.held_by.contains(holder));
-            gpu.was_held_by = ended.cloned().collect();
+            let own = seen.take(&gpu.uuid);
+            let (mut parts, mut gone) = (Vec::new(), Vec::new());
+            for device in gpu.mig.iter_mut().flat_map(|mig| &mut mig.devices) {
+                let mut sighting = seen.take(&device.uuid);
+                if device.gone && !sighting.is_held() {
+                    sighting = Sighting::default();
+                }
+                device.health = sighting.health();
+                device.held_by = sighting.holders();
+                device.offered_as = sighting.offered_as();
+                device.was_held_by = ended(&mut self.holders, &device.uuid, &device.held_by);
+                if device.gone {
+                    gone.extend(device.held_by.iter().cloned());
+                } else {
+                    parts.push(sighting);
+                }
+            }
+            let family = own.with_parts(parts);
+            gpu.health = family.health();
+            gpu.held_by = family.holders();
+            gone.retain(|holder| !gpu.held_by.contains(holder));
+            gpu.held_by.extend(gone);
+            gpu.offered_as = family.offered_as();
+            gpu.was_held_by = ended(&mut self.holders, &gpu.uuid, &gpu.held_by);
         }
     }
 
@@ -239,6 +297,20 @@ impl Observer {
             ..container(view.name.clone(), given)
         }
     }
+}
+
+/// Those who have held a GPU or MIG device and do so no more.
+fn ended(
+    holders: &mut BTreeMap<String, Vec<String>>,
+    uuid: &str,
+    held_by: &[String],
+) -> Vec<String> {
+    let ever = holders.entry(uuid.to_owned()).or_default();
+    let new = held_by.iter().filter(|holder| !ever.contains(holder));
+    let new: Vec<_> = new.cloned().collect();
+    ever.extend(new);
+    let ended = ever.iter().filter(|holder| !held_by.contains(holder));
+    ended.cloned().collect()
 }
 
 fn count(capacity: i64, allocatable: i64) -> ResourceCount {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::args::AtLeast;
-use super::picture::{Health, Phase, Picture, Pod};
+use super::picture::{Gpu, Health, Phase, Picture, Pod};
 use super::script::Action;
 use crate::fault::Fault;
 
@@ -89,7 +89,7 @@ impl Patience {
         let now = picture.elapsed;
         if picture.agent.ready.is_none() {
             return match now > AGENT_START {
-                true if !picture.gpus.is_empty() => Err(AgentSilent),
+                true if !picture.gpus.iter().all(Gpu::has_nothing_to_offer) => Err(AgentSilent),
                 late => Ok(late && self.wanted_time_has_passed(now)),
             };
         }
@@ -134,11 +134,14 @@ fn is_settled(pod: &Pod) -> bool {
 
 /// Whether the kubelet knows a GPU without a fault as healthy; `left_out` is whether one that it
 /// does not know is not expected any more.
-fn is_as_it_should_be(gpu: &super::picture::Gpu, left_out: bool) -> bool {
+fn is_as_it_should_be(gpu: &Gpu, left_out: bool) -> bool {
+    let mut devices = gpu.mig_devices().iter();
+    let has_sick_part = devices.any(|device| !device.gone && device.health == Health::Unhealthy);
     match gpu.health {
-        Health::Healthy => true,
-        Health::Unhealthy => !gpu.faults.is_empty(),
-        Health::Unknown => left_out || !gpu.faults.is_empty(),
+        _ if !gpu.faults.is_empty() => true,
+        Health::Healthy => !has_sick_part,
+        Health::Unhealthy => false,
+        Health::Unknown => left_out || gpu.has_nothing_to_offer(),
     }
 }
 

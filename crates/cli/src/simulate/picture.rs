@@ -9,7 +9,12 @@ use serde::{Serialize, Serializer};
 
 use super::agent_process::Figures;
 use super::timeline::Entry;
-use crate::words::{ranges, times};
+
+mod mig;
+mod words;
+
+pub(crate) use mig::{Mig, MigDevice};
+pub(crate) use words::{devices_in_words, unit_of};
 
 /// The version of the JSON document's form.
 pub(crate) const FORM: u32 = 1;
@@ -91,15 +96,17 @@ pub(crate) struct Gpu {
     pub(crate) health: Health,
     /// What is wrong with it in the simulation, in words; empty when nothing is.
     pub(crate) faults: Vec<String>,
-    /// The devices it is offered as, by resource.
+    /// The devices it is offered as, with its MIG devices, by resource.
     pub(crate) offered_as: BTreeMap<String, Devices>,
-    /// The containers that hold it, `namespace/pod/container`.
+    /// The containers that hold it or a part of it, `namespace/pod/container`.
     pub(crate) held_by: Vec<String>,
     /// The containers that held it and have ended, in the same form.
     pub(crate) was_held_by: Vec<String>,
+    /// How it is partitioned; absent where it cannot be.
+    pub(crate) mig: Option<Mig>,
 }
 
-/// What one GPU is in one resource: one device, or its replicas.
+/// What one GPU, with its MIG devices, or one of those is in one resource.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Devices {
@@ -110,7 +117,7 @@ pub(crate) struct Devices {
 }
 
 /// A device's health as the kubelet knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) enum Health {
     /// Fit for work.
     Healthy,
@@ -219,43 +226,6 @@ pub(crate) struct Agent {
     pub(crate) figures: Figures,
 }
 
-/// The GPU behind a device id: its UUID or index, a replica's number left off.
-pub(crate) fn gpu_of<'a>(gpus: &'a [Gpu], device: &str) -> Option<&'a Gpu> {
-    let name = device
-        .split_once("::")
-        .map_or(device, |(gpu, _replica)| gpu);
-    gpus.iter()
-        .find(|gpu| gpu.uuid == name || name.parse() == Ok(gpu.index))
-}
-
-/// `GPU 1,2` where the devices are GPUs, `GPU 0-7 ×3, 8 ×2` where they are replicas, or the
-/// resource and its device ids; with the resource where it is not the usual one.
-pub(crate) fn devices_in_words(gpus: &[Gpu], resource: &str, ids: &[String]) -> String {
-    let mut replicas: BTreeMap<u32, usize> = BTreeMap::new();
-    for id in ids {
-        let Some(gpu) = gpu_of(gpus, id) else {
-            return format!("{resource} {}", ids.join(","));
-        };
-        *replicas.entry(gpu.index).or_default() += 1;
-    }
-    let mut alike: Vec<(usize, Vec<u32>)> = Vec::new();
-    for (index, count) in replicas {
-        match alike.last_mut() {
-            Some((same, indices)) if *same == count => indices.push(index),
-            _ => alike.push((count, vec![index])),
-        }
-    }
-    let parts = alike
-        .into_iter()
-        .map(|(count, indices)| times(&ranges(indices), count));
-    let name = if resource == "nvidia.com/gpu" {
-        String::new()
-    } else {
-        format!(" as {resource}")
-    };
-    format!("GPU {}{name}", parts.collect::<Vec<_>>().join(", "))
-}
-
 /// A pod's or container's name as people write it: without the namespace `default`.
 pub(crate) fn in_words(pod: &str) -> &str {
     pod.strip_prefix("default/").unwrap_or(pod)
@@ -279,28 +249,4 @@ fn some_millis<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<
 pub(crate) use sample::sample;
 
 #[cfg(test)]
-mod sample;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn replicas_are_counted_and_gpus_that_have_as_many_drawn_together() {
-        let gpus = sample().gpus;
-        let words = |resource: &str, counts: [usize; 3]| {
-            let ids = gpus.iter().zip(counts).flat_map(|(gpu, count)| {
-                (0..count).map(|replica| format!("{}::{replica}", gpu.uuid))
-            });
-            devices_in_words(&gpus, resource, &ids.collect::<Vec<_>>())
-        };
-        assert_eq!(words("nvidia.com/gpu", [1, 1, 1]), "GPU 0-2");
-        assert_eq!(words("nvidia.com/gpu", [1, 0, 1]), "GPU 0,2");
-        assert_eq!(
-            words("nvidia.com/l4", [3, 3, 2]),
-            "GPU 0,1 ×3, 2 ×2 as nvidia.com/l4"
-        );
-        let unknown = ["x".to_owned()];
-        assert_eq!(devices_in_words(&gpus, "a/b", &unknown), "a/b x");
-    }
-}
+pub(crate) mod sample;

@@ -1,12 +1,12 @@
 //! The picture as lines for people.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::duration;
 use crate::terminal::{BAD, BOLD, BUSY, DIM, GOOD, Line, PLAIN, Table, WARN};
-use crate::words::{models, times};
+use crate::words::{counted, models, times};
 
-use super::picture::{Agent, Gpu, Health, Picture};
+use super::picture::{Agent, Devices, Gpu, Health, MigDevice, Picture};
 use super::timeline::{Entry, Tone, in_order};
 
 mod pods;
@@ -143,9 +143,13 @@ fn heading(picture: &Picture) -> Vec<Line> {
 }
 
 fn gpu_table(gpus: &[Gpu]) -> Vec<Line> {
-    let mixed = gpus.iter().any(|gpu| gpu.name != gpus[0].name);
+    let named = gpus
+        .iter()
+        .any(|gpu| gpu.name != gpus[0].name || gpu.is_cut());
     // Where every GPU is one device of one resource, the node's heading says it all.
-    let shared = gpus.iter().any(is_shared) || resources(gpus).len() > 1;
+    let shared = gpus.iter().any(Gpu::is_cut)
+        || gpus.iter().any(|gpu| is_shared(&gpu.offered_as))
+        || resources(gpus).len() > 1;
     let mut heads = vec!["GPU", "HEALTH"];
     if shared {
         heads.extend(["OFFERED AS", "IN USE"]);
@@ -155,32 +159,71 @@ fn gpu_table(gpus: &[Gpu]) -> Vec<Line> {
     for gpu in gpus {
         let mut row = vec![Line::of(BOLD, gpu.index.to_string()), health(gpu.health)];
         if shared {
-            row.extend([offered_as(gpu).into(), in_use(gpu).into()]);
+            row.extend([offered_by(gpu), in_use(&gpu.offered_as).into()]);
         }
+        let held = if gpu.is_cut() {
+            Line::default()
+        } else {
+            holders(&gpu.held_by, &gpu.was_held_by, &gpu.offered_as)
+        };
         let numa = gpu.numa_node.map(|node| node.to_string());
         row.extend([
-            holders(gpu),
+            held,
             numa.unwrap_or_default().into(),
             Line::of(DIM, gpu.uuid.clone()),
-            Line::from(if mixed { gpu.name.as_str() } else { "" }),
+            Line::from(if named { gpu.name.as_str() } else { "" }),
             Line::of(BAD, gpu.faults.join(", ")),
         ]);
         table.row(row);
+        let is_shown =
+            |device: &&MigDevice| gpu.is_cut() || device.gone && !device.held_by.is_empty();
+        for device in gpu.mig_devices().iter().filter(is_shown) {
+            table.row(mig_row(device));
+        }
     }
     table.lines(2)
 }
+
+fn mig_row(device: &MigDevice) -> Vec<Line> {
+    let health = match device {
+        MigDevice { gone: true, .. } => Line::of(WARN, "○ gone"),
+        device => health(device.health),
+    };
+    vec![
+        Line::of(BOLD, device.name.clone()),
+        health,
+        offered_as(&device.offered_as).into(),
+        in_use(&device.offered_as).into(),
+        holders(&device.held_by, &device.was_held_by, &device.offered_as),
+        Line::default(),
+        Line::of(DIM, device.uuid.clone()),
+        format!("MIG {}", device.profile).into(),
+    ]
+}
+
+/// What a GPU is offered as; of one that is cut, how many MIG devices it has.
+fn offered_by(gpu: &Gpu) -> Line {
+    if gpu.is_cut() {
+        let there = gpu.mig_devices().iter().filter(|device| !device.gone);
+        return Line::of(DIM, counted(there.count(), "MIG device"));
+    }
+    offered_as(&gpu.offered_as).into()
+}
+
+/// What a GPU or MIG device is offered as, by resource.
+type Offered = BTreeMap<String, Devices>;
 
 fn resources(gpus: &[Gpu]) -> BTreeSet<&String> {
     gpus.iter().flat_map(|gpu| gpu.offered_as.keys()).collect()
 }
 
-fn is_shared(gpu: &Gpu) -> bool {
-    gpu.offered_as.values().any(|here| here.devices > 1)
+fn is_shared(offered: &Offered) -> bool {
+    offered.values().any(|here| here.devices > 1)
 }
 
 /// `nvidia.com/gpu.shared ×10`.
-fn offered_as(gpu: &Gpu) -> String {
-    let parts = gpu.offered_as.iter().map(|(resource, here)| {
+fn offered_as(offered: &Offered) -> String {
+    let parts = offered.iter().map(|(resource, here)| {
         let devices = usize::try_from(here.devices).unwrap_or(usize::MAX);
         times(resource, devices)
     });
@@ -188,15 +231,12 @@ fn offered_as(gpu: &Gpu) -> String {
 }
 
 /// `3 of 10`, where a GPU is more than one device.
-fn in_use(gpu: &Gpu) -> String {
-    if !is_shared(gpu) {
+fn in_use(offered: &Offered) -> String {
+    let devices: u64 = offered.values().map(|here| here.devices).sum();
+    if devices < 2 {
         return String::new();
     }
-    let devices: u64 = gpu.offered_as.values().map(|here| here.devices).sum();
-    let held = gpu
-        .offered_as
-        .values()
-        .flat_map(|here| here.held_by.values());
+    let held = offered.values().flat_map(|here| here.held_by.values());
     format!("{} of {devices}", held.sum::<u64>())
 }
 
@@ -204,8 +244,8 @@ fn in_use(gpu: &Gpu) -> String {
 const NAMED_HOLDERS: usize = 3;
 
 /// Who has it, or who had it.
-fn holders(gpu: &Gpu) -> Line {
-    match (gpu.held_by.as_slice(), gpu.was_held_by.as_slice()) {
+fn holders(held_by: &[String], was_held_by: &[String], offered: &Offered) -> Line {
+    match (held_by, was_held_by) {
         ([], []) => Line::of(DIM, "–"),
         ([], ended) => {
             let mut pods: Vec<_> = ended
@@ -217,10 +257,7 @@ fn holders(gpu: &Gpu) -> Line {
         }
         (holders, _) => {
             let held = |holder: &String| {
-                let counts = gpu
-                    .offered_as
-                    .values()
-                    .filter_map(|here| here.held_by.get(holder));
+                let counts = offered.values().filter_map(|here| here.held_by.get(holder));
                 usize::try_from(counts.sum::<u64>()).unwrap_or(usize::MAX)
             };
             let shown = holders

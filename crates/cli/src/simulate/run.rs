@@ -193,8 +193,12 @@ impl Run {
         if let Ok(figures) = self.agent.figures() {
             self.observer.agent_figures(figures);
         }
+        self.look_at_gpus(self.began.elapsed());
+    }
+
+    fn look_at_gpus(&mut self, at: Duration) {
         if let Ok(gpus) = self.driver.gpus() {
-            self.observer.gpus(gpus, &self.kubelet.snapshot());
+            self.observer.gpus(at, gpus, &self.kubelet.snapshot());
         }
     }
 
@@ -203,6 +207,11 @@ impl Run {
         let ahead = self.began.saturating_duration_since(self.kubelet.began());
         event.at = event.at.saturating_sub(ahead);
         self.patience.something_happened(self.began.elapsed());
+        if let Happening::PluginRegistered { .. } | Happening::DevicesReported { .. } = &event.what
+        {
+            // The agent may have seen before us that a GPU is partitioned anew.
+            self.look_at_gpus(event.at);
+        }
         self.observer.event(&event, &self.kubelet.snapshot());
         if let (Happening::DevicesReported { .. }, Some(since)) = (&event.what, self.awaited_since)
         {

@@ -24,7 +24,7 @@ pub(crate) const GRAMMAR: &str = "  xid N on gpu G                   an Xid erro
   hang gpu G                       calls about the GPU block, as real ones do
   throttle REASON on gpu G         clocks held down: thermal, power, hw-slowdown, power-brake
   recovery-action A on gpu G       what the driver asks for: none, gpu-reset, node-reboot,
-                                   drain-p2p, drain-and-reset
+                                   drain-p2p, drain-and-reset, recover-imex-domain
   row-remap pending|failure on gpu G
                                    a faulty row of memory waits for a reset, or has no spare
   xid N on gpu G instance GI[/CI]  an Xid error of a MIG instance, by its ids

@@ -34,6 +34,8 @@ pub(crate) enum Source {
     Pod,
     /// What the script did.
     Script,
+    /// The GPUs, as the driver has them.
+    Driver,
 }
 
 impl fmt::Display for Source {
@@ -44,6 +46,7 @@ impl fmt::Display for Source {
             Self::Kubelet => "kubelet",
             Self::Pod => "pod",
             Self::Script => "script",
+            Self::Driver => "driver",
         })
     }
 }

@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use rustix::fs::{Access, StatVfsMountFlags};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::agent_process::AgentCommand;
 use crate::agent::{self, CannotStart};
@@ -119,14 +120,36 @@ impl World {
     }
 }
 
-/// Checks the flags that the agent is to be given besides ours, before there is anything of a run.
+/// Checks the flags that the agent is to be given besides ours and the config file, before there
+/// is anything of a run. What is wrong with them is what the agent would say of them.
 ///
 /// # Errors
-/// What the agent would say of them.
-pub(crate) fn check_agent_flags(flags: &[OsString]) -> Result<(), CannotStart> {
+/// The config cannot be written down for the agent to be read.
+pub(crate) fn check_agent_flags(
+    flags: &[OsString],
+    config: Option<&str>,
+) -> Result<Result<(), CannotStart>> {
     let nowhere = Path::new("/");
-    let words = agent_words(nowhere, nowhere, nowhere, flags);
-    agent::check(&words, &hasty_environment())
+    let mut words = agent_words(nowhere, nowhere, nowhere, flags);
+    let file = config.map(temporary_file).transpose()?;
+    if let Some(file) = &file {
+        words.extend(["--config-file".into(), file.path().into()]);
+    }
+    let checked = agent::check(&words, &hasty_environment());
+    Ok(checked.map_err(|error| match (error, &file) {
+        (CannotStart::Settings(text), Some(file)) => {
+            let path = file.path().display().to_string();
+            CannotStart::Settings(text.replace(&path, "of the run"))
+        }
+        (error, _) => error,
+    }))
+}
+
+fn temporary_file(text: &str) -> Result<NamedTempFile> {
+    let mut file = NamedTempFile::new().context("cannot make a temporary file")?;
+    file.write_all(text.as_bytes())
+        .context("cannot write a temporary file")?;
+    Ok(file)
 }
 
 /// `agent` and all that follows it.

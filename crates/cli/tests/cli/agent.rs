@@ -370,3 +370,33 @@ fn it_gives_up_rights_that_it_does_not_need_and_finds_its_gpus_without_them() {
         assert_eq!(field(task, "NoNewPrivs"), "1");
     }
 }
+
+#[test]
+fn a_directory_of_configs_that_is_not_there_is_named_though_the_api_is_away_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = mizzen()
+        .args(["agent", "--config-dir", "/nowhere", "--node-name", "n"])
+        .arg("--kubelet-socket")
+        .arg(dir.path().join("kubelet.sock"))
+        .arg("--state-dir")
+        .arg(dir.path().join("state"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut told = Vec::new();
+    for line in log.map_while(Result::ok) {
+        told.push(line);
+        let has = |word: &str| told.iter().any(|line| line.contains(word));
+        if has("/nowhere cannot be read") && has("api-away") {
+            break;
+        }
+        assert!(told.len() < 20, "{told:#?}");
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert!(!told.is_empty());
+    let mentions = told.iter().filter(|line| line.contains("/nowhere"));
+    assert_eq!(mentions.count(), 1, "{told:#?}");
+}

@@ -10,8 +10,10 @@
 mod agent;
 mod config;
 mod ends;
+mod mig;
 mod mistakes;
 mod sim;
 mod simulate;
 mod simulate_config;
+mod simulate_mig;
 mod support;

@@ -41,6 +41,7 @@ fn a_file_that_is_not_there_is_named() {
             error.contains("/nowhere/file.yaml") && error.contains("No such file"),
             "{error}"
         );
+        assert_eq!(error.matches("No such file").count(), 1, "{error}");
     }
 }
 
@@ -104,6 +105,34 @@ fn flags_that_the_agent_does_not_take_are_refused_in_its_own_words() {
     }
     let error = refused(&["--", "--state-dir=/elsewhere"]);
     assert!(error.contains("cannot be used multiple times"), "{error}");
+}
+
+#[test]
+fn a_second_config_for_the_agent_is_refused_before_anything_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.yaml");
+    std::fs::write(&file, "version: v1\n").unwrap();
+    let file = file.to_str().unwrap();
+    let step = format!("at 1s: config {file}");
+    for ours in [["--config", file], ["--inject", &step]] {
+        let error = refused(&[&ours[..], &["--", "--config-file", file]].concat());
+        assert!(error.contains("cannot be used multiple times"), "{error}");
+        let error = refused(&[&ours[..], &["--", "--config-dir", "/x"]].concat());
+        assert!(error.contains("--config-file is given, too"), "{error}");
+    }
+}
+
+#[test]
+fn every_recovery_action_is_in_the_help_and_in_the_answer_to_a_wrong_step() {
+    let help = run(["simulate", "--help"]).ended_with(0).stdout();
+    let step = "at 1s: recovery-action x on gpu 0";
+    for text in [
+        help,
+        refused(&["--inject", step]),
+        refused(&["--inject", "explode"]),
+    ] {
+        assert!(text.contains("recover-imex-domain"), "{text}");
+    }
 }
 
 #[test]

@@ -399,3 +399,24 @@ fn the_end_can_be_kept_as_a_picture() {
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
     assert!(svg.contains(">one-gpu</text>") && !svg.contains("--picture"));
 }
+
+#[test]
+fn capacity_that_comes_back_is_told_though_it_is_the_same_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let pod = pod_file(dir.path(), "p", "{limits: {nvidia.com/gpu: 1}}");
+    let (code, document) = simulate_json(&[
+        "--gpus",
+        "2xl4",
+        "--pod",
+        &pod,
+        "--pod-time",
+        "2500ms",
+        "--inject",
+        "at 300ms: lost gpu 1; at 800ms: agent restart; at 1500ms: kubelet restart",
+    ]);
+    assert_eq!(code, 0, "{document:#}");
+    let story = timeline(&document);
+    let told = story.matches("nvidia.com/gpu: 1 allocatable of 2").count();
+    assert_eq!(told, 3, "{story}");
+    assert!(!story.contains("healthy again"), "{story}");
+}

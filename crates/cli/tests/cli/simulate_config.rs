@@ -202,6 +202,26 @@ fn the_script_replaces_the_file_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
+fn a_resource_with_another_name_makes_no_gpu_missing_and_one_that_is_left_out_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let renamed = "resources: {gpus: [{pattern: '*', name: t4}]}";
+    let renamed = write(dir.path(), "renamed.yaml", renamed);
+    let fewer = write(dir.path(), "fewer.yaml", "gpus: {exclude: [1]}");
+    let pod = pod_file(dir.path(), "p", "{limits: {nvidia.com/gpu: 1}}");
+    let step = |file: &str| format!("at 300ms: config {file}");
+    let arguments = ["--gpus", "2xt4", "--pod", &pod, "--pod-time", "1500ms"];
+    for (script, missing) in [(step(&renamed), 0), (step(&fewer), 1)] {
+        let (code, document) = simulate_json(&[&arguments[..], &["--inject", &script]].concat());
+        assert_eq!(code, 0, "{document:#}");
+        assert_eq!(
+            told(&document, "no longer reported"),
+            missing,
+            "{document:#}"
+        );
+    }
+}
+
+#[test]
 fn a_replacement_at_the_very_start_waits_until_the_agent_can_hear_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let shared = write(dir.path(), "shared.yaml", SHARED);

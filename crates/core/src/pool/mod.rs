@@ -169,10 +169,15 @@ impl DevicePool {
         self.shares.iter().map(Share::devices).sum()
     }
 
+    /// The GPU or MIG device whose device has this id.
+    pub fn share_of(&self, id: &str) -> Option<&Share> {
+        let place = self.finder.place(id)?;
+        Some(&self.shares[place])
+    }
+
     /// The position of the GPU whose device, or MIG device, has this id.
     pub fn gpu_of(&self, id: &str) -> Option<usize> {
-        let (place, _) = self.finder.find(id)?;
-        Some(self.shares[place].gpu)
+        self.share_of(id).map(|share| share.gpu)
     }
 
     /// What the kubelet is told of all devices; `health` tells that of what is shared.

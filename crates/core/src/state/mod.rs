@@ -219,7 +219,7 @@ impl NodeState {
         let running = matches!(self.driver, DriverStatus::Running(_));
         let known = self.roster.gpus.get(share.gpu).filter(|_| running);
         let fit = known.is_some_and(|known| {
-            let device = share.mig.and_then(|at| known.mig_devices().get(at));
+            let device = share.device(known);
             let own = device.and_then(|device| known.instances.get(&device.uuid));
             self.is_fit(&known.health)
                 && own.is_none_or(|health| self.is_fit(health))

@@ -9,6 +9,7 @@ use crate::driver::{DriverEvent, GpuCondition, RecoveryAction};
 use crate::gpu::GpuUuid;
 use crate::health::{Change, GpuHealth, HealthPolicy, Moment, Reason};
 use crate::mig::{GpuMig, MigDevice, MigUuid};
+use crate::pool::{DevicePool, Share};
 
 /// What of a GPU is kept back from the kubelet, which is told that it is unhealthy, so that it
 /// gives it to nobody while it is about to go away.
@@ -45,6 +46,13 @@ impl KnownGpu {
     }
 }
 
+impl Share {
+    /// The MIG device that it is of its GPU.
+    pub(super) fn device<'a>(&self, known: &'a KnownGpu) -> Option<&'a MigDevice> {
+        known.mig_devices().get(self.mig?)
+    }
+}
+
 impl NodeState {
     /// What is kept back from the kubelet.
     pub fn withheld(&self) -> &BTreeMap<GpuUuid, Withheld> {
@@ -64,6 +72,25 @@ impl NodeState {
             known.gpu.mig.is_some() && known.health.is_usable() && !changing
         });
         watched.map(|known| known.gpu.uuid.clone()).collect()
+    }
+
+    /// The first of these devices of a pool that is kept back. The kubelet may ask for one that it
+    /// chose before it was told; it must not get it, for it may be gone the next moment.
+    pub fn withheld_among<'a>(
+        &self,
+        pool: &DevicePool,
+        mut ids: impl Iterator<Item = &'a str>,
+    ) -> Option<&'a str> {
+        if self.withheld.is_empty() {
+            return None;
+        }
+        ids.find(|id| {
+            let share = pool.share_of(id);
+            share.is_some_and(|share| {
+                let known = self.roster.gpus.get(share.gpu);
+                known.is_some_and(|known| self.is_withheld(known, share.device(known)))
+            })
+        })
     }
 
     pub(super) fn is_withheld(&self, known: &KnownGpu, device: Option<&MigDevice>) -> bool {

@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::{Affected, ControlError, Gpus, Simulator, affected};
 use crate::engine::mig_devices;
 use crate::identity::MigUuid;
-use crate::mig::{GpuInstance, MigError, Partition, name_of};
+use crate::mig::{ComputeInstance, GpuInstance, MigError, Partition, name_of};
 use crate::model::mig::{MigTable, Placement};
-use crate::node::Node;
+use crate::node::{Gpu, Node};
 use crate::state::{SlotGpu, Writer};
 
 /// How a GPU that can be partitioned is.
@@ -219,39 +219,57 @@ impl Simulator {
         let slot = self.store.slot(entry.slot);
         let partition = slot.partition(entry.gpu.model.mig?);
         let (enabled, pending) = slot.mig_mode();
-        let devices: Vec<_> = mig_devices(&entry.gpu, &partition)
-            .into_iter()
-            .zip(0..)
-            .collect();
-        let inside = |parent: &GpuInstance| {
-            let inside = devices
-                .iter()
-                .filter(|(device, _)| device.gpu_instance == *parent);
-            inside
-                .map(|(device, index)| MigDeviceStatus {
-                    index: *index,
-                    uuid: device.uuid(driver_version),
-                    compute_instance: device.compute_instance.id,
-                    profile: name_of(parent, &device.compute_instance.profile),
-                    multiprocessors: device.compute_instance.profile.multiprocessors,
-                })
-                .collect()
-        };
-        let gpu_instances = partition.gpu_instances.iter();
         Some(MigStatus {
             enabled,
             pending,
-            gpu_instances: gpu_instances
-                .map(|instance| GpuInstanceStatus {
-                    id: instance.id,
-                    profile: instance.profile.name,
-                    placement: instance.place,
-                    memory_mib: instance.profile.memory_mib,
-                    devices: inside(instance),
-                })
-                .collect(),
+            gpu_instances: gpu_instances(&entry.gpu, &partition, driver_version),
         })
     }
+}
+
+impl MigStatus {
+    /// How a GPU is partitioned when it comes, as a driver of this version tells it; none for one
+    /// that cannot be.
+    pub fn initial(gpu: &Gpu, driver_version: &str) -> Option<Self> {
+        let mut partition = Partition::initial(gpu).or(gpu.model.mig.map(Partition::empty))?;
+        partition.gpu_instances.sort_by_key(|instance| instance.id);
+        let order = |inside: &ComputeInstance| (inside.gpu_instance, inside.id);
+        partition.compute_instances.sort_by_key(order);
+        Some(Self {
+            enabled: gpu.mig.enabled,
+            pending: gpu.mig.enabled,
+            gpu_instances: gpu_instances(gpu, &partition, driver_version),
+        })
+    }
+}
+
+/// The GPU instances of a partition, with the MIG devices in them.
+fn gpu_instances(gpu: &Gpu, partition: &Partition, driver_version: &str) -> Vec<GpuInstanceStatus> {
+    let devices: Vec<_> = mig_devices(gpu, partition).into_iter().zip(0..).collect();
+    let inside = |parent: &GpuInstance| {
+        let inside = devices
+            .iter()
+            .filter(|(device, _)| device.gpu_instance == *parent);
+        inside
+            .map(|(device, index)| MigDeviceStatus {
+                index: *index,
+                uuid: device.uuid(driver_version),
+                compute_instance: device.compute_instance.id,
+                profile: name_of(parent, &device.compute_instance.profile),
+                multiprocessors: device.compute_instance.profile.multiprocessors,
+            })
+            .collect()
+    };
+    let gpu_instances = partition.gpu_instances.iter();
+    gpu_instances
+        .map(|instance| GpuInstanceStatus {
+            id: instance.id,
+            profile: instance.profile.name,
+            placement: instance.place,
+            memory_mib: instance.profile.memory_mib,
+            devices: inside(instance),
+        })
+        .collect()
 }
 
 /// Ids in words.

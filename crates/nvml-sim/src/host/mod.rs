@@ -96,14 +96,14 @@ pub enum HostError {
         line: usize,
     },
     /// The file system refused.
-    #[error("cannot {action} {path:?}: {source}")]
+    #[error("cannot {action} {path:?}: {error}")]
     Io {
         /// What was tried.
         action: &'static str,
         /// On what.
         path: PathBuf,
-        /// Why not.
-        source: io::Error,
+        /// Why not; in the message already, so no source of this error.
+        error: io::Error,
     },
 }
 

@@ -47,10 +47,10 @@ impl Tree {
     /// Opens `dir`, and makes it if it is not there.
     pub(super) fn open(dir: &Path) -> Result<Self, HostError> {
         let failed = |action: &'static str| {
-            move |source: io::Error| HostError::Io {
+            move |error: io::Error| HostError::Io {
                 action,
                 path: dir.to_owned(),
-                source,
+                error,
             }
         };
         std::fs::create_dir_all(dir).map_err(failed("make"))?;
@@ -312,7 +312,7 @@ impl Tree {
             _ => HostError::Io {
                 action,
                 path,
-                source: error.into(),
+                error: error.into(),
             },
         }
     }

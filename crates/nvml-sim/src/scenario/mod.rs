@@ -208,12 +208,12 @@ pub struct NumaNode {
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// The file cannot be read.
-    #[error("cannot read the scenario {path:?}: {source}")]
+    #[error("cannot read the scenario {path:?}: {error}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+        /// Why; in the message already, so no source of this error.
+        error: std::io::Error,
     },
     /// The YAML is not a scenario.
     #[error("{origin}:{line}:{column}: {message}")]
@@ -255,9 +255,9 @@ impl Scenario {
     /// The file cannot be read, is no YAML of this shape, or describes no possible node; the
     /// message names file, line and column.
     pub fn load(path: &Path) -> Result<Self, ScenarioError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ScenarioError::Read {
+        let text = std::fs::read_to_string(path).map_err(|error| ScenarioError::Read {
             path: path.to_owned(),
-            source,
+            error,
         })?;
         Self::parse(&text, &path.display().to_string())
     }

@@ -298,3 +298,26 @@ fn the_documentation_lists_the_profiles_of_every_model() {
         );
     }
 }
+
+#[test]
+fn a_model_that_does_not_exist_is_answered_with_those_that_were_probably_meant() {
+    for (text, meant) in [
+        ("8xh100", "did you mean h100-80gb or h100-nvl? "),
+        ("H200", "did you mean h200-141gb? "),
+        ("h100-81gb", "did you mean h100-80gb? "),
+        ("xyz", ""),
+        ("t5", ""),
+    ] {
+        let error = Scenario::short(text).unwrap_err().to_string();
+        let model = text.trim_start_matches("8x");
+        let expected = format!("there is no built-in GPU model {model:?}; {meant}there are t4, ");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn the_reason_why_a_file_cannot_be_read_is_told_once() {
+    let error = Scenario::load(std::path::Path::new("/no/such/file")).unwrap_err();
+    assert!(error.to_string().contains("No such file"), "{error}");
+    assert!(std::error::Error::source(&error).is_none());
+}

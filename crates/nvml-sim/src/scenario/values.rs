@@ -22,8 +22,32 @@ impl Default for Model {
 
 /// Why a text names no model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no built-in GPU model {0:?}; there are {known}", known = known_models())]
+#[error(
+    "there is no built-in GPU model {0:?}; {meant}there are {known}",
+    meant = did_you_mean(.0), known = known_models()
+)]
 pub struct UnknownModel(String);
+
+/// The models that were probably meant: those that have the longest beginning in common with the
+/// text, if that is all of it or more than two letters.
+fn did_you_mean(text: &str) -> String {
+    let text = text.to_ascii_lowercase();
+    let common = |key: &str| {
+        let pairs = key.bytes().zip(text.bytes());
+        pairs.take_while(|(a, b)| a == b).count()
+    };
+    let most = MODELS.iter().map(|model| common(model.key)).max();
+    let most = most.filter(|most| *most > 2 || *most == text.len() && !text.is_empty());
+    let alike = MODELS
+        .iter()
+        .filter(|model| Some(common(model.key)) == most);
+    let alike: Vec<&str> = alike.map(|model| model.key).collect();
+    match alike.as_slice() {
+        [] => String::new(),
+        [only] => format!("did you mean {only}? "),
+        [rest @ .., last] => format!("did you mean {} or {last}? ", rest.join(", ")),
+    }
+}
 
 fn known_models() -> String {
     let keys: Vec<&str> = MODELS.iter().map(|model| model.key).collect();

@@ -26,14 +26,14 @@ pub enum StateError {
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     /// A file of the state cannot be used.
-    #[error("cannot {action} the simulator's state in {path:?}: {source}")]
+    #[error("cannot {action} the simulator's state in {path:?}: {error}")]
     File {
         /// What was tried.
         action: &'static str,
         /// Where.
         path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
+        /// Why not; in the message already, so no source of this error.
+        error: std::io::Error,
     },
     /// The default directory belongs to somebody else.
     #[error("{path:?} belongs to another user: set MIZZEN_SIM_STATE to a directory of your own")]
@@ -117,9 +117,9 @@ impl Wanted {
         };
         // The stamp is taken before the text is read: a change in between is seen next time.
         let stat = stamp(path)?;
-        let yaml = std::fs::read_to_string(path).map_err(|source| ScenarioError::Read {
+        let yaml = std::fs::read_to_string(path).map_err(|error| ScenarioError::Read {
             path: path.clone(),
-            source,
+            error,
         })?;
         let scenario = Scenario::parse(&yaml, &path.display().to_string())?;
         Ok(Self {
@@ -151,9 +151,9 @@ fn planned(scenario: &Scenario) -> Result<Node, ScenarioError> {
 
 /// What `stat` tells of a scenario file, as one number that is never 0.
 fn stamp(path: &Path) -> Result<u64, ScenarioError> {
-    let metadata = std::fs::metadata(path).map_err(|source| ScenarioError::Read {
+    let metadata = std::fs::metadata(path).map_err(|error| ScenarioError::Read {
         path: path.to_owned(),
-        source,
+        error,
     })?;
     let mut bytes = Vec::with_capacity(32);
     for part in [
@@ -451,10 +451,10 @@ fn fails<'a>(
     action: &'static str,
     path: &'a Path,
 ) -> impl Fn(std::io::Error) -> StateError + use<'a> {
-    move |source| StateError::File {
+    move |error| StateError::File {
         action,
         path: path.to_owned(),
-        source,
+        error,
     }
 }
 

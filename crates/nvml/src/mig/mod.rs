@@ -26,10 +26,13 @@ use profiles::{guessed_extra, named};
 pub(crate) struct Seen {
     /// What the GPUs were partitioned into when they were last asked, by index.
     sights: Mutex<BTreeMap<u32, Sight>>,
-    /// The profiles of GPUs with MIG on, by the GPU's device id and memory in MiB: they are the
-    /// same on all of a model, and it takes a call each to ask for them.
-    profiles: Mutex<BTreeMap<(u32, u64), Arc<[ProfileInfo]>>>,
+    /// The profiles of GPUs with MIG on: they are the same on all of a model, and it takes a call
+    /// each to ask for them.
+    profiles: Mutex<BTreeMap<Model, Arc<[ProfileInfo]>>>,
 }
+
+/// A GPU's device id and memory in MiB.
+type Model = (u32, u64);
 
 /// What was seen of one GPU.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl Seen {
     /// model.
     fn profiles(
         &self,
-        model: (u32, u64),
+        model: Model,
         ask: impl FnOnce() -> Result<Vec<ProfileInfo>, DriverError>,
     ) -> Result<Arc<[ProfileInfo]>, DriverError> {
         let lock = || self.profiles.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,11 @@
 //! A choice for programs. `docs/config.md` describes it; names there are a promise.
 
+use std::collections::BTreeMap;
+
 use mizzen_core::prefer::{Explanation, Rule, Scored};
 use serde::Serialize;
 
-use super::Choice;
+use super::{Choice, Stand};
 use crate::config::node::Node;
 use crate::config::offer::word;
 
@@ -25,6 +27,7 @@ pub(super) struct Document {
     /// Why it is refused with them.
     refusal: Option<String>,
     gpus: Vec<GpuStand>,
+    mig_devices: Vec<MigStand>,
     rules: Option<Rules>,
 }
 
@@ -32,6 +35,18 @@ pub(super) struct Document {
 #[serde(rename_all = "camelCase")]
 struct GpuStand {
     index: u32,
+    devices: usize,
+    taken: usize,
+    gets: usize,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MigStand {
+    /// `<index of the GPU>:<index on it>`.
+    index: String,
+    uuid: String,
+    profile: String,
     devices: usize,
     taken: usize,
     gets: usize,
@@ -59,12 +74,6 @@ struct Set {
 
 impl Document {
     pub(super) fn new(choice: &Choice<'_>) -> Self {
-        let gpus = choice.gpus.iter().map(|stand| GpuStand {
-            index: choice.node.gpus()[stand.gpu].index,
-            devices: stand.devices,
-            taken: stand.taken,
-            gets: stand.gets,
-        });
         Self {
             version: FORM,
             node: choice.node.name.clone(),
@@ -74,10 +83,43 @@ impl Document {
             policy: word(choice.resource.policy()),
             gets: choice.gets.clone(),
             refusal: choice.refusal.clone(),
-            gpus: gpus.collect(),
+            gpus: gpus(choice),
+            mig_devices: mig_devices(choice),
             rules: choice.rules.as_ref().map(|told| rules(told, choice.node)),
         }
     }
+}
+
+/// The GPUs, with what is on their MIG devices.
+fn gpus(choice: &Choice<'_>) -> Vec<GpuStand> {
+    let mut gpus: BTreeMap<usize, GpuStand> = BTreeMap::new();
+    for stand in &choice.stands {
+        let gpu = gpus.entry(stand.unit.gpu).or_insert_with(|| GpuStand {
+            index: choice.node.gpus()[stand.unit.gpu].index,
+            devices: 0,
+            taken: 0,
+            gets: 0,
+        });
+        gpu.devices += stand.devices;
+        gpu.taken += stand.taken;
+        gpu.gets += stand.gets;
+    }
+    gpus.into_values().collect()
+}
+
+fn mig_devices(choice: &Choice<'_>) -> Vec<MigStand> {
+    let device = |stand: &Stand| {
+        let device = choice.node.of(stand.unit).1?;
+        Some(MigStand {
+            index: choice.node.index(stand.unit),
+            uuid: device.uuid.to_string(),
+            profile: device.profile.to_string(),
+            devices: stand.devices,
+            taken: stand.taken,
+            gets: stand.gets,
+        })
+    };
+    choice.stands.iter().filter_map(device).collect()
 }
 
 fn rules(told: &Explanation, node: &Node) -> Rules {

@@ -3,7 +3,7 @@
 use mizzen_core::config::AllocationPolicy;
 use mizzen_core::prefer::{Explanation, Rule, Scored};
 
-use super::{Choice, Stand};
+use super::Choice;
 use crate::config::check::heading;
 use crate::config::offer::word;
 use crate::terminal::{BAD, BOLD, BUSY, DIM, GOOD, Line, PLAIN, Table, WARN};
@@ -42,23 +42,25 @@ fn verdict(choice: &Choice<'_>) -> Line {
     if let Some(refusal) = &choice.refusal {
         return Line::from(asks).and(BAD, format!("is refused: {refusal}"));
     }
-    let with = choice.gpus.iter().filter(|stand| stand.gets > 0);
+    let with = choice.stands.iter().filter(|stand| stand.gets > 0);
     let parts: Vec<String> = if choice.resource.shared.is_some() {
-        with.map(|stand| times(&index(choice, stand).to_string(), stand.gets))
+        with.map(|stand| times(&choice.node.index(stand.unit), stand.gets))
             .collect()
     } else {
-        vec![ranges(with.map(|stand| index(choice, stand)))]
+        vec![choice.node.indices(with.map(|stand| stand.unit))]
     };
-    Line::from(asks + "gets ").and(GOOD, format!("GPU {}", parts.join(", ")))
-}
-
-fn index(choice: &Choice<'_>, stand: &Stand) -> u32 {
-    choice.node.gpus()[stand.gpu].index
+    let kind = if choice.resource.has_mig_devices() {
+        "MIG"
+    } else {
+        "GPU"
+    };
+    Line::from(asks + "gets ").and(GOOD, format!("{kind} {}", parts.join(", ")))
 }
 
 fn policy(choice: &Choice<'_>) -> String {
     let policy = choice.resource.policy();
     let what = match policy {
+        _ if choice.resource.has_mig_devices() => of_mig_devices(policy),
         AllocationPolicy::Distributed => "the GPU with the fewest devices given out goes first",
         AllocationPolicy::Packed => "the GPU with the most devices given out goes first",
         AllocationPolicy::Aligned => "the best connected GPUs go together",
@@ -74,6 +76,22 @@ fn policy(choice: &Choice<'_>) -> String {
         format!(" · replicaPlacement {}", word(shared.placement))
     });
     format!("policy {}: {what}{placement}", word(policy))
+}
+
+/// MIG devices are joined by no links; what can be saved is a GPU that nobody uses.
+fn of_mig_devices(policy: AllocationPolicy) -> &'static str {
+    match policy {
+        AllocationPolicy::Aligned | AllocationPolicy::Packed => {
+            "the GPU that is fullest goes first, so that others stay empty"
+        }
+        AllocationPolicy::Distributed => "the GPU with the fewest devices given out goes first",
+        AllocationPolicy::Numa | AllocationPolicy::NumaPacked => {
+            "the fewest NUMA nodes, and on them the GPU that is fullest"
+        }
+        AllocationPolicy::NumaDistributed => {
+            "the NUMA node with the fewest devices given out goes first"
+        }
+    }
 }
 
 /// The chosen set and the next best, with what each rule says.
@@ -142,20 +160,28 @@ fn decision(told: &Explanation, choice: &Choice<'_>) -> String {
     format!("Of {} sets{compared}, decided by {why}.", told.sets)
 }
 
-/// How many devices of each GPU are given out, and to whom they go now.
+/// How many devices of each GPU or MIG device are given out, and to whom they go now.
 fn stands(choice: &Choice<'_>) -> Vec<Line> {
-    let mut table = Table::new(&["GPU", "DEVICES", "TAKEN", "GETS", "NUMA"]);
-    for stand in &choice.gpus {
+    let has_mig = choice.resource.has_mig_devices();
+    let mut heads = vec!["GPU"];
+    heads.extend(has_mig.then_some("PROFILE"));
+    heads.extend(["DEVICES", "TAKEN", "GETS", "NUMA"]);
+    let mut table = Table::new(&heads);
+    for stand in &choice.stands {
         let style = if stand.gets > 0 { BUSY } else { PLAIN };
-        let numa = choice.node.gpus()[stand.gpu].numa_node;
-        table.row(vec![
-            Line::of(BOLD, index(choice, stand).to_string()),
+        let (gpu, device) = choice.node.of(stand.unit);
+        let profile = device.map_or_else(|| "–".to_owned(), |device| device.profile.to_string());
+        let mut row = vec![Line::of(BOLD, choice.node.index(stand.unit))];
+        row.extend(has_mig.then(|| Line::from(profile)));
+        row.extend([
             stand.devices.to_string().into(),
             stand.taken.to_string().into(),
             Line::of(style, stand.gets.to_string()),
-            numa.map_or_else(String::new, |numa| numa.to_string())
+            gpu.numa_node
+                .map_or_else(String::new, |numa| numa.to_string())
                 .into(),
         ]);
+        table.row(row);
     }
     table.lines(2)
 }

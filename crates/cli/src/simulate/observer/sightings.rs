@@ -1,36 +1,50 @@
-//! The kubelet's devices, put together by GPU.
+//! The kubelet's devices, put together by GPU and MIG device.
 
 use std::collections::BTreeMap;
 
 use mizzen_kubelet_sim::{DeviceView, Snapshot};
 
-use crate::simulate::picture::{Devices, Gpu, Health, gpu_of, in_words};
+use crate::simulate::picture::{Devices, Gpu, Health, in_words, unit_of};
 
-/// What the kubelet knows of the devices of one GPU.
+/// What the kubelet knows of the devices of one GPU or MIG device.
 #[derive(Debug, Default)]
 pub(super) struct Sighting {
     /// By resource.
     resources: BTreeMap<String, InResource>,
 }
 
-/// The devices of one GPU in one resource.
+/// The devices of one GPU or MIG device in one resource.
 #[derive(Debug, Default)]
 struct InResource {
     devices: Devices,
     healthy: bool,
 }
 
-/// What there is to see, by the GPUs' indices.
-pub(super) fn of(snapshot: &Snapshot, gpus: &[Gpu]) -> BTreeMap<u32, Sighting> {
-    let mut seen: BTreeMap<u32, Sighting> = BTreeMap::new();
-    for (resource, view) in &snapshot.resources {
-        for (id, device) in &view.devices {
-            if let Some(gpu) = gpu_of(gpus, id) {
-                seen.entry(gpu.index).or_default().add(resource, device);
+/// What there is to see, by the UUIDs of GPUs and MIG devices.
+#[derive(Debug)]
+pub(super) struct Sightings(BTreeMap<String, Sighting>);
+
+impl Sightings {
+    pub(super) fn of(snapshot: &Snapshot, gpus: &[Gpu]) -> Self {
+        let mut seen: BTreeMap<String, Sighting> = BTreeMap::new();
+        for (resource, view) in &snapshot.resources {
+            for (id, device) in &view.devices {
+                if let Some((gpu, mig)) = unit_of(gpus, id) {
+                    let uuid = mig.map_or(&gpu.uuid, |mig| &mig.uuid);
+                    match seen.get_mut(uuid) {
+                        Some(unit) => unit.add(resource, device),
+                        None => seen.entry(uuid.clone()).or_default().add(resource, device),
+                    }
+                }
             }
         }
+        Self(seen)
     }
-    seen
+
+    /// What is seen of a GPU itself, or of a MIG device.
+    pub(super) fn take(&mut self, uuid: &str) -> Sighting {
+        self.0.remove(uuid).unwrap_or_default()
+    }
 }
 
 impl Sighting {
@@ -48,6 +62,21 @@ impl Sighting {
             let holder = format!("{}/{}", in_words(&by.pod), by.container);
             *here.devices.held_by.entry(holder).or_default() += 1;
         }
+    }
+
+    /// What is seen of a GPU together with what is seen of its MIG devices. What the kubelet
+    /// remembers of the whole GPU, sick and held by nobody, counts only where there is nothing
+    /// else.
+    pub(super) fn with_parts(self, parts: Vec<Self>) -> Family {
+        let counts = self.health() == Health::Healthy || self.is_held();
+        let has_parts = parts.iter().any(|part| !part.resources.is_empty());
+        let own = (counts || !has_parts).then_some(self);
+        Family(own.into_iter().chain(parts).collect())
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        let mut resources = self.resources.values();
+        resources.any(|here| !here.devices.held_by.is_empty())
     }
 
     /// Healthy if any of its devices is: all devices of a GPU that are offered are equally well,
@@ -79,13 +108,51 @@ impl Sighting {
 
     /// Its devices by resource, without those of a resource that is offered no more and that
     /// nobody holds.
-    pub(super) fn offered_as(self) -> BTreeMap<String, Devices> {
+    pub(super) fn offered_as(&self) -> BTreeMap<String, Devices> {
         let sick = self.health() == Health::Unhealthy;
-        let resources = self.resources.into_iter();
+        let resources = self.resources.iter();
         resources
             .filter(|(_, here)| sick || here.healthy || !here.devices.held_by.is_empty())
-            .map(|(name, here)| (name, here.devices))
+            .map(|(name, here)| (name.clone(), here.devices.clone()))
             .collect()
+    }
+}
+
+/// A GPU and its MIG devices.
+#[derive(Debug)]
+pub(super) struct Family(Vec<Sighting>);
+
+impl Family {
+    /// Healthy if any of them is.
+    pub(super) fn health(&self) -> Health {
+        let seen: Vec<Health> = self.0.iter().map(Sighting::health).collect();
+        let known = [Health::Healthy, Health::Unhealthy];
+        let found = known.into_iter().find(|health| seen.contains(health));
+        found.unwrap_or(Health::Unknown)
+    }
+
+    /// The containers that hold any of them, each once.
+    pub(super) fn holders(&self) -> Vec<String> {
+        let mut holders: Vec<String> = Vec::new();
+        for holder in self.0.iter().flat_map(Sighting::holders) {
+            if !holders.contains(&holder) {
+                holders.push(holder);
+            }
+        }
+        holders
+    }
+
+    /// The devices of all of them by resource.
+    pub(super) fn offered_as(&self) -> BTreeMap<String, Devices> {
+        let mut all: BTreeMap<String, Devices> = BTreeMap::new();
+        for (resource, devices) in self.0.iter().flat_map(Sighting::offered_as) {
+            let here = all.entry(resource).or_default();
+            here.devices += devices.devices;
+            for (holder, count) in devices.held_by {
+                *here.held_by.entry(holder).or_default() += count;
+            }
+        }
+        all
     }
 }
 
@@ -95,6 +162,7 @@ mod tests {
 
     use super::*;
     use crate::simulate::picture::sample;
+    use crate::simulate::picture::sample::cut;
 
     fn view(gpu: &Gpu, replicas: usize, healthy: bool, held: &[&str]) -> ResourceView {
         let devices = (0..replicas).map(|replica| {
@@ -129,9 +197,8 @@ mod tests {
     fn replicas_are_counted_by_container() {
         let gpus = sample().gpus;
         let shared = view(&gpus[1], 1000, true, &["a", "b", "a", "a"]);
-        let seen = of(&snapshot(&[("nvidia.com/gpu.shared", shared)]), &gpus)
-            .remove(&1)
-            .unwrap();
+        let seen = Sightings::of(&snapshot(&[("nvidia.com/gpu.shared", shared)]), &gpus)
+            .take(&gpus[1].uuid);
         assert_eq!(seen.health(), Health::Healthy);
         assert_eq!(seen.holders(), ["a/main", "b/main"]);
         let offered = seen.offered_as();
@@ -142,17 +209,69 @@ mod tests {
     #[test]
     fn a_resource_that_is_offered_no_more_makes_no_gpu_sick() {
         let gpus = sample().gpus;
-        let seen = of(
+        let seen = Sightings::of(
             &snapshot(&[
                 ("nvidia.com/gpu", view(&gpus[0], 1, false, &[])),
                 ("nvidia.com/gpu.shared", view(&gpus[0], 4, true, &[])),
             ]),
             &gpus,
         )
-        .remove(&0)
-        .unwrap();
+        .take(&gpus[0].uuid);
         assert_eq!(seen.health(), Health::Healthy);
         let names: Vec<String> = seen.offered_as().into_keys().collect();
         assert_eq!(names, ["nvidia.com/gpu.shared"]);
+    }
+
+    #[test]
+    fn a_gpu_is_what_its_mig_devices_are_and_what_it_was_as_a_whole_is_forgotten() {
+        let mut gpus = sample().gpus;
+        cut(&mut gpus[0], &["3g.40gb", "1g.10gb", "1g.10gb"]);
+        let uuids: Vec<String> = gpus[0]
+            .mig_devices()
+            .iter()
+            .map(|device| device.uuid.clone())
+            .collect();
+        let of = |devices: &[(&str, bool, Option<&str>)]| ResourceView {
+            devices: devices
+                .iter()
+                .map(|(uuid, healthy, pod)| {
+                    let holder = pod.map(|pod| Holder {
+                        pod: format!("default/{pod}"),
+                        container: "main".into(),
+                    });
+                    let device = DeviceView {
+                        healthy: *healthy,
+                        holder,
+                        ..DeviceView::default()
+                    };
+                    ((*uuid).to_owned(), device)
+                })
+                .collect(),
+            ..ResourceView::default()
+        };
+        let snapshot = snapshot(&[
+            ("nvidia.com/gpu", of(&[(&gpus[0].uuid, false, None)])),
+            ("nvidia.com/mig-3g.40gb", of(&[(&uuids[0], false, None)])),
+            (
+                "nvidia.com/mig-1g.10gb",
+                of(&[(&uuids[1], true, Some("a")), (&uuids[2], true, Some("b"))]),
+            ),
+        ]);
+        let mut seen = Sightings::of(&snapshot, &gpus);
+        let own = seen.take(&gpus[0].uuid);
+        let parts: Vec<Sighting> = uuids.iter().map(|uuid| seen.take(uuid)).collect();
+        assert_eq!(parts[0].health(), Health::Unhealthy);
+        let family = own.with_parts(parts);
+        assert_eq!(family.health(), Health::Healthy);
+        assert_eq!(family.holders(), ["a/main", "b/main"]);
+        let offered = family.offered_as();
+        let counts = offered
+            .iter()
+            .map(|(name, here)| (name.as_str(), here.devices));
+        let counts: Vec<(&str, u64)> = counts.collect();
+        assert_eq!(
+            counts,
+            [("nvidia.com/mig-1g.10gb", 2), ("nvidia.com/mig-3g.40gb", 1)]
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::simulate::picture::sample;
+use crate::simulate::picture::sample::cut;
 use crate::simulate::script::Script;
 
 fn at(millis: u64, change: impl FnOnce(&mut Picture)) -> Picture {
@@ -139,4 +140,43 @@ fn a_wanted_time_is_kept_and_ever_is_for_ever() {
     assert_eq!(minute.is_over(&at(60_000, end_of_pods), false), Ok(true));
     let ever = Patience::new(Some(AtLeast::Ever));
     assert_eq!(ever.is_over(&at(999_000, end_of_pods), false), Ok(false));
+}
+
+#[test]
+fn a_node_whose_gpus_have_mig_on_and_no_mig_devices_makes_no_agent_silent() {
+    let patience = Patience::new(None);
+    let silent = |profiles: &'static [&'static str]| {
+        at(11_000, |picture| {
+            picture.agent.ready = None;
+            for gpu in &mut picture.gpus {
+                cut(gpu, profiles);
+            }
+        })
+    };
+    assert_eq!(
+        patience.is_over(&silent(&["1g.10gb"]), false),
+        Err(AgentSilent)
+    );
+    assert_eq!(patience.is_over(&silent(&[]), false), Ok(true));
+}
+
+#[test]
+fn a_gpu_is_well_when_all_its_mig_devices_are() {
+    let mut patience = Patience::new(None);
+    patience.step_was_done(Duration::from_secs(1), &action("heal all"));
+    let healed = |sick: bool| {
+        at(3000, |picture| {
+            end_of_pods(picture);
+            for gpu in &mut picture.gpus {
+                gpu.health = Health::Healthy;
+                gpu.faults.clear();
+            }
+            cut(&mut picture.gpus[1], &["1g.10gb", "1g.10gb"]);
+            if let (true, Some(mig)) = (sick, &mut picture.gpus[1].mig) {
+                mig.devices[0].health = Health::Unhealthy;
+            }
+        })
+    };
+    assert_eq!(patience.is_over(&healed(true), false), Ok(false));
+    assert_eq!(patience.is_over(&healed(false), false), Ok(true));
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    Agent, Container, Devices, FORM, Gpu, Health, Node, Phase, Picture, Pod, ResourceCount,
+    Agent, Container, Devices, FORM, Gpu, Health, Mig, MigDevice, Node, Phase, Picture, Pod,
+    ResourceCount,
 };
 use crate::simulate::agent_process::Figures;
 use crate::simulate::timeline::{Entry, Source, Tone};
@@ -36,7 +37,37 @@ fn gpu(index: u32, health: Health, held_by: &[&str]) -> Gpu {
         )]),
         held_by: held_by.iter().map(ToString::to_string).collect(),
         was_held_by: Vec::new(),
+        mig: None,
     }
+}
+
+/// Partitions a GPU: healthy devices of these profiles, each offered under the usual name.
+pub(crate) fn cut(gpu: &mut Gpu, profiles: &[&str]) {
+    let device = |(index, profile): (u32, &&str)| MigDevice {
+        name: format!("{}:{index}", gpu.index),
+        index,
+        uuid: format!("MIG-{index:08x}-1111-2222-3333-{:012x}", gpu.index),
+        profile: (*profile).to_owned(),
+        memory_mib: 9_984,
+        gpu_instance: index + 7,
+        compute_instance: 0,
+        gone: false,
+        health: Health::Healthy,
+        offered_as: BTreeMap::from([(
+            format!("nvidia.com/mig-{}", profile.replace('+', ".")),
+            Devices {
+                devices: 1,
+                held_by: BTreeMap::new(),
+            },
+        )]),
+        held_by: Vec::new(),
+        was_held_by: Vec::new(),
+    };
+    gpu.mig = Some(Mig {
+        enabled: true,
+        pending: true,
+        devices: (0..).zip(profiles).map(device).collect(),
+    });
 }
 
 fn pod(name: &str, phase: Phase, gpus: &[u32]) -> Pod {

@@ -112,8 +112,15 @@ fn given(container: &Container) -> Vec<(String, String)> {
 
 /// The text with every known UUID cut to its first characters.
 fn shortened(text: &str, gpus: &[Gpu]) -> String {
-    gpus.iter().fold(text.to_owned(), |text, gpu| {
-        let short: String = gpu.uuid.chars().take(SHORT_UUID).collect();
-        text.replace(&gpu.uuid, &format!("{short}…"))
+    let uuids = gpus.iter().flat_map(|gpu| {
+        let parts = gpu.mig_devices().iter().map(|device| &device.uuid);
+        std::iter::once(&gpu.uuid).chain(parts)
+    });
+    uuids.fold(text.to_owned(), |text, uuid| {
+        if !text.contains(uuid.as_str()) {
+            return text;
+        }
+        let short: String = uuid.chars().take(SHORT_UUID).collect();
+        text.replace(uuid.as_str(), &format!("{short}…"))
     })
 }

@@ -1,6 +1,7 @@
 //! What people see.
 
 use super::*;
+use crate::simulate::picture::sample::cut;
 use crate::simulate::picture::{DeviceNode, Devices, Mount, Outcome, sample};
 
 fn text(lines: &[Line]) -> String {
@@ -64,6 +65,40 @@ fn shared_gpus_show_what_they_are_offered_as_and_who_has_how_many() {
     ]) {
         assert!(row.starts_with(expected), "{shown}");
     }
+}
+
+#[test]
+fn mig_devices_stand_below_their_gpu_with_their_own_health_and_holders() {
+    let mut picture = sample();
+    cut(&mut picture.gpus[1], &["3g.40gb", "1g.10gb", "1g.10gb"]);
+    let mig = picture.gpus[1].mig.as_mut().unwrap();
+    mig.devices[0].held_by = vec!["training/main".into()];
+    mig.devices[1].health = Health::Unhealthy;
+    mig.devices[2].gone = true;
+    mig.devices[2].offered_as.clear();
+    mig.devices[2].was_held_by = vec!["old/main".into()];
+    picture.gpus[1].offered_as = BTreeMap::from([(
+        "nvidia.com/mig-1g.10gb".to_owned(),
+        Devices {
+            devices: 2,
+            held_by: BTreeMap::from([("training/main".into(), 1)]),
+        },
+    )]);
+    picture.pods.clear();
+    let shown = text(&state(&picture, Detail::Terminal));
+    let rows: Vec<&str> = shown.lines().skip(4).collect();
+    for (row, expected) in rows.iter().zip([
+        "  GPU  HEALTH       OFFERED AS              IN USE  HELD BY        NUMA  UUID ",
+        "  0    ● healthy    nvidia.com/gpu                  training/main  0     GPU-00000000",
+        "  1    ● healthy    2 MIG devices           1 of 2                 0     GPU-00000001",
+        "  1:0  ● healthy    nvidia.com/mig-3g.40gb          training/main        MIG-00000000",
+        "  1:1  ✖ unhealthy  nvidia.com/mig-1g.10gb          –                    MIG-00000001",
+        "  1:2  ○ gone                                       old (ended)          MIG-00000002",
+        "  2    ✖ unhealthy  nvidia.com/gpu                  –              0     GPU-00000002",
+    ]) {
+        assert!(row.starts_with(expected), "{expected}\n{shown}");
+    }
+    assert!(rows[3].ends_with("  MIG 3g.40gb"), "{shown}");
 }
 
 #[test]

@@ -167,7 +167,7 @@ sharing: {timeSlicing: {resources: [{name: gpu, devices: [9], replicas: 2}]}}
     let told = ran.stdout();
     assert!(told.contains("can be used, with 2 warnings"), "{told}");
     assert!(
-        told.contains("config.yaml:2:39: warning: flags.plugin.deviceListStrategy"),
+        told.contains("config.yaml:2:38: warning: flags.plugin.deviceListStrategy"),
         "{told}"
     );
     let json = check_json(text, &["--gpus", "2xt4"]);
@@ -199,4 +199,118 @@ fn without_a_node_it_says_which_it_takes() {
             || told.contains("this machine\n"),
         "{told}"
     );
+}
+
+const MIG_NODE: &str = "\
+gpus:
+- {model: h100-80gb, mig: {instances: [1g.10gb, 1g.10gb, 1g.10gb]}}
+- {model: h100-80gb, mig: {instances: [3g.40gb, 1g.10gb+me]}}
+- {model: h100-80gb, mig: {}}
+- {model: h100-80gb}
+";
+
+fn check_mig(text: &str, output: &[&str]) -> Ran {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = dir.path().join("node.yaml");
+    std::fs::write(&scenario, MIG_NODE).unwrap();
+    let node = ["--scenario", scenario.to_str().unwrap()];
+    check(text, &[&node[..], output].concat()).ended_with(0)
+}
+
+#[test]
+fn mig_devices_are_listed_under_their_gpus_and_by_resource() {
+    let text = "\
+flags: {migStrategy: mixed}
+sharing:
+  timeSlicing:
+    resources: [{name: mig-1g.10gb, rename: small, devices: ['0:1', '0:2'], replicas: 2}]
+";
+    let told: Value =
+        serde_json::from_str(&check_mig(text, &["--output", "json"]).stdout()).unwrap();
+    let resource = |name: &str| {
+        let resource = &told["resources"][format!("nvidia.com/{name}")];
+        (
+            resource["count"].clone(),
+            resource["gpus"].clone(),
+            resource["migDevices"].clone(),
+        )
+    };
+    assert_eq!(resource("gpu"), (json!(1), json!([3]), json!([])));
+    assert_eq!(
+        resource("small"),
+        (json!(4), json!([0]), json!(["0:1", "0:2"]))
+    );
+    assert_eq!(
+        resource("mig-1g.10gb"),
+        (json!(1), json!([0]), json!(["0:0"]))
+    );
+    assert_eq!(
+        resource("mig-1g.10gb.me"),
+        (json!(1), json!([1]), json!(["1:1"]))
+    );
+    let gpu = &told["gpus"][0];
+    assert_eq!(
+        gpu["offeredAs"],
+        json!({"nvidia.com/mig-1g.10gb": 1, "nvidia.com/small": 4})
+    );
+    let second = &gpu["mig"]["devices"][1];
+    assert_eq!(
+        (&second["index"], &second["profile"]),
+        (&json!("0:1"), &json!("1g.10gb"))
+    );
+    assert_eq!(second["offeredAs"], json!({"nvidia.com/small": 2}));
+    assert!(second["uuid"].as_str().unwrap().starts_with("MIG-"));
+    assert_eq!(
+        told["gpus"][2]["mig"],
+        json!({"enabled": true, "devices": []})
+    );
+    assert_eq!(told["gpus"][3]["mig"]["enabled"], false);
+    let remarks = told["remarks"].to_string();
+    assert!(remarks.contains("there are no MIG devices"), "{remarks}");
+
+    let shown = check_mig(text, &[]).stdout();
+    for row in [
+        "  nvidia.com/small           4      0:1,2  1g.10gb     2 replicas each by time-slicing",
+        "  nvidia.com/mig-1g.10gb.me  1      1:1    1g.10gb+me  –",
+        "  0    3 MIG devices ",
+        "  0:1  nvidia.com/small ×2 ",
+        "  2    nothing: MIG is on, without MIG devices ",
+        "  3    nvidia.com/gpu ",
+    ] {
+        assert!(shown.contains(row), "{row} is missing in\n{shown}");
+    }
+}
+
+#[test]
+fn with_one_strategy_for_all_gpus_it_is_told_which_are_not_offered() {
+    let shown = check_mig("flags: {migStrategy: single}", &[]).stdout();
+    for text in [
+        "  nvidia.com/gpu  3      0:0-2  1g.10gb  –",
+        "note: GPU 1 is cut into",
+        "note: GPU 3 is whole and is not offered",
+        "\n  1    nothing ",
+        "\n  1:0  – ",
+    ] {
+        assert!(shown.contains(text), "{text} is missing in\n{shown}");
+    }
+    let none = check_mig("version: v1", &[]).stdout();
+    assert!(none.contains("  nvidia.com/gpu  4      0-3 "), "{none}");
+    assert!(none.contains("offers the GPU whole"), "{none}");
+}
+
+#[test]
+fn a_file_without_an_end_is_not_read_to_its_end() {
+    let ran = run(["config", "check", "/dev/zero"]).ended_with(2);
+    let told = ran.stderr();
+    assert!(
+        told.contains("/dev/zero is longer than 1048576 bytes"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_scenario_that_is_not_there_is_told_once() {
+    let ran = check("version: v1", &["--scenario", "/nowhere.yaml"]).ended_with(2);
+    let told = ran.stderr();
+    assert_eq!(told.matches("No such file").count(), 1, "{told}");
 }

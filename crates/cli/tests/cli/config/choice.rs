@@ -5,9 +5,15 @@ use serde_json::{Value, json};
 use crate::support::{pod_file, repository, run, simulate_json};
 
 fn explain(arguments: &[&str]) -> Value {
+    let (code, told) = answer(arguments);
+    assert_eq!(code, 0, "{told:#}");
+    told
+}
+
+fn answer(arguments: &[&str]) -> (i32, Value) {
     let fixed = ["config", "explain-choice", "--output", "json"];
-    let ran = run([&fixed, arguments].concat()).ended_with(0);
-    serde_json::from_str(&ran.stdout()).unwrap()
+    let ran = run([&fixed, arguments].concat());
+    (ran.code(), serde_json::from_str(&ran.stdout()).unwrap())
 }
 
 /// The explanation reads the links of a simulated node from its plan; the agent reads them
@@ -109,9 +115,10 @@ fn replicas_are_counted_and_taken_by_index_uuid_or_number() {
 
 #[test]
 fn a_container_that_would_wait_or_be_refused_is_told_so() {
-    let told = explain(&["--want", "3", "--gpus", "4xt4", "--taken", "0,1"]);
+    let (code, told) = answer(&["--want", "3", "--gpus", "4xt4", "--taken", "0,1"]);
+    assert_eq!(code, 1);
     assert_eq!((&told["gets"], &told["free"]), (&json!([]), &json!(2)));
-    let ran = run(["config", "explain-choice", "--want", "3", "--gpus", "2xt4"]).ended_with(0);
+    let ran = run(["config", "explain-choice", "--want", "3", "--gpus", "2xt4"]).ended_with(1);
     assert!(
         ran.stdout().contains("stays Pending: 2 are free"),
         "{}",
@@ -119,7 +126,8 @@ fn a_container_that_would_wait_or_be_refused_is_told_so() {
     );
     let path = repository("examples/configs/time-slicing.yaml");
     let config = ["--config", path.to_str().unwrap(), "--gpus", "2xt4"];
-    let told = explain(&[&config[..], &["--want", "2"]].concat());
+    let (code, told) = answer(&[&config[..], &["--want", "2"]].concat());
+    assert_eq!(code, 1);
     assert!(told["refusal"].is_string(), "{told:#}");
     let told = explain(&[&config[..], &["--want", "1"]].concat());
     assert_eq!(told["refusal"], Value::Null);
@@ -141,4 +149,113 @@ fn with_too_many_sets_it_says_that_not_all_were_compared() {
         told.contains("601080390 sets (the others shown are"),
         "{told}"
     );
+}
+
+#[test]
+fn the_exit_codes_are_in_the_help_and_a_wrong_number_is_told_what_is_expected() {
+    let help = run(["config", "explain-choice", "--help"]).ended_with(0);
+    assert!(help.stdout().contains("Exit codes:"), "{}", help.stdout());
+    for number in ["0", "x", "-1"] {
+        let want = format!("--want={number}");
+        let ran = run(["config", "explain-choice", &want]).ended_with(2);
+        let told = ran.stderr();
+        assert!(told.contains("a whole number from 1"), "{told}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("c.yaml");
+    std::fs::write(&config, "falgs: {}").unwrap();
+    let config = config.to_str().unwrap();
+    run(["config", "explain-choice", "--want=1", "--config", config]).ended_with(2);
+}
+
+#[test]
+fn mig_devices_go_from_the_fullest_gpu_and_are_taken_by_index_uuid_or_gpu() {
+    let config = repository("examples/configs/mig.yaml");
+    let scenario = repository("examples/configs/nodes/mig.yaml");
+    let node = [
+        "--config",
+        config.to_str().unwrap(),
+        "--scenario",
+        scenario.to_str().unwrap(),
+        "--resource",
+        "mig-1g.10gb",
+    ];
+    let of = |arguments: &[&str]| answer(&[&node[..], arguments].concat()).1;
+    let all = of(&["--want", "8"]);
+    assert_eq!(all["rules"], Value::Null);
+    assert_eq!(
+        all["gpus"],
+        json!([
+            {"index": 0, "devices": 7, "taken": 0, "gets": 7},
+            {"index": 1, "devices": 1, "taken": 0, "gets": 1},
+        ])
+    );
+    let uuid = all["migDevices"][2]["uuid"].as_str().unwrap();
+    let taken = format!("0,0:1,{uuid},1");
+    let told = of(&["--want", "2", "--taken", &taken]);
+    let indices = |key: &str| {
+        let devices = told["migDevices"].as_array().unwrap().iter();
+        let meant = devices.filter(|device| device[key] == 1);
+        meant
+            .map(|device| device["index"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(indices("taken"), ["0:0", "0:1", "0:2", "1:2"]);
+    assert_eq!(indices("gets"), ["0:3", "0:4"]);
+    let shown =
+        |arguments: &[&str]| run([&["config", "explain-choice"], &node[..], arguments].concat());
+    let ran = shown(&["--want", "2", "--taken", "0:0"]).ended_with(0);
+    let text = ran.stdout();
+    assert!(text.contains("gets MIG 0:1,2\n"), "{text}");
+    let why = "policy packed: the GPU that is fullest goes first";
+    assert!(text.contains(why), "{text}");
+    let told = shown(&["--want", "1", "--taken", "0:9"])
+        .ended_with(2)
+        .stderr();
+    assert!(
+        told.contains("no MIG device 0:9; it has MIG 0:0-6 1:0-2"),
+        "{told}"
+    );
+    let told = shown(&["--want", "1", "--taken", "1:0"])
+        .ended_with(2)
+        .stderr();
+    assert!(
+        told.contains("is not offered as nvidia.com/mig-1g.10gb"),
+        "{told}"
+    );
+}
+
+/// The same for MIG devices, whose identities the agent has from NVML and this command from the
+/// scenario.
+#[test]
+fn what_is_explained_of_mig_devices_is_what_a_container_gets() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = repository("examples/configs/mig.yaml");
+    let scenario = dir.path().join("node.yaml");
+    for driver in ["580.95.05", "460.32.03"] {
+        let text = format!(
+            "driver_version: {driver}\ngpus:\n\
+             - {{model: a100-40gb, mig: {{instances: [3g.20gb, 1g.5gb, 2g.10gb]}}}}\n\
+             - {{model: a100-40gb, mig: {{instances: [1g.5gb, 1g.5gb, 1g.5gb]}}}}\n"
+        );
+        std::fs::write(&scenario, text).unwrap();
+        let node = [
+            "--config",
+            config.to_str().unwrap(),
+            "--scenario",
+            scenario.to_str().unwrap(),
+        ];
+        let told = explain(&[&node[..], &["--want", "3", "--resource", "mig-1g.5gb"]].concat());
+        let pod = pod_file(dir.path(), "asks", "{limits: {nvidia.com/mig-1g.5gb: 3}}");
+        let run = ["--pod", &pod, "--pod-time", "100ms"];
+        let (code, document) = simulate_json(&[&node[..], &run].concat());
+        assert_eq!(code, 0, "{document:#}");
+        let sorted = |ids: &Value| {
+            let mut ids: Vec<String> = serde_json::from_value(ids.clone()).unwrap();
+            ids.sort();
+            ids
+        };
+        let got = &document["pods"][0]["containers"][0]["devices"]["nvidia.com/mig-1g.5gb"];
+        assert_eq!(sorted(&told["gets"]), sorted(got), "{driver}");
+    }
 }

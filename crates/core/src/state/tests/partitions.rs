@@ -250,6 +250,19 @@ fn what_is_withheld_is_unhealthy_until_it_is_let_go() {
     assert!(state.apply(change, at(0)).is_empty(), "its changer tells");
     assert!(state.apply(Event::Withhold(withheld), at(0)).is_empty());
 
+    let among = |state: &NodeState, instance: u32, name: &str| {
+        let id = mig_uuid(0, instance, 0).to_string();
+        let pool = &state.pools()[&name.parse().unwrap()];
+        state
+            .withheld_among(pool, [id.as_str()].into_iter())
+            .map(str::to_owned)
+    };
+    assert_eq!(
+        among(&state, 7, "mig-1g.10gb"),
+        Some(mig_uuid(0, 7, 0).to_string())
+    );
+    assert_eq!(among(&state, 1, "mig-1c.3g.40gb"), None);
+
     let whole = BTreeMap::from([(uuid(0), Withheld::Whole), (uuid(1), Withheld::Whole)]);
     state.apply(Event::Withhold(whole), at(0));
     assert_eq!(sick(&state).len(), CUT.len() + 1);

@@ -1,0 +1,323 @@
+//! What can be typed after `mizzen mig`.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, ArgMatches, Args, Command, Error, FromArgMatches, Subcommand, ValueEnum};
+use mizzen_core::config::{RawConfig, SETTINGS, Setting};
+use mizzen_kubelet_api::podresources::SOCKET;
+
+use crate::agent;
+use crate::target::Target;
+
+/// What the command is for.
+pub(crate) const ABOUT: &str = "\
+Cut GPUs into MIG devices: show, plan, apply, export and check how they are partitioned.
+
+Unlike `nvidia-smi mig` and nvidia-mig-parted, which clear a GPU before they change it, this finds
+the change that destroys the fewest MIG devices, shows it before it is made, and leaves alone what
+pods hold. It reads the config files of nvidia-mig-parted. docs/mig.md is a guide.";
+
+const EXAMPLES: &str = "\
+Examples:
+  mizzen mig profiles
+      what the GPUs can be cut into, and how much of it is free
+  mizzen mig plan 3g.40gb,1g.10gb*2 --gpu 0
+      what would be kept, destroyed and made, in a drawing and in words; changes nothing
+  mizzen mig apply -f config.yaml -c all-balanced
+      the same, and then does it
+  mizzen mig export > now.yaml && mizzen mig assert -f now.yaml -c current
+      how the GPUs are cut now, as a file that `apply` and `assert` take
+
+The driver is found as the agent finds it. On the simulated driver:
+  mizzen sim library /tmp/nvml
+  mizzen mig profiles --nvml-library /tmp/nvml/libnvidia-ml.so.1";
+
+const TARGET_HELP: &str = "\
+TARGET is a list of MIG devices, `3g.40gb,1g.10gb*2` (`1c.3g.40gb` is a part of a 3g.40gb),
+`empty` for MIG on without devices, or `off`; or the name of a config with -c. A config is looked
+for in the file of -f (the format of nvidia-mig-parted, version v1) and then among the built-in
+ones, which need no file: all-disabled, all-enabled, all-balanced, all-<profile> (all-1g.10gb,
+all-1g.10gb.me). With a file of one config -c can be left out.";
+
+const CHANGE_HELP: &str = "\
+Before MIG devices are destroyed or a mode is changed, the kubelet is asked which pods hold them;
+what is held stays, and what cannot be done because of that is refused. Without a kubelet the
+driver's own check has to do, which refuses what a process uses.
+
+On GPUs before Hopper, MIG is turned on and off by a reset of the GPU
+(`nvidia-smi --gpu-reset -i 0`): `apply` ends there with exit code 3 and is to be run again after
+it.";
+
+const PLAN_CODES: &str = "\
+Exit codes:
+  0    it can be done, or there is nothing to do
+  1    it cannot: the reason is told for each GPU
+  2    the command line or the config file cannot be understood";
+
+const APPLY_CODES: &str = "\
+Exit codes:
+  0    the GPUs are as wanted
+  1    one is not: the reason is told; the other GPUs were changed all the same
+  2    the command line or the config file cannot be understood
+  3    nothing failed, but a GPU must be reset before it goes on";
+
+const ASSERT_CODES: &str = "\
+Exit codes:
+  0    every GPU is as the target says
+  1    one is not, or cannot be asked; each is told with what it lacks and has too many of
+  2    the command line or the config file cannot be understood";
+
+/// What was typed after `mizzen mig`.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct MigArgs {
+    #[command(flatten)]
+    pub(super) driver: DriverArgs,
+
+    #[command(subcommand)]
+    pub(super) command: MigCommand,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(super) enum MigCommand {
+    /// Show what the GPUs can be cut into, and what is free
+    #[command(after_long_help = "\
+Examples:
+  mizzen mig profiles
+  mizzen mig profiles --gpu 0,2 --output json")]
+    Profiles(ProfilesArgs),
+    /// Show how the GPUs would be cut anew, and change nothing
+    #[command(after_long_help = [TARGET_HELP, CHANGE_HELP, PLAN_CODES, "\
+Examples:
+  mizzen mig plan all-1g.10gb
+  mizzen mig plan 3g.40gb,1g.10gb*2 --gpu 0
+  mizzen mig plan -f config.yaml -c inference --output json"].join("\n\n"))]
+    Plan(PlanArgs),
+    /// Cut the GPUs as wanted, keeping what can be kept
+    #[command(after_long_help = [TARGET_HELP, CHANGE_HELP, APPLY_CODES, "\
+Examples:
+  mizzen mig apply 3g.40gb,1g.10gb*2 --gpu 0
+  mizzen mig apply -f config.yaml -c inference
+  mizzen mig apply off --gpu 0 --dry-run"].join("\n\n"))]
+    Apply(ApplyArgs),
+    /// Print how the GPUs are cut now, as a config file of nvidia-mig-parted
+    #[command(after_long_help = "\
+GPUs that cannot be partitioned are left out. An empty GPU instance has no place in such a file:
+the command says so.
+
+Examples:
+  mizzen mig export > now.yaml
+  mizzen mig assert -f now.yaml")]
+    Export(ExportArgs),
+    /// Check whether the GPUs are cut as they should be
+    #[command(after_long_help = [TARGET_HELP, ASSERT_CODES, "\
+Examples:
+  mizzen mig assert -c all-balanced
+  mizzen mig assert -f config.yaml -c inference --mode-only"].join("\n\n"))]
+    Assert(AssertArgs),
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum AnswerForm {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+/// How a config is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FileForm {
+    /// As people write it
+    Yaml,
+    /// The same as JSON
+    Json,
+}
+
+/// The GPUs that are meant.
+#[derive(Debug, Args)]
+pub(super) struct WhichArgs {
+    /// Index, UUID or PCI bus id, several with commas. Default: all that can be partitioned
+    #[arg(long, short, short_alias = 'i', value_name = "GPU")]
+    pub(super) gpu: Option<Target>,
+}
+
+/// What the GPUs are to be cut into.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("target").required(true).multiple(true).args(["devices", "config", "file"]))]
+pub(super) struct TargetArgs {
+    /// MIG devices such as 3g.40gb,1g.10gb*2, or `empty`, or `off`, or a built-in config
+    #[arg(value_name = "TARGET", conflicts_with_all = ["config", "file"])]
+    pub(super) devices: Option<String>,
+
+    /// The name of a config
+    #[arg(short, long, alias = "selected-config", value_name = "NAME")]
+    pub(super) config: Option<String>,
+
+    /// The file of configs; `-` is standard input
+    #[arg(short, long, alias = "config-file", value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+}
+
+/// `mizzen mig profiles …`
+#[derive(Debug, Args)]
+pub(super) struct ProfilesArgs {
+    #[command(flatten)]
+    pub(super) which: WhichArgs,
+
+    /// A table for people or JSON for programs
+    #[arg(long, value_enum, default_value = "table", value_name = "FORM")]
+    pub(super) output: AnswerForm,
+}
+
+/// `mizzen mig plan …`
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+
+    #[command(flatten)]
+    pub(super) which: WhichArgs,
+
+    /// The kubelet's socket that tells which pods hold devices
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub(super) pod_resources_socket: PathBuf,
+
+    /// Do not ask the kubelet: what pods hold may be destroyed
+    #[arg(long)]
+    pub(super) force: bool,
+
+    /// Write what is printed as a picture too (SVG)
+    #[arg(long, value_name = "FILE")]
+    pub(super) picture: Option<PathBuf>,
+
+    /// A drawing for people or JSON for programs
+    #[arg(long, value_enum, default_value = "table", value_name = "FORM")]
+    pub(super) output: AnswerForm,
+}
+
+/// `mizzen mig apply …`
+#[derive(Debug, Args)]
+pub(super) struct ApplyArgs {
+    #[command(flatten)]
+    pub(super) plan: PlanArgs,
+
+    /// Change nothing: the same as `plan`
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// `mizzen mig export …`
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    pub(super) which: WhichArgs,
+
+    /// The name of the config
+    #[arg(long, value_name = "NAME", default_value = "current", value_parser = config_name)]
+    pub(super) name: String,
+
+    /// YAML or JSON
+    #[arg(long, short, value_enum, default_value = "yaml", value_name = "FORM")]
+    pub(super) output: FileForm,
+}
+
+/// `mizzen mig assert …`
+#[derive(Debug, Args)]
+pub(super) struct AssertArgs {
+    #[command(flatten)]
+    pub(super) target: TargetArgs,
+
+    #[command(flatten)]
+    pub(super) which: WhichArgs,
+
+    /// Check only whether MIG is on or off as it should be
+    #[arg(long, short)]
+    pub(super) mode_only: bool,
+
+    /// A list for people or JSON for programs
+    #[arg(long, value_enum, default_value = "table", value_name = "FORM")]
+    pub(super) output: AnswerForm,
+}
+
+/// A name that needs no quotes in YAML, and that a node's label can have.
+fn config_name(text: &str) -> Result<String, String> {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let letter = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let first = text.bytes().next();
+    let valid = first.is_some_and(|byte| byte.is_ascii_alphabetic())
+        && letter(text.bytes().last())
+        && text.bytes().all(inner)
+        && text.len() <= 63;
+    valid.then(|| text.to_owned()).ok_or_else(|| {
+        "expected at most 63 letters, digits, '-', '_' and '.', beginning with a letter and \
+         ending with a letter or digit"
+            .to_owned()
+    })
+}
+
+/// The agent's settings that say where the driver is.
+const DRIVER_SETTINGS: [Setting; 5] = [
+    Setting::DriverRoot,
+    Setting::DriverRootCtrPath,
+    Setting::NvmlLibrary,
+    Setting::HostRoot,
+    Setting::NvmlCallTimeout,
+];
+
+/// Where the driver is: the agent's flags.
+#[derive(Debug, Clone, Default)]
+pub(super) struct DriverArgs(RawConfig);
+
+impl DriverArgs {
+    /// These flags, and the environment for what they leave open.
+    pub(super) fn settings(&self) -> RawConfig {
+        let names = rows().flat_map(|row| row.env.iter().copied());
+        let known: Vec<&str> = names.collect();
+        let lookup = |name: &str| {
+            let asked = known.contains(&name);
+            asked.then(|| agent::variable(name)).flatten()
+        };
+        self.0.clone().or(RawConfig::from_environment(lookup))
+    }
+}
+
+fn rows() -> impl Iterator<Item = &'static mizzen_core::config::SettingInfo> {
+    SETTINGS
+        .iter()
+        .filter(|row| DRIVER_SETTINGS.contains(&row.setting))
+}
+
+impl Args for DriverArgs {
+    fn augment_args(command: Command) -> Command {
+        let flags = rows().filter_map(|row| {
+            let flag = agent::flag(row, row.flag?);
+            Some(flag.global(true).help_heading("The driver"))
+        });
+        command.args(flags)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for DriverArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let mut settings = RawConfig::default();
+        for row in rows() {
+            let Some(name) = row.flag else { continue };
+            if let Some(texts) = matches.get_many::<String>(name) {
+                settings.set_flag(row.setting, texts.cloned());
+            }
+        }
+        Ok(Self(settings))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
