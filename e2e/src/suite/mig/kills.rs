@@ -29,6 +29,9 @@ use crate::{agent, report};
 const SLICE: Duration = Duration::from_micros(30);
 /// How long the simulator may take to answer: a process that is stopped may hold its lock.
 const ANSWER: Duration = Duration::from_millis(100);
+/// On how many numbers of steps, neither none nor all, it is killed at the least.
+const AMID: usize = 4;
+
 /// A fact of the partitions: a mode, a GPU instance, a compute instance.
 type Facts = BTreeSet<String>;
 
@@ -88,10 +91,11 @@ pub(in super::super) async fn killed_on_the_way(context: &Context<'_>) -> Result
         report::line(&format!(
             "  killed {kills} times, after {met:?} of {steps} steps"
         ));
-        // A machine that is busy otherwise stops a process late.
+        // How late a machine stops a process depends on what else it does.
+        let amid = met.iter().filter(|made| (1..steps).contains(*made));
         ensure!(
-            met.len() > steps / 2,
-            "it was killed after {met:?} steps alone, of {steps}"
+            amid.count() >= AMID,
+            "it was killed after {met:?} of {steps} steps, which is hardly ever on its way"
         );
         bench.has_its_instance("kept").await
     })
