@@ -18,7 +18,8 @@ use crate::hardware::Hardware;
 use crate::pods::Pods;
 use crate::{client, layout};
 
-const NAMESPACE: &str = "mizzen-system";
+/// The namespace of the manifests.
+pub(crate) const NAMESPACE: &str = "mizzen-system";
 const DAEMON_SET: &str = "mizzen-agent";
 const LABELS: &str = "app.kubernetes.io/name=mizzen,app.kubernetes.io/component=agent";
 /// How long a rollout may take.
@@ -37,20 +38,27 @@ pub(crate) enum Manifest {
     Simulated,
     /// Nodes with the driver, each with the config that its label names.
     Config,
+    /// Nodes with the driver, whose GPUs are partitioned as the node's label says.
+    Mig,
 }
 
 impl Manifest {
     /// Its documents, as users apply them.
     pub(crate) fn documents(self) -> Result<Vec<Value>> {
+        client::documents(&self.text()?)
+    }
+
+    /// The file, as users read it.
+    pub(crate) fn text(self) -> Result<String> {
         let file = match self {
             Self::Driver => "mizzen.yaml",
             Self::RuntimeClass => "mizzen-runtimeclass.yaml",
             Self::Simulated => "mizzen-simulated.yaml",
             Self::Config => "mizzen-config.yaml",
+            Self::Mig => "mizzen-mig.yaml",
         };
         let path = layout::repository()?.join("deploy").join(file);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        client::documents(&text)
+        fs::read_to_string(&path).with_context(|| path.display().to_string())
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, ValidationDirective};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::{Client, Config, discovery};
 use serde_json::Value;
@@ -19,6 +19,18 @@ const FIELD_MANAGER: &str = "mizzen-e2e";
 pub(crate) async fn from_kubeconfig(path: &Path) -> Result<Client> {
     let kubeconfig = Kubeconfig::read_from(path)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+/// The same with a token instead of the certificate of the file's user.
+pub(crate) async fn with_token(path: &Path, token: String) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(path)?;
+    let mut config =
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    config.auth_info = AuthInfo {
+        token: Some(token.into()),
+        ..AuthInfo::default()
+    };
     Ok(Client::try_from(config)?)
 }
 

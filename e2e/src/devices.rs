@@ -25,6 +25,23 @@ pub(crate) type Holders = BTreeMap<String, BTreeSet<String>>;
 
 /// The ids of the GPUs that the kubelet can give out, healthy ones only.
 pub(crate) async fn allocatable() -> Result<BTreeSet<String>> {
+    let whole = |resource: &str| resource == GPU;
+    Ok(ids(&can_give_out().await?, whole))
+}
+
+/// The ids of all devices of NVIDIA's that the kubelet can give out, by resource.
+pub(crate) async fn offered() -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut offered: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for devices in can_give_out().await? {
+        if is_nvidias(&devices.resource_name) && !devices.device_ids.is_empty() {
+            let ids = offered.entry(devices.resource_name).or_default();
+            ids.extend(devices.device_ids);
+        }
+    }
+    Ok(offered)
+}
+
+async fn can_give_out() -> Result<Vec<ContainerDevices>> {
     let answer = tokio::time::timeout(ANSWER, async {
         let mut kubelet = kubelet().await?;
         let answer = kubelet
@@ -32,10 +49,10 @@ pub(crate) async fn allocatable() -> Result<BTreeSet<String>> {
             .await?;
         anyhow::Ok(answer.into_inner())
     });
-    Ok(gpus(&answer.await??.devices))
+    Ok(answer.await??.devices)
 }
 
-/// The GPUs that each container holds; containers without one are left out.
+/// The devices of NVIDIA's that each container holds; containers without one are left out.
 pub(crate) async fn holders() -> Result<Holders> {
     let answer = tokio::time::timeout(ANSWER, async {
         let mut kubelet = kubelet().await?;
@@ -45,7 +62,7 @@ pub(crate) async fn holders() -> Result<Holders> {
     let mut holders = Holders::new();
     for pod in answer.await??.pod_resources {
         for container in &pod.containers {
-            let devices = gpus(&container.devices);
+            let devices = ids(&container.devices, is_nvidias);
             if !devices.is_empty() {
                 holders.insert(format!("{}/{}", pod.name, container.name), devices);
             }
@@ -78,10 +95,14 @@ async fn kubelet() -> Result<PodResourcesListerClient<mizzen_kubelet_api::Connec
     Ok(PodResourcesListerClient::new(connection))
 }
 
-fn gpus(devices: &[ContainerDevices]) -> BTreeSet<String> {
+fn is_nvidias(resource: &str) -> bool {
+    resource.starts_with("nvidia.com/")
+}
+
+fn ids(devices: &[ContainerDevices], of: impl Fn(&str) -> bool) -> BTreeSet<String> {
     devices
         .iter()
-        .filter(|device| device.resource_name == GPU)
+        .filter(|device| of(&device.resource_name))
         .flat_map(|device| device.device_ids.iter().cloned())
         .collect()
 }

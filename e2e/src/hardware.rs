@@ -1,12 +1,14 @@
 //! The node's hardware: a simulated driver's GPUs, as files below one directory that takes the
 //! place of the machine's root, and the live state that faults are injected into.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use serde::Deserialize;
 use serde_json::json;
@@ -17,6 +19,8 @@ use crate::programs::{RUNC, TestBinaries};
 
 /// Where a driver's library lies on Debian and its kin, below the root of the machine.
 const DRIVER_LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+/// The mode of the device node of an instance.
+const CAPABILITY_MODE: u32 = 0o444;
 
 /// The simulated machine.
 #[derive(Debug, Clone)]
@@ -36,32 +40,134 @@ pub(crate) struct Gpu {
     pub(crate) minor: u32,
 }
 
+/// The GPUs as they are partitioned.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Partitions {
+    /// By index.
+    pub(crate) gpus: Vec<PartitionedGpu>,
+}
+
+/// A GPU as it is partitioned.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct PartitionedGpu {
+    /// NVML's index.
+    pub(crate) index: u32,
+    /// `GPU-…`.
+    pub(crate) uuid: String,
+    /// The number of its device node.
+    pub(crate) minor: u32,
+    /// MIG.
+    pub(crate) mig: Mig,
+}
+
+/// What there is of MIG on a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Mig {
+    /// Whether its mode is on.
+    pub(crate) enabled: bool,
+    /// The GPU instances.
+    pub(crate) gpu_instances: Vec<GpuInstance>,
+}
+
+/// A GPU instance.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct GpuInstance {
+    /// The driver's number for it.
+    pub(crate) id: u32,
+    /// `1g.10gb`.
+    pub(crate) profile: String,
+    /// Its compute instances.
+    pub(crate) devices: Vec<MigDevice>,
+}
+
+/// A compute instance.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct MigDevice {
+    /// `MIG-…`.
+    pub(crate) uuid: String,
+    /// The driver's number for it.
+    pub(crate) compute_instance: u32,
+}
+
 impl Hardware {
     /// Builds the machine, once per cluster.
     pub(crate) async fn install(layout: &Layout, binaries: &TestBinaries) -> Result<Self> {
-        let hardware = Self {
-            directory: layout.hardware(),
-            mizzen: binaries.mizzen().to_path_buf(),
-        };
-        if hardware.scenario().exists() {
-            return Ok(hardware);
+        let hardware = Self::at(layout.hardware(), binaries);
+        if hardware.make("scenario.yaml").await? {
+            hardware
+                .install_runtime(layout, binaries.nvidia_runtime())
+                .await?;
         }
-        let host = hardware.host();
+        Ok(hardware)
+    }
+
+    /// Builds the machine of the tests of MIG, once per cluster.
+    pub(crate) async fn install_for_mig(layout: &Layout, binaries: &TestBinaries) -> Result<Self> {
+        let hardware = Self::at(layout.mig_hardware(), binaries);
+        if hardware.make("scenario-mig.yaml").await? {
+            hardware.make_capabilities().await?;
+        }
+        Ok(hardware)
+    }
+
+    fn at(directory: PathBuf, binaries: &TestBinaries) -> Self {
+        Self {
+            directory,
+            mizzen: binaries.mizzen().to_path_buf(),
+        }
+    }
+
+    /// Makes the machine of a scenario, unless it is there.
+    async fn make(&self, scenario: &str) -> Result<bool> {
+        if self.scenario().exists() {
+            return Ok(false);
+        }
+        let host = self.host();
         let libraries = host.join(DRIVER_LIBRARIES);
-        for directory in [&hardware.state(), &libraries] {
+        for directory in [&self.state(), &libraries] {
             fs::create_dir_all(directory)?;
         }
         // The root of a real machine is a shared mount, and so is what stands for it.
         mount_bind(&host, &host)?;
         mount_change(&host, MountPropagationFlags::SHARED)?;
-        let scenario = layout::repository()?.join("e2e/scenario.yaml");
-        fs::copy(scenario, hardware.scenario())?;
-        hardware.sim(&["host", path(&host)?]).await?;
-        hardware.sim(&["library", path(&libraries)?]).await?;
-        hardware
-            .install_runtime(layout, binaries.nvidia_runtime())
-            .await?;
-        Ok(hardware)
+        let scenario = layout::repository()?.join("e2e").join(scenario);
+        fs::copy(scenario, self.scenario())?;
+        self.sim(&["host", path(&host)?]).await?;
+        self.sim(&["library", path(&libraries)?]).await?;
+        Ok(true)
+    }
+
+    /// Makes the nodes of all capabilities that instances of the GPUs can ever have. A driver makes
+    /// a node when somebody asks for it (nvidia-modprobe); the simulated machine has those of the
+    /// instances that there were when it was made, which are none.
+    async fn make_capabilities(&self) -> Result<()> {
+        let (_, major, _) = self.node("nvidia-caps/nvidia-cap1")?;
+        for gpu in self.gpus().await? {
+            let of_gpu = format!("gpu{}/", gpu.minor);
+            for (name, minor) in self.capabilities()? {
+                if !name.starts_with(&of_gpu) {
+                    continue;
+                }
+                let node = format!("dev/nvidia-caps/nvidia-cap{minor}");
+                let numbers = rustix::fs::makedev(major, minor);
+                let (kind, mode) = (FileType::CharacterDevice, Mode::from(CAPABILITY_MODE));
+                let node = self.host().join(node);
+                mknodat(CWD, &node, kind, mode, numbers)
+                    .with_context(|| node.display().to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The numbers of the capabilities of MIG, by names such as `gpu0/gi1/ci0/access`.
+    pub(crate) fn capabilities(&self) -> Result<BTreeMap<String, u32>> {
+        let table = self.host().join("proc/driver/nvidia-caps/mig-minors");
+        let table = fs::read_to_string(&table).with_context(|| table.display().to_string())?;
+        let row = |line: &str| {
+            let (name, minor) = line.split_once(' ').context("a name and a number")?;
+            Ok((name.to_owned(), minor.parse()?))
+        };
+        table.lines().map(row).collect()
     }
 
     /// Puts what stands in for NVIDIA's container runtime where containerd looks for it, and
@@ -172,12 +278,25 @@ impl Hardware {
         Ok(())
     }
 
+    /// How the GPUs are partitioned, in the simulator's words.
+    pub(crate) async fn partitions(&self) -> Result<Partitions> {
+        let output = self.sim(&["status", "--output", "json"]).await?;
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Has everything forgotten that happened to the GPUs.
+    pub(crate) async fn reset(&self) -> Result<()> {
+        self.sim(&["reset"]).await?;
+        Ok(())
+    }
+
     async fn sim(&self, words: &[&str]) -> Result<Output> {
         let output = Command::new(&self.mizzen)
             .arg("sim")
             .args(words)
             .env("MIZZEN_SIM", self.scenario())
             .env("MIZZEN_SIM_STATE", self.state())
+            .kill_on_drop(true)
             .output()
             .await
             .with_context(|| format!("run {}", self.mizzen.display()))?;

@@ -78,6 +78,11 @@ impl Layout {
         self.root.join("hw")
     }
 
+    /// Hardware that is there for the tests of MIG alone.
+    pub(crate) fn mig_hardware(&self) -> PathBuf {
+        self.root.join("hw-mig")
+    }
+
     /// What stands in for NVIDIA's container runtime.
     pub(crate) fn nvidia_runtime(&self) -> PathBuf {
         self.etc().join("nvidia-runtime")

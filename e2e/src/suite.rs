@@ -5,6 +5,7 @@ mod config_by_node;
 mod faults;
 mod gpu_pods;
 mod manifests;
+mod mig;
 mod restarts;
 mod same_story;
 mod sharing;
@@ -86,6 +87,13 @@ macro_rules! test {
 
 /// Every test, in the order in which they run.
 fn tests() -> Vec<Test> {
+    let mut all = manifests_and_configs();
+    all.extend(partitions());
+    all.extend(pods_and_restarts());
+    all
+}
+
+fn manifests_and_configs() -> Vec<Test> {
     vec![
         test!(
             "a plain pod runs, and its log and a shell in it can be had",
@@ -131,6 +139,48 @@ fn tests() -> Vec<Test> {
             "a config switched by label leaves another resource's pod, socket and stream alone",
             sharing::another_resource_is_left_alone
         ),
+    ]
+}
+
+fn partitions() -> Vec<Test> {
+    vec![
+        test!(
+            "deploy/mizzen-mig.yaml partitions eight GPUs within a second of the label",
+            mig::relabel::eight_gpus_within_a_second
+        ),
+        test!(
+            "deploy/mizzen-mig.yaml lets the agent set its own Node's labels, and nothing else",
+            mig::policy::its_own_labels_alone
+        ),
+        test!(
+            "a MIG layout switched by label leaves pods on GPUs and instances that stay alone",
+            mig::relabel::what_stays_is_left_alone
+        ),
+        test!(
+            "with the MIG strategy single a pod's nvidia.com/gpu is one instance",
+            mig::relabel::parts_as_gpus
+        ),
+        test!(
+            "a MIG layout that cannot be touches no GPU and is told, and a good one heals it",
+            mig::relabel::a_mistake_touches_nothing
+        ),
+        test!(
+            "a pod in the way of a MIG layout is waited for, or evicted within its budget",
+            mig::evict::a_holder_is_waited_for_or_evicted
+        ),
+        test!(
+            "an agent killed with -9 on its way to a MIG layout goes on where it was",
+            mig::kills::killed_on_the_way
+        ),
+        test!(
+            "50 MIG layouts in a row leave nothing behind",
+            mig::many::fifty_layouts
+        ),
+    ]
+}
+
+fn pods_and_restarts() -> Vec<Test> {
+    vec![
         test!(
             "deploy/mizzen.yaml makes the GPUs the node's capacity",
             gpu_pods::the_node_has_its_gpus

@@ -161,6 +161,19 @@ async fn a_label_partitions_the_gpus_and_another_changes_no_more_than_it_must() 
 }
 
 #[tokio::test]
+async fn all_gpus_are_withdrawn_before_the_first_one_is_changed() {
+    let node = running(3).await;
+    hold(&node.kubelet, "train", GPU).await;
+    node.driver.trouble_change(0, ChangeTrouble::HangsBefore);
+    api(&node).set_mig_config(Some("all-1g.10gb"));
+    until(|| node.driver.hanging_changes() == 1).await;
+    // But for what a pod holds, which is not in question.
+    offered(&node, &[(GPU, 1)]).await;
+    node.driver.release_changes();
+    offered(&node, &[(GPU, 1), (SMALL, 14)]).await;
+}
+
+#[tokio::test]
 async fn what_a_pod_holds_is_not_touched_until_it_lets_go_and_the_other_gpus_do_not_wait() {
     let node = running(2).await;
     hold(&node.kubelet, "train", GPU).await;

@@ -1,5 +1,5 @@
 //! A user's NVML program, as it runs in a pod: it prints the UUID of each GPU that it sees,
-//! one a line, and nothing when there is none.
+//! one a line, each followed by those of its MIG devices, and nothing when there is none.
 //!
 //! It is built on a published NVML wrapper and on no part of Mizzen, and finds
 //! `libnvidia-ml.so.1` as any program does, through the dynamic loader.
@@ -8,8 +8,8 @@
 
 use std::process::ExitCode;
 
-use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, Nvml};
 
 fn main() -> ExitCode {
     match uuids() {
@@ -36,7 +36,27 @@ fn uuids() -> Result<Vec<String>, NvmlError> {
         Err(NvmlError::DriverNotLoaded | NvmlError::NoPermission) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    (0..nvml.device_count()?)
-        .map(|index| nvml.device_by_index(index)?.uuid())
-        .collect()
+    let mut uuids = Vec::new();
+    for index in 0..nvml.device_count()? {
+        let gpu = nvml.device_by_index(index)?;
+        uuids.push(gpu.uuid()?);
+        uuids.extend(mig_uuids(&gpu)?);
+    }
+    Ok(uuids)
+}
+
+/// The MIG devices of a GPU, which may have gaps between their indices.
+fn mig_uuids(gpu: &Device<'_>) -> Result<Vec<String>, NvmlError> {
+    let most = match gpu.mig_device_count() {
+        Err(NvmlError::NotSupported) => 0,
+        answer => answer?,
+    };
+    let mut uuids = Vec::new();
+    for index in 0..most {
+        match gpu.mig_device_by_index(index) {
+            Err(NvmlError::NotFound | NvmlError::NotSupported) => {}
+            device => uuids.push(device?.uuid()?),
+        }
+    }
+    Ok(uuids)
 }

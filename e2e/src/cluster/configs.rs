@@ -143,6 +143,8 @@ fn kubelet(layout: &Layout, pki: &Pki, ports: &Ports) -> Value {
         // Changes of the devices are sent with the node's status; ten seconds, the default,
         // would be the kubelet's time in every measurement of the agent's.
         "nodeStatusUpdateFrequency": "1s",
+        // Who kills an agent time and again does not want to wait for minutes in between.
+        "crashLoopBackOff": { "maxContainerRestartPeriod": "1s" },
         // With the servers' logs, to be read after the cluster has gone.
         "podLogsDir": layout.logs().join("pods"),
         "volumePluginDir": layout.data().join("volume-plugins"),

@@ -94,6 +94,7 @@ pub(crate) async fn remove(layout: &Layout) -> Result<()> {
         layout.etc(),
         layout.pki(),
         layout.hardware(),
+        layout.mig_hardware(),
         layout.images(),
     ] {
         remove_tree(&directory)?;

@@ -48,7 +48,7 @@ pub(super) async fn remove(context: &Context<'_>) -> Result<()> {
 }
 
 /// Here no proxy leads from pods to the API server, which listens on this machine alone.
-fn reach_the_api(context: &Context<'_>, document: &mut Value) -> Result<()> {
+pub(super) fn reach_the_api(context: &Context<'_>, document: &mut Value) -> Result<()> {
     if document["kind"] != "DaemonSet" {
         return Ok(());
     }
@@ -164,7 +164,7 @@ pub(super) async fn set_config(context: &Context<'_>, name: &str, text: &str) ->
         .context("edit the ConfigMap")
 }
 
-async fn patch<K>(api: &Api<K>, name: &str, change: &Value) -> Result<()>
+pub(super) async fn patch<K>(api: &Api<K>, name: &str, change: &Value) -> Result<()>
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {

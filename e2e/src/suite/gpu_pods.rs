@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::hardware::Gpu;
+use crate::hardware::{Gpu, Hardware};
 use crate::images::BUSYBOX_IMAGE;
 use crate::pods::{self, GPU};
 use crate::{agent, client, devices, layout};
@@ -21,8 +21,11 @@ pub(super) const STATUS_LIMIT: Duration = Duration::from_secs(5);
 
 /// A pod with a user's NVML program, and the simulation that its library shows.
 pub(super) fn workload(context: &Context<'_>, name: &str, gpus: Option<u32>) -> Value {
-    let mut pod = pods::workload(name, gpus);
-    let hardware = &context.hardware;
+    with_simulation(pods::workload(name, gpus), &context.hardware)
+}
+
+/// Shows a pod of such an image the simulation.
+pub(super) fn with_simulation(mut pod: Value, hardware: &Hardware) -> Value {
     let container = &mut pod["spec"]["containers"][0];
     container["env"] = json!([
         { "name": "LD_LIBRARY_PATH", "value": "/usr/lib/mizzen" },
@@ -58,7 +61,7 @@ pub(super) async fn environment(context: &Context<'_>, pod: &str) -> Result<Opti
 }
 
 /// The names of the driver's nodes in a pod's /dev.
-async fn nodes(context: &Context<'_>, pod: &str) -> Result<BTreeSet<String>> {
+pub(super) async fn nodes(context: &Context<'_>, pod: &str) -> Result<BTreeSet<String>> {
     let listed = context.pods.exec(pod, &["ls", "/dev"]).await?;
     let names = listed
         .split_whitespace()
@@ -67,7 +70,7 @@ async fn nodes(context: &Context<'_>, pod: &str) -> Result<BTreeSet<String>> {
 }
 
 /// The UUIDs that an NVML program in a pod sees.
-async fn seen_through_nvml(context: &Context<'_>, pod: &str) -> Result<Vec<String>> {
+pub(super) async fn seen_through_nvml(context: &Context<'_>, pod: &str) -> Result<Vec<String>> {
     let listed = context.pods.exec(pod, &["nvml-list"]).await?;
     Ok(listed.lines().map(String::from).collect())
 }

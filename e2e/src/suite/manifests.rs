@@ -25,6 +25,7 @@ pub(super) async fn the_api_server_accepts_all(context: &Context<'_>) -> Result<
         Manifest::RuntimeClass,
         Manifest::Simulated,
         Manifest::Config,
+        Manifest::Mig,
     ] {
         for document in manifest.documents()? {
             // A namespace that is only tried does not exist for what comes after it.

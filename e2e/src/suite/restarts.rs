@@ -241,7 +241,8 @@ impl Gaps {
     }
 }
 
-async fn new_agent_process(old: Process) -> Result<()> {
+/// Waits until another agent than `old` runs.
+pub(super) async fn new_agent_process(old: Process) -> Result<()> {
     let deadline = Instant::now() + START_LIMIT;
     while agent::process()?.is_none_or(|now| now == old) {
         ensure!(

@@ -280,10 +280,13 @@ impl Manager {
         goals: &Goals,
     ) -> Result<Vec<(GpuUuid, Report)>, Halt> {
         let mut reports = Vec::new();
+        let withdrawn = self.withdraw_together(&looks, goals).await?;
         for (gpu, look) in looks {
             let target = goals.of.get(&gpu.uuid);
             let outcome = match (look, target) {
-                (Ok(Some(look)), Some(target)) => self.bring(session, look, target).await?,
+                (Ok(Some(look)), Some(target)) => {
+                    self.bring(session, look, target, withdrawn.clone()).await?
+                }
                 (Ok(_), _) => continue,
                 (Err(_), None) if self.course.wish == Wish::Unknown => continue,
                 (Err(why), _) => Outcome::Failed(why),
@@ -324,7 +327,7 @@ impl Manager {
                     continue;
                 };
                 report.outcome = match self.look(session, gpu, report.index).await {
-                    Ok(look) => self.bring(session, look, target).await?,
+                    Ok(look) => self.bring(session, look, target, BTreeSet::new()).await?,
                     Err(Halt::Failed(why)) => Outcome::Failed(why),
                     Err(Halt::Overtaken) => return Err(Halt::Overtaken),
                 };
@@ -471,7 +474,7 @@ impl Manager {
 
 pub(super) type Session = Arc<dyn GpuDriver>;
 /// A GPU, and how it is; `None` if it cannot be partitioned.
-type FirstLook = (Gpu, Result<Option<Look>, String>);
+pub(super) type FirstLook = (Gpu, Result<Option<Look>, String>);
 
 /// Waits until one of the pods that are waited for has let go; for ever, where none are.
 async fn released(kubelet: &mut Kubelet, blocked: &[(Change, BTreeSet<PodName>)], every: Duration) {

@@ -1,0 +1,122 @@
+//! What the manifest lets the agent's `ServiceAccount` do to Nodes: labels below `nvidia.com/` of
+//! the one that its pod runs on, which the pod's token names.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::Client;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::super::Context;
+use super::{Bench, STATE, on_bench, unchanged};
+use crate::agent::NAMESPACE;
+use crate::client;
+use crate::cluster::NODE;
+
+/// How long the API server may take to see a new policy.
+const POLICY_LIMIT: Duration = Duration::from_secs(20);
+/// A Node that no kubelet stands behind.
+const OTHER: &str = "another-node";
+
+/// With the token that the agent's pod has, and with one that no pod has.
+pub(in super::super) async fn its_own_labels_alone(context: &Context<'_>) -> Result<()> {
+    on_bench(context, unchanged, async |_: &Bench<'_>| {
+        let nodes: Api<Node> = Api::all(context.client.clone());
+        let other = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": OTHER } });
+        client::apply(&context.client, &other).await?;
+        let tested = attempts(context).await;
+        nodes.delete(OTHER, &DeleteParams::default()).await?;
+        tested
+    })
+    .await
+}
+
+async fn attempts(context: &Context<'_>) -> Result<()> {
+    let pod = context.any_agent().pod().await?.metadata;
+    let bound = BoundObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: pod.name,
+        uid: pod.uid,
+    };
+    let agent = client_of(context, Some(bound)).await?;
+    let foreign = json!({ "metadata": { "labels": { "example.com/mine": "yes" } } });
+    wait_for_policy(&agent, &foreign).await?;
+
+    let own = json!({ "metadata": { "labels": { STATE: "success" } } });
+    try_patch(&agent, NODE, &own)
+        .await
+        .context("its own label")?;
+    let refused = async |who: &Client, node: &str, change: &Value, words: &str| {
+        let Err(error) = try_patch(who, node, change).await else {
+            bail!("{change} of {node} is not refused");
+        };
+        let said = error.to_string();
+        ensure!(said.contains(words), "{change} of {node}: {said}");
+        Ok(())
+    };
+    let no_other = "the agent may change the Node that it runs on, and no other";
+    refused(&agent, OTHER, &own, no_other).await?;
+    let labels_alone = "the agent may change labels below nvidia.com/, and no others";
+    refused(&agent, NODE, &foreign, labels_alone).await?;
+    let removal = json!({ "metadata": { "labels": { "kubernetes.io/os": null } } });
+    refused(&agent, NODE, &removal, labels_alone).await?;
+    let nothing_else = "the agent may change labels of its Node, and nothing else";
+    for change in [
+        json!({ "spec": { "unschedulable": true } }),
+        json!({ "metadata": { "annotations": { "example.com/mine": "yes" } } }),
+    ] {
+        refused(&agent, NODE, &change, nothing_else).await?;
+    }
+    let nobody = client_of(context, None).await?;
+    refused(&nobody, NODE, &own, no_other).await
+}
+
+/// A client with a token of the agent's `ServiceAccount`, such as a pod's.
+async fn client_of(context: &Context<'_>, pod: Option<BoundObjectReference>) -> Result<Client> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(context.client.clone(), NAMESPACE);
+    let request = TokenRequest {
+        spec: Some(TokenRequestSpec {
+            bound_object_ref: pod,
+            ..TokenRequestSpec::default()
+        }),
+        ..TokenRequest::default()
+    };
+    let answer = accounts
+        .create_token_request("mizzen-agent", &PostParams::default(), &request)
+        .await?;
+    let token = answer.status.and_then(|status| status.token);
+    let token = token.context("it has a token")?;
+    client::with_token(&context.cluster.layout().admin_kubeconfig(), token).await
+}
+
+async fn try_patch(client: &Client, node: &str, change: &Value) -> Result<(), kube::Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let patched = nodes
+        .patch(node, &PatchParams::default(), &Patch::Merge(change))
+        .await;
+    patched.map(|_| ())
+}
+
+/// The API server learns of a policy a moment after it has stored it.
+async fn wait_for_policy(agent: &Client, forbidden: &Value) -> Result<()> {
+    let nodes: Api<Node> = Api::all(agent.clone());
+    let attempt = PatchParams::default().dry_run();
+    let deadline = Instant::now() + POLICY_LIMIT;
+    while nodes
+        .patch(NODE, &attempt, &Patch::Merge(forbidden))
+        .await
+        .is_ok()
+    {
+        ensure!(
+            Instant::now() < deadline,
+            "{forbidden} is accepted {POLICY_LIMIT:?} after the policy was made"
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
