@@ -156,12 +156,12 @@ impl Work<'_> {
     /// Plans and changes until there is nothing left to do.
     fn rounds(&mut self, target: &MigTarget) -> Result<Result<Outcome, String>, Stop> {
         let gpu = &self.card.gpu;
-        let held = self.holders.held(gpu);
         for _ in 0..MOST_ROUNDS {
             let (table, layout) = match look(self.driver, gpu) {
                 Ok(found) => found,
                 Err(error) => return Ok(Err(steps::refusal(&error))),
             };
+            let held = self.holders.held(gpu, &layout);
             let plan = match way(self.card, (&table, &layout, target), &held) {
                 Ok(way) => way.plan,
                 Err(error) => return Ok(Err(error.to_string())),

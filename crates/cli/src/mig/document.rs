@@ -192,8 +192,9 @@ impl Device {
 #[serde(rename_all = "camelCase")]
 struct HeldDevice {
     device: String,
+    /// Absent if nobody knows whether it is held.
     #[serde(flatten)]
-    holder: Holder,
+    holder: Option<Holder>,
 }
 
 /// One step; what it has nothing to say of is absent.

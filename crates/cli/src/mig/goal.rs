@@ -1,10 +1,8 @@
 //! What the GPUs are to be cut into.
 
-use std::fs;
-use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use mizzen_core::config::nearest;
 use mizzen_core::mig::{MigConfigError, MigConfigFile, MigGpu, MigTarget, builtin_names, targets};
 
@@ -12,6 +10,7 @@ use super::Stop;
 use super::args::TargetArgs;
 use super::node::{Card, Node};
 use crate::config::findings::Finding;
+use crate::config::{bounded, text_of};
 
 /// What is wanted of the chosen GPUs.
 #[derive(Debug)]
@@ -137,16 +136,12 @@ fn only_name(file: Option<&MigConfigFile>) -> Result<String, Stop> {
 
 fn read(path: &Path) -> Result<MigConfigFile, Stop> {
     let (name, text) = if path == Path::new("-") {
-        let mut text = String::new();
-        let read = std::io::stdin().read_to_string(&mut text);
-        read.context("cannot read standard input")
-            .map_err(Stop::misunderstood)?;
-        ("standard input".to_owned(), text)
+        let name = "standard input";
+        let text = bounded(std::io::stdin(), name).map_err(Stop::misunderstood)?;
+        (name.to_owned(), text)
     } else {
         let name = path.display().to_string();
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read {name}"))
-            .map_err(Stop::misunderstood)?;
+        let text = text_of(path).map_err(Stop::misunderstood)?;
         (name, text)
     };
     MigConfigFile::parse(&text).map_err(|errors| {

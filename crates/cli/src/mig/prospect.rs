@@ -5,7 +5,7 @@ use std::fmt;
 
 use mizzen_core::driver::DriverError;
 use mizzen_core::mig::{
-    Layout, MigMode, MigPlan, MigStep, MigTable, MigTarget, Unreachable, plan_mig,
+    HeldInstance, Layout, MigMode, MigPlan, MigStep, MigTable, MigTarget, Unreachable, plan_mig,
 };
 
 use super::args::PlanArgs;
@@ -40,10 +40,10 @@ pub(super) enum Obstacle {
     Driver(DriverError),
     /// It does not fit; with what was probably meant.
     Unreachable(Unreachable, String),
-    /// Pods hold what stands in the way.
+    /// Pods hold what stands in the way, or nobody knows whether they do.
     Held {
         reason: String,
-        by: Vec<(String, Holder)>,
+        by: Vec<(String, Option<Holder>)>,
     },
     /// The kubelet cannot be asked, and something would be destroyed.
     Unasked(String),
@@ -58,9 +58,19 @@ impl fmt::Display for Obstacle {
             Self::Held { reason, by } => {
                 f.write_str(reason)?;
                 for (device, holder) in by {
-                    write!(f, "; {device} is held by {holder}")?;
+                    match holder {
+                        Some(holder) => write!(f, "; {device} is held by {holder}")?,
+                        None => write!(
+                            f,
+                            "; {device} may be held by a pod, which cannot be told because the \
+                             driver does not list it as a MIG device"
+                        )?,
+                    }
                 }
-                Ok(())
+                match by.iter().all(|(_, holder)| holder.is_none()) {
+                    true => f.write_str("; --force does without"),
+                    false => Ok(()),
+                }
             }
             Self::Unasked(reason) => write!(f, "{reason}; --force does without"),
         }
@@ -169,7 +179,11 @@ fn consider(card: &Card, target: &MigTarget, holders: &Holders) -> Result<Way, O
     }
     let found = card.mig.as_ref();
     let (table, layout) = found.map_err(|error| Obstacle::Driver(error.clone()))?;
-    let found = way(card, (table, layout, target), &holders.held(&card.gpu));
+    let found = way(
+        card,
+        (table, layout, target),
+        &holders.held(&card.gpu, layout),
+    );
     let found = found.map_err(|error| obstacle(card, layout, error, holders))?;
     let holding = holders.of_whole(&card.gpu);
     if found.plan.changes_mode().is_some() && !holding.is_empty() {
@@ -177,7 +191,7 @@ fn consider(card: &Card, target: &MigTarget, holders: &Holders) -> Result<Way, O
             reason: "its mode cannot be changed while it is in use".to_owned(),
             by: holding
                 .into_iter()
-                .map(|holder| ("the GPU".to_owned(), holder))
+                .map(|holder| ("the GPU".to_owned(), Some(holder)))
                 .collect(),
         });
     }
@@ -186,20 +200,10 @@ fn consider(card: &Card, target: &MigTarget, holders: &Holders) -> Result<Way, O
 
 fn obstacle(card: &Card, layout: &Layout, error: Unreachable, holders: &Holders) -> Obstacle {
     match &error {
-        Unreachable::Held { target, by } => {
-            let by = by.iter().flat_map(|held| {
-                let ids = (held.gpu_instance, held.compute_instance);
-                let device = steps::device(layout, ids);
-                let holders = holders.of_device(&card.gpu, ids);
-                holders
-                    .into_iter()
-                    .map(move |holder| (device.clone(), holder))
-            });
-            Obstacle::Held {
-                reason: format!("{target} cannot be made beside what pods hold"),
-                by: by.collect(),
-            }
-        }
+        Unreachable::Held { target, by } => Obstacle::Held {
+            reason: format!("{target} cannot be made beside what pods hold"),
+            by: in_the_way(card, layout, by, holders),
+        },
         Unreachable::NoSuchProfile { profile, .. } => {
             let hint = did_you_mean(&profile.to_string(), &[card]);
             Obstacle::Unreachable(error, hint)
@@ -211,6 +215,34 @@ fn obstacle(card: &Card, layout: &Layout, error: Unreachable, holders: &Holders)
         }
         _ => Obstacle::Unreachable(error, String::new()),
     }
+}
+
+/// Who holds what stands in the way: the whole GPU, or these parts of it.
+fn in_the_way(
+    card: &Card,
+    layout: &Layout,
+    parts: &[HeldInstance],
+    holders: &Holders,
+) -> Vec<(String, Option<Holder>)> {
+    let whole = holders.of_whole(&card.gpu);
+    if !whole.is_empty() {
+        let each = whole.into_iter();
+        return each
+            .map(|holder| ("the GPU".to_owned(), Some(holder)))
+            .collect();
+    }
+    let each = parts.iter().flat_map(|part| {
+        let ids = (part.gpu_instance, part.compute_instance);
+        let device = steps::device(layout, ids);
+        let known = holders.of_device(&card.gpu, ids).into_iter().map(Some);
+        let mut known: Vec<_> = known.collect();
+        if known.is_empty() {
+            known.push(None);
+        }
+        let each = known.into_iter();
+        each.map(move |holder| (device.clone(), holder))
+    });
+    each.collect()
 }
 
 /// Candidates that are tried for what would fit; nobody wants to wait for it.

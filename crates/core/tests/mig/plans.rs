@@ -210,12 +210,12 @@ fn it_is_said_why_something_can_never_be() {
         (
             "h100-80gb",
             "1g.10gb*8",
-            "8 1g.10gb do not fit, at most 7 do",
+            "8 × 1g.10gb do not fit, at most 7 do",
         ),
         (
             "h100-80gb",
             "1c.3g.40gb*4000000000",
-            "4000000000 1c.3g.40gb do not fit, at most 6 do",
+            "4000000000 × 1c.3g.40gb do not fit, at most 6 do",
         ),
         (
             "h100-80gb",

@@ -153,6 +153,11 @@ fn mistakes_in_a_file_have_their_places() {
         error.contains("-c must say which config of the file is meant: inference, whole"),
         "{error}"
     );
+    let endless = machine
+        .mig(&["plan", "-f", "/dev/zero"])
+        .ended_with(2)
+        .stderr();
+    assert!(endless.contains("/dev/zero is longer than"), "{endless}");
     let error = machine
         .mig(&["plan", "-f", "/nowhere.yaml"])
         .ended_with(2)

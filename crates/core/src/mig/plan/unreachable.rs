@@ -24,7 +24,7 @@ pub enum Unreachable {
         known: Vec<MigProfile>,
     },
     /// More of one profile than fit onto an empty GPU.
-    #[error("{wanted} {profile} do not fit, at most {most} do")]
+    #[error("{wanted} × {profile} do not fit, at most {most} do")]
     TooMany {
         /// The profile.
         profile: MigProfile,
