@@ -274,7 +274,7 @@ impl PlanDocument {
             changes: ways().flatten().any(|way| !way.plan.is_empty()),
             kubelet_asked: match asked {
                 Asked::No => None,
-                Asked::NoKubelet => Some(false),
+                Asked::NoKubelet(_) => Some(false),
                 Asked::Answered(_) => Some(true),
             },
             remarks: goal.remarks.clone(),

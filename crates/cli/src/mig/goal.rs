@@ -7,7 +7,7 @@ use mizzen_core::config::nearest;
 use mizzen_core::mig::{MigConfigError, MigConfigFile, MigGpu, MigTarget, builtin_names, targets};
 
 use super::Stop;
-use super::args::TargetArgs;
+use super::args::{TargetArgs, WhichArgs};
 use super::node::{Card, Node};
 use crate::config::findings::Finding;
 use crate::config::{bounded, text_of};
@@ -29,8 +29,26 @@ const OFF: &str = "off";
 const EMPTY: &str = "empty";
 
 impl Goal {
-    /// What the command line asks for.
-    pub(super) fn new(args: &TargetArgs, node: &Node, cards: &[&Card]) -> Result<Self, Stop> {
+    /// The GPUs that are meant, and what the command line asks of them.
+    pub(super) fn of<'a>(
+        args: &TargetArgs,
+        which: &WhichArgs,
+        node: &'a Node,
+    ) -> Result<(Vec<&'a Card>, Self), Stop> {
+        let cards = match &which.gpu {
+            // Turning MIG off is done where it cannot be on.
+            None if node.none_is_able() => node.cards.iter().collect(),
+            gpu => node.chosen(gpu.as_ref())?,
+        };
+        let goal = Self::new(args, node, &cards)?;
+        let mut targets = goal.of.iter().flatten();
+        if which.gpu.is_none() && targets.any(|target| target.enabled) && node.none_is_able() {
+            return Err(node.none_can_be());
+        }
+        Ok((cards, goal))
+    }
+
+    fn new(args: &TargetArgs, node: &Node, cards: &[&Card]) -> Result<Self, Stop> {
         if let Some(text) = &args.devices {
             return Self::typed(text, cards);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -17,6 +17,10 @@ use serde::Serialize;
 
 /// How long the kubelet may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a kubelet that is asked too often is left alone at first.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The code `RESOURCE_EXHAUSTED` of gRPC, with which the kubelet refuses calls beyond its limit.
+const EXHAUSTED: i32 = 8;
 
 /// A container that holds a device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -52,8 +56,8 @@ pub(super) struct Holders {
 pub(super) enum Asked {
     /// It was not asked, because it was told so or nothing is at stake.
     No,
-    /// There is none at the socket.
-    NoKubelet,
+    /// There is none at the socket where it would be.
+    NoKubelet(PathBuf),
     /// It answered.
     Answered(Holders),
 }
@@ -63,18 +67,26 @@ impl Asked {
     pub(super) fn holders(&self) -> Holders {
         match self {
             Self::Answered(holders) => holders.clone(),
-            Self::No | Self::NoKubelet => Holders::default(),
+            Self::No | Self::NoKubelet(_) => Holders::default(),
         }
     }
 }
 
-/// Asks the kubelet behind this socket.
+/// Where the kubelet is asked.
+#[derive(Debug)]
+pub(super) struct Kubelet {
+    pub(super) socket: PathBuf,
+    /// Whether somebody said that it is there.
+    pub(super) is_named: bool,
+}
+
+/// Asks the kubelet.
 ///
 /// # Errors
-/// It is there and does not answer.
-pub(super) fn ask(socket: &Path) -> Result<Asked> {
-    if !socket.exists() {
-        return Ok(Asked::NoKubelet);
+/// It does not answer, or is not where it was said to be.
+pub(super) fn ask(Kubelet { socket, is_named }: &Kubelet) -> Result<Asked> {
+    if !is_named && !socket.exists() {
+        return Ok(Asked::NoKubelet(socket.clone()));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -82,9 +94,18 @@ pub(super) fn ask(socket: &Path) -> Result<Asked> {
     let answer = async {
         let client = PodResourcesListerClient::new(connect(socket).await?);
         let mut client = client.max_decoding_message_size(ANSWER_SIZE);
-        let answer = client.list(ListPodResourcesRequest::default()).await;
-        let answer = answer.map_err(|status| anyhow!("{}", status.message()))?;
-        anyhow::Ok(answer.into_inner().pod_resources)
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match client.list(ListPodResourcesRequest::default()).await {
+                Ok(answer) => return Ok(answer.into_inner().pod_resources),
+                // Others ask at the same time, and the kubelet answers only so many.
+                Err(status) if i32::from(status.code()) == EXHAUSTED => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(status) => return Err(anyhow!("{}", status.message())),
+            }
+        }
     };
     let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await });
     let pods = answer

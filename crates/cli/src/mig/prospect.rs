@@ -67,10 +67,10 @@ impl fmt::Display for Obstacle {
                         )?,
                     }
                 }
-                match by.iter().all(|(_, holder)| holder.is_none()) {
-                    true => f.write_str("; --force does without"),
-                    false => Ok(()),
+                if by.iter().all(|(_, holder)| holder.is_none()) {
+                    f.write_str("; --force does without")?;
                 }
+                Ok(())
             }
             Self::Unasked(reason) => write!(f, "{reason}; --force does without"),
         }
@@ -94,7 +94,11 @@ pub(super) fn way(
         });
     }
     let plan = plan_mig(table, layout, target, held)?;
-    let waits = plan.changes_mode().is_some() && card.mode_needs_reset();
+    // Taking back a change that waits for the reset takes none.
+    let is_change = plan
+        .changes_mode()
+        .is_some_and(|on| on != layout.mode.current);
+    let waits = is_change && card.mode_needs_reset();
     Ok(Way {
         needs_reset: plan.needs_reset || waits,
         is_open: false,
@@ -148,7 +152,7 @@ pub(super) fn prospects<'a>(
     if args.force || !is_at_stake {
         return (careless, Asked::No);
     }
-    match pods::ask(&args.pod_resources_socket) {
+    match args.kubelet().and_then(|kubelet| pods::ask(&kubelet)) {
         Ok(asked) => {
             let holders = asked.holders();
             (all(&|card, target| consider(card, target, &holders)), asked)

@@ -91,7 +91,8 @@ async fn a_device_that_a_pod_holds_stays_and_the_pod_is_named() {
     assert!(told.contains("what pods hold was left alone"), "{told}");
     let kept = "kept: 3g.40gb (GPU instance 2, compute instance 0) of GPU 0 is held by \
                 default/trainer, container main";
-    assert!(told.contains(kept), "{told}");
+    let words: String = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(kept), "{told}");
     assert_eq!(machine.instances(0), ["2g.20gb", "3g.40gb"]);
 
     for target in ["1g.10gb*7", "off"] {
@@ -155,6 +156,26 @@ async fn a_partitioned_gpu_that_a_pod_holds_as_a_whole_loses_nothing() {
     ran.ended_with(0);
     drop(agent);
     kubelet.stop().await;
+}
+
+#[test]
+fn a_kubelet_that_is_not_where_it_was_said_to_be_is_no_absent_one() {
+    let machine = Machine::new();
+    let nowhere = machine.dir.path().join("nowhere.sock");
+    let plan = ["mig", "plan", "3g.40gb", "--gpu", "0"];
+    let mut by_flag = machine.command();
+    by_flag
+        .args(plan)
+        .arg("--pod-resources-socket")
+        .arg(&nowhere);
+    let mut by_variable = machine.command();
+    by_variable
+        .args(plan)
+        .env("MIZZEN_POD_RESOURCES_SOCKET", &nowhere);
+    for mut command in [by_flag, by_variable] {
+        let told = Ran(command.output().unwrap()).ended_with(1).stdout();
+        assert!(told.contains("cannot ask the kubelet"), "{told}");
+    }
 }
 
 #[test]
