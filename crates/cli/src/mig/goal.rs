@@ -127,7 +127,14 @@ pub(super) fn did_you_mean(typed: &str, cards: &[&Card]) -> String {
     known.extend(builtin_names(&gpus));
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let typed = typed.split(['*', ' ']).next().unwrap_or_default();
-    let near = nearest(typed, &known).filter(|near| near != typed);
+    // Whoever errs in the memory has the slices right.
+    let slices = typed
+        .split_once('.')
+        .map(|(slices, _)| format!("{slices}."));
+    let is_alike = |word: &&str| slices.as_ref().is_some_and(|part| word.starts_with(part));
+    let alike: Vec<&str> = known.iter().copied().filter(is_alike).collect();
+    let near = nearest(typed, &alike).or_else(|| nearest(typed, &known));
+    let near = near.filter(|near| near != typed);
     near.map_or_else(String::new, |word| format!("; did you mean {word}?"))
 }
 

@@ -67,7 +67,10 @@ mig-configs:
     mig-devices: {1g.10gb: 2, 3g.40gb: 1, 7g.80gb: 0}
 ";
     let found = node.targets("mixed", file).unwrap();
-    assert_eq!(words(&found), ["1g.10gb x2, 3g.40gb", "1g.6gb x4", "-"]);
+    assert_eq!(
+        words(&found),
+        ["1g.10gb x2, 3g.40gb", "1g.6gb x4", "MIG off"]
+    );
     assert_eq!(found.remarks, Vec::<String>::new());
 }
 

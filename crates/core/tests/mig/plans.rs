@@ -220,7 +220,7 @@ fn it_is_said_why_something_can_never_be() {
         (
             "h100-80gb",
             "4g.40gb,2g.20gb*2",
-            "2g.20gb x2, 4g.40gb do not fit together: they take 8 slices and the GPU has 7",
+            "2g.20gb x2, 4g.40gb do not fit together: they take 8 compute slices and the GPU has 7",
         ),
         (
             "a100-40gb",

@@ -184,9 +184,10 @@ fn what_does_not_fit_is_refused_with_what_would() {
         ("3g.40gb*3", "3 × 3g.40gb do not fit, at most 2 do"),
         (
             "3g.40gb,2g.20gb*2,1g.10gb",
-            "they take 8 slices and the GPU has 7; 2g.20gb x2, 3g.40gb would fit",
+            "they take 8 compute slices and the GPU has 7; 2g.20gb x2, 3g.40gb would fit",
         ),
         ("3g.41gb", "did you mean 3g.40gb?"),
+        ("3g.20gb", "did you mean 3g.40gb?"),
     ] {
         let plan = machine.json(&["plan", target, "--gpu", "0"], 1);
         let told = plan["gpus"][0]["reason"].as_str().unwrap();

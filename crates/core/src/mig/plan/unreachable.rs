@@ -159,7 +159,7 @@ pub(super) fn shortage(hardware: &Hardware<'_>, groups: &[Group<'_>]) -> Shortag
     let all = hardware.engines;
     let checks: [(&'static str, u32, u32); 6] = [
         (
-            "slices",
+            "compute slices",
             sum(&|group| group.info.profile.gpu_slices),
             hardware.slices,
         ),
