@@ -92,7 +92,9 @@ pub(super) fn ask(Kubelet { socket, is_named }: &Kubelet) -> Result<Asked> {
         .enable_all()
         .build()?;
     let answer = async {
-        let client = PodResourcesListerClient::new(connect(socket).await?);
+        // The error says its cause itself.
+        let connection = connect(socket).await.map_err(|error| anyhow!("{error}"))?;
+        let client = PodResourcesListerClient::new(connection);
         let mut client = client.max_decoding_message_size(ANSWER_SIZE);
         let mut pause = FIRST_PAUSE;
         loop {

@@ -149,6 +149,12 @@ fn an_ampere_waits_for_its_reset_and_goes_on_after_it() {
 fn a_change_of_mode_that_waits_for_a_reset_is_taken_back_without_one() {
     let machine = Machine::new();
     machine.mig(&["apply", "empty", "--gpu", "2"]).ended_with(3);
+    let shown = machine.mig(&["profiles", "--gpu", "2"]).ended_with(0);
+    assert!(
+        shown.stdout().contains("MIG off, on after a reset"),
+        "{}",
+        shown.stdout()
+    );
     let waiting = machine.mig(&["assert", "off", "--gpu", "2"]).ended_with(1);
     assert!(
         waiting

@@ -175,6 +175,7 @@ fn a_kubelet_that_is_not_where_it_was_said_to_be_is_no_absent_one() {
     for mut command in [by_flag, by_variable] {
         let told = Ran(command.output().unwrap()).ended_with(1).stdout();
         assert!(told.contains("cannot ask the kubelet"), "{told}");
+        assert_eq!(told.matches("os error").count(), 1, "{told}");
     }
 }
 
