@@ -350,7 +350,10 @@ async fn a_gpu_that_cannot_reach_its_layout_does_not_hold_the_others_up() {
     api(&node).mig_state_is(Some("failed")).await;
     let failed = api(&node).event("MigConfigFailed").await;
     let message = failed["message"].as_str().unwrap();
-    assert!(message.contains("GPU 0: 3 3g.40gb do not fit"), "{message}");
+    assert!(
+        message.contains("GPU 0: 3 × 3g.40gb do not fit"),
+        "{message}"
+    );
     offered(&node, &[(GPU, 1), (MEDIUM, 2)]).await;
 }
 

@@ -70,7 +70,11 @@ pub(crate) fn text_of(path: &Path) -> Result<String> {
     bounded(file, &name)
 }
 
-fn bounded(source: impl Read, name: &str) -> Result<String> {
+/// The same of what is no file.
+///
+/// # Errors
+/// As for [`text_of`].
+pub(crate) fn bounded(source: impl Read, name: &str) -> Result<String> {
     let mut text = Vec::new();
     source
         .take(CONFIG_LIMIT + 1)

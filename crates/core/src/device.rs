@@ -119,6 +119,12 @@ impl DeviceId {
     }
 }
 
+/// The UUID in a device's id as a kubelet tells it, which may be of any plugin's making: all of it,
+/// or what precedes the number of a replica.
+pub fn device_of(id: &str) -> &str {
+    split_id(id).0
+}
+
 /// The UUID and, where there is a separator, what follows the last one.
 pub(crate) fn split_id(text: &str) -> (&str, Option<&str>) {
     // Looked for by hand, since a kubelet sends thousands of ids at a time: a separator's second

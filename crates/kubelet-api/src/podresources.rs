@@ -12,6 +12,10 @@ pub use generated::{
 /// Path of the socket of an ordinary kubelet.
 pub const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
 
+/// The most that an answer may have, in bytes: what the kubelet's own client takes
+/// (`defaultPodResourcesMaxSize`).
+pub const ANSWER_SIZE: usize = 16 << 20;
+
 #[allow(
     missing_docs,
     unreachable_pub,

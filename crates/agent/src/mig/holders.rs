@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mizzen_core::device::device_of;
 use mizzen_core::gpu::GpuUuid;
 use mizzen_core::mig::MigDevice;
 use mizzen_kubelet_api::podresources::PodResources;
@@ -53,11 +54,6 @@ impl Holdings {
             all: false,
         }
     }
-}
-
-/// The device that an id is, or is a replica of.
-pub(super) fn device_of(id: &str) -> &str {
-    id.rsplit_once("::").map_or(id, |(device, _)| device)
 }
 
 /// The pods that hold a GPU or parts of it.

@@ -5,19 +5,18 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mizzen_core::device::device_of;
 use mizzen_kubelet_api::podresources::{
-    AllocatableResourcesRequest, ListPodResourcesRequest, PodResourcesListerClient,
+    ANSWER_SIZE, AllocatableResourcesRequest, ListPodResourcesRequest, PodResourcesListerClient,
 };
 use mizzen_kubelet_api::{ConnectError, Connection, connect};
 use tokio::time::timeout;
 use tonic::Status;
 
-use super::holders::{Holdings, device_of};
+use super::holders::Holdings;
 
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// The most that an answer may have, in bytes: what the kubelet's own client takes.
-const ANSWER_SIZE: usize = 16 << 20;
 
 /// The kubelet as the one who knows what is held.
 #[derive(Debug)]

@@ -93,7 +93,9 @@ pub(super) fn goals(
         .collect();
     let found = targets(name, file.as_ref(), &choices).map_err(|error| error.to_string())?;
     let both = gpus.iter().zip(found.of);
-    let of = both.filter_map(|((gpu, _), target)| Some((gpu.uuid.clone(), target?)));
+    // What cannot be partitioned has nothing to do.
+    let able = both.filter(|((_, table), _)| table.is_some());
+    let of = able.filter_map(|((gpu, _), target)| Some((gpu.uuid.clone(), target?)));
     Ok(Goals {
         of: of.collect(),
         remarks: found.remarks,

@@ -60,14 +60,17 @@ struct Report {
 
 /// Carries the command out.
 pub(super) fn run(node: &Node, args: &PlanArgs) -> Result<u8, Stop> {
-    let cards = node.chosen(args.which.gpu.as_ref())?;
-    let goal = Goal::new(&args.target, node, &cards)?;
+    args.check()?;
+    let (cards, goal) = Goal::of(&args.target, &args.which, node)?;
     let (prospects, asked) = prospects(args, &goal, &cards);
     let terminal = Terminal::stdout();
     let is_told = args.output == AnswerForm::Table;
     if is_told {
-        let mut lines = plan::lines(&goal, &prospects, &asked, args, columns(&terminal));
+        let mut lines = plan::lines(&goal, &prospects, &asked, columns(&terminal));
         lines.extend(plan::broken(node, args));
+        if let Some(file) = &args.picture {
+            plan::draw(file, &lines)?;
+        }
         terminal.print(lines).map_err(anyhow::Error::from)?;
     }
     let mut reports = Vec::new();
@@ -156,12 +159,12 @@ impl Work<'_> {
     /// Plans and changes until there is nothing left to do.
     fn rounds(&mut self, target: &MigTarget) -> Result<Result<Outcome, String>, Stop> {
         let gpu = &self.card.gpu;
-        let held = self.holders.held(gpu);
         for _ in 0..MOST_ROUNDS {
             let (table, layout) = match look(self.driver, gpu) {
                 Ok(found) => found,
                 Err(error) => return Ok(Err(steps::refusal(&error))),
             };
+            let held = self.holders.held(gpu, &layout);
             let plan = match way(self.card, (&table, &layout, target), &held) {
                 Ok(way) => way.plan,
                 Err(error) => return Ok(Err(error.to_string())),
@@ -259,7 +262,7 @@ fn verdict(reports: &[Report], asked: &Asked, silent: usize) -> Line {
         (0, 0, 0) => Line::of(GOOD, "✔ ").and(BOLD, "nothing to do"),
         (0, 0, number) => {
             let hint = match asked {
-                Asked::NoKubelet | Asked::No => "",
+                Asked::NoKubelet(_) | Asked::No => "",
                 Asked::Answered(_) => "; what pods hold was left alone",
             };
             Line::of(GOOD, "✔ ")

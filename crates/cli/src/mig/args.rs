@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::{ArgGroup, ArgMatches, Args, Command, Error, FromArgMatches, Subcommand, ValueEnum};
 use mizzen_core::config::{RawConfig, SETTINGS, Setting};
-use mizzen_kubelet_api::podresources::SOCKET;
 
+use super::Stop;
+use super::pods::Kubelet;
 use crate::agent;
 use crate::target::Target;
 
@@ -13,9 +15,9 @@ use crate::target::Target;
 pub(crate) const ABOUT: &str = "\
 Cut GPUs into MIG devices: show, plan, apply, export and check how they are partitioned.
 
-Unlike `nvidia-smi mig` and nvidia-mig-parted, which clear a GPU before they change it, this finds
-the change that destroys the fewest MIG devices, shows it before it is made, and leaves alone what
-pods hold. It reads the config files of nvidia-mig-parted. docs/mig.md is a guide.";
+Unlike nvidia-mig-parted, which clears a GPU before it changes it, this finds the change that
+destroys the fewest MIG devices, shows it before it is made, and leaves alone what pods hold. It
+reads the config files of nvidia-mig-parted. docs/mig.md is a guide.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -182,20 +184,53 @@ pub(super) struct PlanArgs {
     pub(super) which: WhichArgs,
 
     /// The kubelet's socket that tells which pods hold devices
-    #[arg(long, value_name = "PATH", default_value = SOCKET)]
-    pub(super) pod_resources_socket: PathBuf,
+    ///
+    /// Default: the one beside the kubelet's device-plugins; where that does not exist there is no
+    /// kubelet to ask
+    #[arg(long, value_name = "PATH")]
+    pod_resources_socket: Option<PathBuf>,
 
     /// Do not ask the kubelet: what pods hold may be destroyed
     #[arg(long)]
     pub(super) force: bool,
 
-    /// Write what is printed as a picture too (SVG)
+    /// Draw the plan as a picture too (SVG)
     #[arg(long, value_name = "FILE")]
     pub(super) picture: Option<PathBuf>,
 
     /// A drawing for people or JSON for programs
     #[arg(long, value_enum, default_value = "table", value_name = "FORM")]
     pub(super) output: AnswerForm,
+}
+
+impl PlanArgs {
+    /// Whether they agree with one another.
+    pub(super) fn check(&self) -> Result<(), Stop> {
+        if self.picture.is_some() && self.output == AnswerForm::Json {
+            return Err(Stop::misunderstood(anyhow!(
+                "--picture draws what is printed for people, not --output json"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The kubelet that these flags and the environment name, or the usual one.
+    pub(super) fn kubelet(&self) -> anyhow::Result<Kubelet> {
+        let mut settings = RawConfig::default();
+        if let Some(socket) = &self.pod_resources_socket {
+            let text = socket.display().to_string();
+            settings.set_flag(Setting::PodResourcesSocket, [text]);
+        }
+        let config = and_environment(settings, &KUBELET_SETTINGS).validate();
+        let config = config.map_err(|errors| {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            anyhow!("{}", errors.join("; "))
+        })?;
+        Ok(Kubelet {
+            socket: config.pod_resources_socket(),
+            is_named: config.mig_manager.pod_resources_socket.is_some(),
+        })
+    }
 }
 
 /// `mizzen mig apply …`
@@ -267,6 +302,21 @@ const DRIVER_SETTINGS: [Setting; 5] = [
     Setting::NvmlCallTimeout,
 ];
 
+/// The agent's settings that say where the kubelet is.
+const KUBELET_SETTINGS: [Setting; 2] = [Setting::PodResourcesSocket, Setting::KubeletSocket];
+
+/// Settings, and the environment for what they leave open of these.
+fn and_environment(settings: RawConfig, which: &[Setting]) -> RawConfig {
+    let rows = SETTINGS.iter().filter(|row| which.contains(&row.setting));
+    let names = rows.flat_map(|row| row.env.iter().copied());
+    let known: Vec<&str> = names.collect();
+    let lookup = |name: &str| {
+        let asked = known.contains(&name);
+        asked.then(|| agent::variable(name)).flatten()
+    };
+    settings.or(RawConfig::from_environment(lookup))
+}
+
 /// Where the driver is: the agent's flags.
 #[derive(Debug, Clone, Default)]
 pub(super) struct DriverArgs(RawConfig);
@@ -274,13 +324,7 @@ pub(super) struct DriverArgs(RawConfig);
 impl DriverArgs {
     /// These flags, and the environment for what they leave open.
     pub(super) fn settings(&self) -> RawConfig {
-        let names = rows().flat_map(|row| row.env.iter().copied());
-        let known: Vec<&str> = names.collect();
-        let lookup = |name: &str| {
-            let asked = known.contains(&name);
-            asked.then(|| agent::variable(name)).flatten()
-        };
-        self.0.clone().or(RawConfig::from_environment(lookup))
+        and_environment(self.0.clone(), &DRIVER_SETTINGS)
     }
 }
 

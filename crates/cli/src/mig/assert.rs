@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mizzen_core::inventory::BrokenGpu;
 use mizzen_core::mig::{Layout, MigProfile, MigTarget};
 use serde::Serialize;
 
@@ -9,7 +10,8 @@ use super::args::{AnswerForm, AssertArgs};
 use super::document::{GpuFacts, State, Target};
 use super::goal::Goal;
 use super::node::{Card, Node, in_words};
-use super::{FAILED, FORM, Stop, print_json};
+use super::plan::wrapped;
+use super::{FAILED, FORM, Stop, columns, print_json};
 use crate::terminal::{BAD, BOLD, DIM, GOOD, Line, PLAIN, Terminal, WARN};
 use crate::words::{counted, times};
 
@@ -32,7 +34,8 @@ struct Verdict {
     gpu: GpuFacts,
     /// Null if the target says nothing about it.
     target: Option<Target>,
-    met: bool,
+    /// Null if the target says nothing about it.
+    met: Option<bool>,
     /// How it differs.
     differences: Vec<String>,
     /// Null if it does not tell.
@@ -41,14 +44,17 @@ struct Verdict {
 
 /// Carries the command out.
 pub(super) fn run(node: &Node, args: &AssertArgs) -> Result<u8, Stop> {
-    let cards = node.chosen(args.which.gpu.as_ref())?;
-    let goal = Goal::new(&args.target, node, &cards)?;
+    let (cards, goal) = Goal::of(&args.target, &args.which, node)?;
     let all = cards.iter().zip(&goal.of);
     let gpus: Vec<Verdict> = all
         .map(|(card, target)| Verdict::new(card, target.as_ref(), args.mode_only))
         .collect();
-    let is_whole = args.which.gpu.is_some() || node.broken.is_empty();
-    let met = is_whole && gpus.iter().all(|gpu| gpu.met);
+    let broken = match args.which.gpu {
+        Some(_) => &[],
+        None => &node.broken[..],
+    };
+    let is_meant = gpus.iter().any(|gpu| gpu.met.is_some());
+    let met = broken.is_empty() && is_meant && gpus.iter().all(|gpu| gpu.met != Some(false));
     let document = Document {
         version: FORM,
         target: goal.name,
@@ -58,52 +64,55 @@ pub(super) fn run(node: &Node, args: &AssertArgs) -> Result<u8, Stop> {
     };
     match args.output {
         AnswerForm::Table => {
-            let mut lines = lines(&document);
-            if !is_whole {
-                let broken = node.broken.iter();
-                lines.extend(broken.map(|broken| Line::of(BAD, "✖ ").and(PLAIN, in_words(broken))));
-            }
-            Terminal::stdout()
-                .print(lines)
-                .map_err(anyhow::Error::from)?;
+            let terminal = Terminal::stdout();
+            let lines = lines(&document, broken, columns(&terminal));
+            terminal.print(lines).map_err(anyhow::Error::from)?;
         }
         AnswerForm::Json => print_json(&document)?,
     }
     Ok(if met { 0 } else { FAILED })
 }
 
-fn lines(document: &Document) -> Vec<Line> {
+fn lines(document: &Document, broken: &[BrokenGpu], columns: usize) -> Vec<Line> {
     let remarks = document.remarks.iter();
     let mut lines: Vec<Line> = remarks
-        .map(|remark| Line::of(WARN, format!("note: {remark}")))
+        .flat_map(|remark| wrapped(Line::of(WARN, "note: "), remark, columns))
         .collect();
     for gpu in &document.gpus {
         let name = Line::of(BOLD, format!("GPU {}  ", gpu.gpu.index));
-        if gpu.met {
-            let words = match &gpu.target {
-                Some(_) => Line::of(GOOD, "✔ ").and(PLAIN, "as wanted"),
-                None => Line::of(DIM, "– nothing is wanted of it"),
-            };
-            lines.push(name.join(words));
-            continue;
+        match gpu.met {
+            Some(true) => lines.push(name.and(GOOD, "✔ ").and(PLAIN, "as wanted")),
+            None => lines.push(name.and(DIM, "– nothing is wanted of it")),
+            Some(false) => {
+                let differences = gpu.differences.join("; ");
+                lines.extend(wrapped(name.and(BAD, "✖ "), &differences, columns));
+            }
         }
-        let differences = gpu.differences.join("; ");
-        lines.push(name.and(BAD, "✖ ").and(PLAIN, differences));
     }
-    let (differing, all) = (
-        document.gpus.iter().filter(|gpu| !gpu.met).count(),
-        counted(document.gpus.len(), "GPU"),
-    );
-    let target = &document.target;
-    lines.push(if differing == 0 {
-        Line::of(GOOD, "✔ ").and(BOLD, format!("{all} as wanted: {target}"))
-    } else {
-        Line::of(BAD, "✖ ").and(
-            BOLD,
-            format!("{differing} of {all} not as wanted: {target}"),
-        )
-    });
+    let broken_line = |broken| Line::of(BAD, "✖ ").and(PLAIN, in_words(broken));
+    lines.extend(broken.iter().map(broken_line));
+    lines.push(verdict(document, broken.len()));
     lines
+}
+
+/// What it comes to, over the GPUs of which something is wanted and those that do not answer.
+fn verdict(document: &Document, silent: usize) -> Line {
+    let count = |met| document.gpus.iter().filter(|gpu| gpu.met == met).count();
+    let differing = count(Some(false)) + silent;
+    let meant = differing + count(Some(true));
+    let target = &document.target;
+    let bad = |words| Line::of(BAD, "✖ ").and(BOLD, words);
+    match (meant, differing) {
+        (0, _) => bad(format!("nothing is wanted of any GPU: {target}")),
+        (_, 0) => {
+            let all = counted(meant, "GPU");
+            Line::of(GOOD, "✔ ").and(BOLD, format!("{all} as wanted: {target}"))
+        }
+        _ => {
+            let all = counted(meant, "GPU");
+            bad(format!("{differing} of {all} not as wanted: {target}"))
+        }
+    }
 }
 
 impl Verdict {
@@ -122,7 +131,7 @@ impl Verdict {
         Self {
             gpu: (&card.gpu).into(),
             target: target.map(Target::from),
-            met: differences.is_empty(),
+            met: target.map(|_| differences.is_empty()),
             differences,
             now: layout.ok().map(State::from),
         }
@@ -143,6 +152,13 @@ fn differences(target: &MigTarget, layout: &Layout, mode_only: bool) -> Vec<Stri
             "MIG is {}{soon}, not {}",
             mode(now),
             mode(target.enabled)
+        )];
+    }
+    if then != now {
+        return vec![format!(
+            "MIG is {}, but {} after the next reset of the GPU",
+            mode(now),
+            mode(then)
         )];
     }
     if mode_only || target.is_met_by(layout) {

@@ -192,8 +192,9 @@ impl Device {
 #[serde(rename_all = "camelCase")]
 struct HeldDevice {
     device: String,
+    /// Absent if nobody knows whether it is held.
     #[serde(flatten)]
-    holder: Holder,
+    holder: Option<Holder>,
 }
 
 /// One step; what it has nothing to say of is absent.
@@ -273,7 +274,7 @@ impl PlanDocument {
             changes: ways().flatten().any(|way| !way.plan.is_empty()),
             kubelet_asked: match asked {
                 Asked::No => None,
-                Asked::NoKubelet => Some(false),
+                Asked::NoKubelet(_) => Some(false),
                 Asked::Answered(_) => Some(true),
             },
             remarks: goal.remarks.clone(),

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use anyhow::anyhow;
 use mizzen_core::mig::MigTarget;
 use serde::Serialize;
 
 use super::args::{ExportArgs, FileForm};
 use super::node::{Card, Node, in_words};
-use super::{Stop, print, print_json};
+use super::{FAILED, Stop, print, print_json};
 
 /// The file, in the format that nvidia-mig-parted reads.
 #[derive(Debug, Serialize)]
@@ -39,30 +40,47 @@ enum Devices {
 /// Carries the command out.
 pub(super) fn run(node: &Node, args: &ExportArgs) -> Result<u8, Stop> {
     let cards = node.chosen(args.which.gpu.as_ref())?;
-    for broken in &node.broken {
+    let broken = match args.which.gpu {
+        Some(_) => &[],
+        None => &node.broken[..],
+    };
+    let mut is_complete = broken.is_empty();
+    for broken in broken {
         eprintln!("mizzen mig: left out: {}", in_words(broken));
     }
     let mut cut = Vec::new();
     for card in cards {
         match present(card) {
             Ok(target) => cut.push((card, target)),
-            Err(reason) => eprintln!("mizzen mig: left out: {}: {reason}", card.name()),
+            Err(reason) => {
+                is_complete = false;
+                eprintln!("mizzen mig: left out: {}: {reason}", card.name());
+            }
         }
+    }
+    if cut.is_empty() {
+        return Err(Stop::failed(anyhow!("there is no GPU to export")));
     }
     let file = File {
         version: "v1",
-        mig_configs: BTreeMap::from([(args.name.clone(), items(&node.cards, &cut))]),
+        mig_configs: BTreeMap::from([(args.name.clone(), items(node, &cut))]),
     };
     match args.output {
         FileForm::Yaml => print(&yaml(&file))?,
         FileForm::Json => print_json(&file)?,
     }
-    Ok(0)
+    Ok(if is_complete { 0 } else { FAILED })
 }
 
 /// How a GPU is cut, as a target.
 fn present(card: &Card) -> Result<MigTarget, String> {
     let (_, layout) = card.mig.as_ref().map_err(ToString::to_string)?;
+    if layout.mode.current != layout.mode.pending {
+        eprintln!(
+            "mizzen mig: {}: its mode changes with its next reset, which a config cannot say",
+            card.name()
+        );
+    }
     if !layout.mode.current {
         return Ok(MigTarget::off());
     }
@@ -85,8 +103,9 @@ fn present(card: &Card) -> Result<MigTarget, String> {
     Ok(MigTarget::of(devices))
 }
 
-/// GPUs that are cut alike together: by model where all of a model are, else by index.
-fn items(all: &[Card], cut: &[(&Card, MigTarget)]) -> Vec<Item> {
+/// GPUs that are cut alike together: by model where all of a model are, else by index; only by
+/// index where a GPU does not tell what it is, for it may be of any model.
+fn items(node: &Node, cut: &[(&Card, MigTarget)]) -> Vec<Item> {
     let mut targets: Vec<&MigTarget> = Vec::new();
     for (_, target) in cut {
         if !targets.contains(&target) {
@@ -94,12 +113,12 @@ fn items(all: &[Card], cut: &[(&Card, MigTarget)]) -> Vec<Item> {
         }
     }
     let is_complete = |indices: &[u32], model: Option<u32>| {
-        let of_model = all
+        let of_model = node
+            .cards
             .iter()
             .filter(|card| model.is_none_or(|model| card.gpu.device_id == model));
-        of_model
-            .map(|card| card.gpu.index)
-            .eq(indices.iter().copied())
+        let all = of_model.map(|card| card.gpu.index);
+        node.broken.is_empty() && all.eq(indices.iter().copied())
     };
     let mut items = Vec::new();
     for target in targets {

@@ -1,17 +1,16 @@
 //! What the GPUs are to be cut into.
 
-use std::fs;
-use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use mizzen_core::config::nearest;
 use mizzen_core::mig::{MigConfigError, MigConfigFile, MigGpu, MigTarget, builtin_names, targets};
 
 use super::Stop;
-use super::args::TargetArgs;
+use super::args::{TargetArgs, WhichArgs};
 use super::node::{Card, Node};
 use crate::config::findings::Finding;
+use crate::config::{bounded, text_of};
 
 /// What is wanted of the chosen GPUs.
 #[derive(Debug)]
@@ -30,8 +29,26 @@ const OFF: &str = "off";
 const EMPTY: &str = "empty";
 
 impl Goal {
-    /// What the command line asks for.
-    pub(super) fn new(args: &TargetArgs, node: &Node, cards: &[&Card]) -> Result<Self, Stop> {
+    /// The GPUs that are meant, and what the command line asks of them.
+    pub(super) fn of<'a>(
+        args: &TargetArgs,
+        which: &WhichArgs,
+        node: &'a Node,
+    ) -> Result<(Vec<&'a Card>, Self), Stop> {
+        let cards = match &which.gpu {
+            // Turning MIG off is done where it cannot be on.
+            None if node.none_is_able() => node.cards.iter().collect(),
+            gpu => node.chosen(gpu.as_ref())?,
+        };
+        let goal = Self::new(args, node, &cards)?;
+        let mut targets = goal.of.iter().flatten();
+        if which.gpu.is_none() && targets.any(|target| target.enabled) && node.none_is_able() {
+            return Err(node.none_can_be());
+        }
+        Ok((cards, goal))
+    }
+
+    fn new(args: &TargetArgs, node: &Node, cards: &[&Card]) -> Result<Self, Stop> {
         if let Some(text) = &args.devices {
             return Self::typed(text, cards);
         }
@@ -110,7 +127,14 @@ pub(super) fn did_you_mean(typed: &str, cards: &[&Card]) -> String {
     known.extend(builtin_names(&gpus));
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let typed = typed.split(['*', ' ']).next().unwrap_or_default();
-    let near = nearest(typed, &known).filter(|near| near != typed);
+    // Whoever errs in the memory has the slices right.
+    let slices = typed
+        .split_once('.')
+        .map(|(slices, _)| format!("{slices}."));
+    let is_alike = |word: &&str| slices.as_ref().is_some_and(|part| word.starts_with(part));
+    let alike: Vec<&str> = known.iter().copied().filter(is_alike).collect();
+    let near = nearest(typed, &alike).or_else(|| nearest(typed, &known));
+    let near = near.filter(|near| near != typed);
     near.map_or_else(String::new, |word| format!("; did you mean {word}?"))
 }
 
@@ -137,16 +161,12 @@ fn only_name(file: Option<&MigConfigFile>) -> Result<String, Stop> {
 
 fn read(path: &Path) -> Result<MigConfigFile, Stop> {
     let (name, text) = if path == Path::new("-") {
-        let mut text = String::new();
-        let read = std::io::stdin().read_to_string(&mut text);
-        read.context("cannot read standard input")
-            .map_err(Stop::misunderstood)?;
-        ("standard input".to_owned(), text)
+        let name = "standard input";
+        let text = bounded(std::io::stdin(), name).map_err(Stop::misunderstood)?;
+        (name.to_owned(), text)
     } else {
         let name = path.display().to_string();
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read {name}"))
-            .map_err(Stop::misunderstood)?;
+        let text = text_of(path).map_err(Stop::misunderstood)?;
         (name, text)
     };
     MigConfigFile::parse(&text).map_err(|errors| {

@@ -97,7 +97,7 @@ impl Node {
                 let able = self.cards.iter().filter(|card| card.can_be_partitioned());
                 let able: Vec<&Card> = able.collect();
                 if able.is_empty() {
-                    return Err(Stop::failed(anyhow!("{}", self.none_can_be())));
+                    return Err(self.none_can_be());
                 }
                 return Ok(able);
             }
@@ -111,10 +111,18 @@ impl Node {
         Ok(self.cards.iter().filter(is_meant).collect())
     }
 
-    fn none_can_be(&self) -> String {
+    /// Whether no GPU can be partitioned.
+    pub(super) fn none_is_able(&self) -> bool {
+        !self.cards.iter().any(Card::can_be_partitioned)
+    }
+
+    /// That no GPU can be.
+    pub(super) fn none_can_be(&self) -> Stop {
         let names = self.cards.iter().map(|card| card.gpu.name.as_str());
         let models = crate::words::models(names);
-        format!("no GPU of this machine can be partitioned; it has {models}")
+        Stop::failed(anyhow!(
+            "no GPU of this machine can be partitioned; it has {models}"
+        ))
     }
 
     fn unknown(&self, name: &GpuRef) -> Stop {

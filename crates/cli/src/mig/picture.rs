@@ -98,6 +98,8 @@ struct Part {
 pub(super) struct Scene {
     label: &'static str,
     on: bool,
+    /// Whether the next reset turns MIG on.
+    soon_on: bool,
     blocks: Vec<Block>,
 }
 
@@ -180,6 +182,7 @@ impl Scene {
         Self {
             label,
             on: layout.mode.current,
+            soon_on: layout.mode.pending && !layout.mode.current,
             blocks,
         }
     }
@@ -259,7 +262,12 @@ impl Canvas<'_> {
         let boxes = if scene.on {
             self.boxes(scene, height)
         } else {
-            let texts = [Line::of(BOLD, " MIG off"), Line::of(DIM, " one whole GPU")];
+            let mode = if scene.soon_on {
+                " MIG off, on after a reset"
+            } else {
+                " MIG off"
+            };
+            let texts = [Line::of(BOLD, mode), Line::of(DIM, " one whole GPU")];
             vec![boxed(FREE, self.columns(self.slices), height, DIM, &texts)]
         };
         let mut lines: Vec<Line> = (0..height)

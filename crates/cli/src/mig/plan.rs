@@ -18,13 +18,13 @@ use picture::Scene;
 
 /// Carries the command out.
 pub(super) fn run(node: &Node, args: &PlanArgs) -> Result<u8, Stop> {
-    let cards = node.chosen(args.which.gpu.as_ref())?;
-    let goal = Goal::new(&args.target, node, &cards)?;
+    args.check()?;
+    let (cards, goal) = Goal::of(&args.target, &args.which, node)?;
     let (prospects, asked) = prospects(args, &goal, &cards);
     match args.output {
         AnswerForm::Table => {
             let terminal = Terminal::stdout();
-            let mut lines = lines(&goal, &prospects, &asked, args, columns(&terminal));
+            let mut lines = lines(&goal, &prospects, &asked, columns(&terminal));
             lines.extend(broken(node, args));
             lines.push(verdict(&prospects, silent(node, args)));
             if let Some(file) = &args.picture {
@@ -47,15 +47,14 @@ pub(super) fn lines(
     goal: &Goal,
     prospects: &[Prospect<'_>],
     asked: &Asked,
-    args: &PlanArgs,
     columns: usize,
 ) -> Vec<Line> {
     let mut lines = vec![Line::of(DIM, "wanted: ").and(BOLD, goal.name.clone())];
     for remark in &goal.remarks {
         lines.extend(wrapped(Line::of(WARN, "note: "), remark, columns));
     }
-    if matches!(asked, Asked::NoKubelet) {
-        let socket = args.pod_resources_socket.display();
+    if let Asked::NoKubelet(socket) = asked {
+        let socket = socket.display();
         let note = format!(
             "no kubelet at {socket}: which pods hold devices is not known; the driver itself \
              refuses to destroy what a process uses"
@@ -66,7 +65,7 @@ pub(super) fn lines(
     for group in groups(prospects) {
         lines.push(Line::default());
         lines.extend(of_group(&group, columns));
-        lines.extend(kept_for(&group, &holders));
+        lines.extend(kept_for(&group, &holders, columns));
     }
     lines.push(Line::default());
     lines
@@ -88,7 +87,7 @@ pub(super) fn broken(node: &Node, args: &PlanArgs) -> Vec<Line> {
 }
 
 /// Writes what was printed as a picture of a terminal.
-fn draw(file: &Path, lines: &[Line]) -> anyhow::Result<()> {
+pub(super) fn draw(file: &Path, lines: &[Line]) -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let typed = words.join(" ");
     let typed = typed.split(" --picture").next().unwrap_or_default();
@@ -150,7 +149,7 @@ fn of_group(group: &[&Prospect<'_>], columns: usize) -> Vec<Line> {
             ];
             lines.extend(picture::lines(Some(table), &scenes, columns));
             lines.push(picture::legend(&scenes));
-            lines.extend(in_order(first, way));
+            lines.extend(in_order(first, way, columns));
         }
     }
     lines
@@ -193,14 +192,15 @@ fn reset(prospect: &Prospect<'_>) -> String {
 }
 
 /// The steps in their order, and what they come to.
-fn in_order(prospect: &Prospect<'_>, way: &Way) -> Vec<Line> {
+fn in_order(prospect: &Prospect<'_>, way: &Way, columns: usize) -> Vec<Line> {
     let Ok((_, layout)) = &prospect.card.mig else {
         return Vec::new();
     };
     let mut lines = Vec::new();
     for (number, step) in (1..).zip(&way.plan.steps) {
         let words = steps::in_words(step, layout);
-        lines.push(Line::of(DIM, format!("  {number}. ")).and(PLAIN, words));
+        let number = Line::of(DIM, format!("  {number}. "));
+        lines.extend(wrapped(number, &words, columns));
         let MigStep::SetMode(on) = step else {
             continue;
         };
@@ -208,7 +208,7 @@ fn in_order(prospect: &Prospect<'_>, way: &Way) -> Vec<Line> {
             let words = Line::of(WARN, "     ↻ takes effect with a reset: ");
             lines.push(words.and(PLAIN, reset(prospect)));
         }
-        if *on && !way.is_open {
+        if *on && !way.is_open && !layout.mode.current {
             let words =
                 "     (the rest is looked at again then: drivers tell places only with MIG on)";
             lines.push(Line::of(DIM, words));
@@ -218,14 +218,14 @@ fn in_order(prospect: &Prospect<'_>, way: &Way) -> Vec<Line> {
         let words = "     what comes then, the driver tells once MIG is on";
         lines.push(Line::of(WARN, words));
     }
-    lines.push(sum(prospect, way));
+    lines.extend(sum(prospect, way, columns));
     lines
 }
 
-/// `keeps 3g.40gb · destroys 1g.10gb ×2 · makes 2g.20gb`.
-fn sum(prospect: &Prospect<'_>, way: &Way) -> Line {
+/// `keeps 3g.40gb · destroys 1g.10gb ×2 · makes 2g.20gb`, in lines where that is too long.
+fn sum(prospect: &Prospect<'_>, way: &Way, columns: usize) -> Vec<Line> {
     let Ok((_, layout)) = &prospect.card.mig else {
-        return Line::default();
+        return Vec::new();
     };
     let named = |ids: &[(u32, u32)], layout| {
         let profiles = ids.iter().filter_map(|ids| steps::profile(layout, *ids));
@@ -245,16 +245,23 @@ fn sum(prospect: &Prospect<'_>, way: &Way) -> Line {
         ("makes", GOOD, named(&way.made(), &way.plan.after)),
     ];
     let mut line = Line::from("  ");
-    let used = parts.into_iter().filter(|(_, _, what)| !what.is_empty());
-    for (at, (word, style, what)) in used.enumerate() {
+    let used = parts.iter().filter(|(_, _, what)| !what.is_empty());
+    for (at, (word, style, what)) in used.clone().enumerate() {
         line = line.and(DIM, if at == 0 { "" } else { " · " });
-        line = line.and(style, format!("{word} ")).and(PLAIN, what);
+        line = line.and(*style, format!("{word} ")).and(PLAIN, what);
     }
-    line
+    if line.width() <= columns {
+        return vec![line];
+    }
+    let each = used.flat_map(|(word, style, what)| {
+        let mark = Line::of(*style, format!("  {word} "));
+        wrapped(mark, what, columns)
+    });
+    each.collect()
 }
 
 /// Which of the MIG devices that stay are held by whom, where something else is changed.
-fn kept_for(group: &[&Prospect<'_>], holders: &Holders) -> Vec<Line> {
+fn kept_for(group: &[&Prospect<'_>], holders: &Holders, columns: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     for prospect in group {
         let (Ok((_, layout)), Ok(way)) = (&prospect.card.mig, &prospect.way) else {
@@ -265,7 +272,7 @@ fn kept_for(group: &[&Prospect<'_>], holders: &Holders) -> Vec<Line> {
             for holder in holders.of_device(gpu, *ids) {
                 let device = steps::device(layout, *ids);
                 let words = format!("{device} of GPU {} is held by {holder}", gpu.index);
-                lines.push(Line::of(DIM, "  kept: ").and(PLAIN, words));
+                lines.extend(wrapped(Line::of(DIM, "  kept: "), &words, columns));
             }
         }
     }

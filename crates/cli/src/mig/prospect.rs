@@ -5,7 +5,7 @@ use std::fmt;
 
 use mizzen_core::driver::DriverError;
 use mizzen_core::mig::{
-    Layout, MigMode, MigPlan, MigStep, MigTable, MigTarget, Unreachable, plan_mig,
+    HeldInstance, Layout, MigMode, MigPlan, MigStep, MigTable, MigTarget, Unreachable, plan_mig,
 };
 
 use super::args::PlanArgs;
@@ -40,10 +40,10 @@ pub(super) enum Obstacle {
     Driver(DriverError),
     /// It does not fit; with what was probably meant.
     Unreachable(Unreachable, String),
-    /// Pods hold what stands in the way.
+    /// Pods hold what stands in the way, or nobody knows whether they do.
     Held {
         reason: String,
-        by: Vec<(String, Holder)>,
+        by: Vec<(String, Option<Holder>)>,
     },
     /// The kubelet cannot be asked, and something would be destroyed.
     Unasked(String),
@@ -58,7 +58,17 @@ impl fmt::Display for Obstacle {
             Self::Held { reason, by } => {
                 f.write_str(reason)?;
                 for (device, holder) in by {
-                    write!(f, "; {device} is held by {holder}")?;
+                    match holder {
+                        Some(holder) => write!(f, "; {device} is held by {holder}")?,
+                        None => write!(
+                            f,
+                            "; {device} may be held by a pod, which cannot be told because the \
+                             driver does not list it as a MIG device"
+                        )?,
+                    }
+                }
+                if by.iter().all(|(_, holder)| holder.is_none()) {
+                    f.write_str("; --force does without")?;
                 }
                 Ok(())
             }
@@ -84,7 +94,11 @@ pub(super) fn way(
         });
     }
     let plan = plan_mig(table, layout, target, held)?;
-    let waits = plan.changes_mode().is_some() && card.mode_needs_reset();
+    // Taking back a change that waits for the reset takes none.
+    let is_change = plan
+        .changes_mode()
+        .is_some_and(|on| on != layout.mode.current);
+    let waits = is_change && card.mode_needs_reset();
     Ok(Way {
         needs_reset: plan.needs_reset || waits,
         is_open: false,
@@ -138,7 +152,7 @@ pub(super) fn prospects<'a>(
     if args.force || !is_at_stake {
         return (careless, Asked::No);
     }
-    match pods::ask(&args.pod_resources_socket) {
+    match args.kubelet().and_then(|kubelet| pods::ask(&kubelet)) {
         Ok(asked) => {
             let holders = asked.holders();
             (all(&|card, target| consider(card, target, &holders)), asked)
@@ -169,7 +183,11 @@ fn consider(card: &Card, target: &MigTarget, holders: &Holders) -> Result<Way, O
     }
     let found = card.mig.as_ref();
     let (table, layout) = found.map_err(|error| Obstacle::Driver(error.clone()))?;
-    let found = way(card, (table, layout, target), &holders.held(&card.gpu));
+    let found = way(
+        card,
+        (table, layout, target),
+        &holders.held(&card.gpu, layout),
+    );
     let found = found.map_err(|error| obstacle(card, layout, error, holders))?;
     let holding = holders.of_whole(&card.gpu);
     if found.plan.changes_mode().is_some() && !holding.is_empty() {
@@ -177,7 +195,7 @@ fn consider(card: &Card, target: &MigTarget, holders: &Holders) -> Result<Way, O
             reason: "its mode cannot be changed while it is in use".to_owned(),
             by: holding
                 .into_iter()
-                .map(|holder| ("the GPU".to_owned(), holder))
+                .map(|holder| ("the GPU".to_owned(), Some(holder)))
                 .collect(),
         });
     }
@@ -186,20 +204,10 @@ fn consider(card: &Card, target: &MigTarget, holders: &Holders) -> Result<Way, O
 
 fn obstacle(card: &Card, layout: &Layout, error: Unreachable, holders: &Holders) -> Obstacle {
     match &error {
-        Unreachable::Held { target, by } => {
-            let by = by.iter().flat_map(|held| {
-                let ids = (held.gpu_instance, held.compute_instance);
-                let device = steps::device(layout, ids);
-                let holders = holders.of_device(&card.gpu, ids);
-                holders
-                    .into_iter()
-                    .map(move |holder| (device.clone(), holder))
-            });
-            Obstacle::Held {
-                reason: format!("{target} cannot be made beside what pods hold"),
-                by: by.collect(),
-            }
-        }
+        Unreachable::Held { target, by } => Obstacle::Held {
+            reason: format!("{target} cannot be made beside what pods hold"),
+            by: in_the_way(card, layout, by, holders),
+        },
         Unreachable::NoSuchProfile { profile, .. } => {
             let hint = did_you_mean(&profile.to_string(), &[card]);
             Obstacle::Unreachable(error, hint)
@@ -211,6 +219,34 @@ fn obstacle(card: &Card, layout: &Layout, error: Unreachable, holders: &Holders)
         }
         _ => Obstacle::Unreachable(error, String::new()),
     }
+}
+
+/// Who holds what stands in the way: the whole GPU, or these parts of it.
+fn in_the_way(
+    card: &Card,
+    layout: &Layout,
+    parts: &[HeldInstance],
+    holders: &Holders,
+) -> Vec<(String, Option<Holder>)> {
+    let whole = holders.of_whole(&card.gpu);
+    if !whole.is_empty() {
+        let each = whole.into_iter();
+        return each
+            .map(|holder| ("the GPU".to_owned(), Some(holder)))
+            .collect();
+    }
+    let each = parts.iter().flat_map(|part| {
+        let ids = (part.gpu_instance, part.compute_instance);
+        let device = steps::device(layout, ids);
+        let known = holders.of_device(&card.gpu, ids).into_iter().map(Some);
+        let mut known: Vec<_> = known.collect();
+        if known.is_empty() {
+            known.push(None);
+        }
+        let each = known.into_iter();
+        each.map(move |holder| (device.clone(), holder))
+    });
+    each.collect()
 }
 
 /// Candidates that are tried for what would fit; nobody wants to wait for it.

@@ -69,12 +69,9 @@ impl Machine {
     /// `mizzen mig …` on a machine without a kubelet.
     fn mig(&self, arguments: &[&str]) -> Ran {
         let mut command = self.command();
-        command.arg("mig").args(arguments);
-        if matches!(arguments.first(), Some(&"plan" | &"apply")) {
-            let nowhere = self.dir.path().join("no.sock");
-            command.arg("--pod-resources-socket").arg(nowhere);
-        }
-        Ran(command.output().unwrap())
+        let nowhere = self.dir.path().join("nowhere/device-plugins/kubelet.sock");
+        command.env("KUBELET_SOCKET", nowhere);
+        Ran(command.arg("mig").args(arguments).output().unwrap())
     }
 
     fn json(&self, arguments: &[&str], code: i32) -> Value {

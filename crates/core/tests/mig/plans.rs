@@ -210,17 +210,17 @@ fn it_is_said_why_something_can_never_be() {
         (
             "h100-80gb",
             "1g.10gb*8",
-            "8 1g.10gb do not fit, at most 7 do",
+            "8 × 1g.10gb do not fit, at most 7 do",
         ),
         (
             "h100-80gb",
             "1c.3g.40gb*4000000000",
-            "4000000000 1c.3g.40gb do not fit, at most 6 do",
+            "4000000000 × 1c.3g.40gb do not fit, at most 6 do",
         ),
         (
             "h100-80gb",
             "4g.40gb,2g.20gb*2",
-            "2g.20gb x2, 4g.40gb do not fit together: they take 8 slices and the GPU has 7",
+            "2g.20gb x2, 4g.40gb do not fit together: they take 8 compute slices and the GPU has 7",
         ),
         (
             "a100-40gb",

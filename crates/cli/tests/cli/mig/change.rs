@@ -146,15 +146,54 @@ fn an_ampere_waits_for_its_reset_and_goes_on_after_it() {
 }
 
 #[test]
+fn a_change_of_mode_that_waits_for_a_reset_is_taken_back_without_one() {
+    let machine = Machine::new();
+    machine.mig(&["apply", "empty", "--gpu", "2"]).ended_with(3);
+    let shown = machine.mig(&["profiles", "--gpu", "2"]).ended_with(0);
+    assert!(
+        shown.stdout().contains("MIG off, on after a reset"),
+        "{}",
+        shown.stdout()
+    );
+    let waiting = machine.mig(&["assert", "off", "--gpu", "2"]).ended_with(1);
+    assert!(
+        waiting
+            .stdout()
+            .contains("MIG is off, but on after the next reset"),
+        "{}",
+        waiting.stdout()
+    );
+    let plan = machine.json(&["plan", "off", "--gpu", "2"], 0);
+    assert_eq!(plan["gpus"][0]["needsReset"], false);
+    machine.mig(&["apply", "off", "--gpu", "2"]).ended_with(0);
+    machine.mig(&["assert", "off", "--gpu", "2"]).ended_with(0);
+}
+
+#[test]
+fn a_picture_is_drawn_of_what_is_printed_for_people_only() {
+    let machine = Machine::new();
+    let file = machine.dir.path().join("plan.svg");
+    let picture = file.to_str().unwrap();
+    let apply = ["apply", "3g.40gb", "--gpu", "0", "--picture", picture];
+    machine
+        .mig(&[&apply[..], &["--output", "json"]].concat())
+        .ended_with(2);
+    assert!(machine.instances(0).is_empty() && !file.exists());
+    machine.mig(&apply).ended_with(0);
+    assert!(std::fs::read_to_string(&file).unwrap().contains("3g.40gb"));
+}
+
+#[test]
 fn what_does_not_fit_is_refused_with_what_would() {
     let machine = Machine::new();
     for (target, reason) in [
-        ("3g.40gb*3", "at most 2 do"),
+        ("3g.40gb*3", "3 × 3g.40gb do not fit, at most 2 do"),
         (
             "3g.40gb,2g.20gb*2,1g.10gb",
-            "they take 8 slices and the GPU has 7; 2g.20gb x2, 3g.40gb would fit",
+            "they take 8 compute slices and the GPU has 7; 2g.20gb x2, 3g.40gb would fit",
         ),
         ("3g.41gb", "did you mean 3g.40gb?"),
+        ("3g.20gb", "did you mean 3g.40gb?"),
     ] {
         let plan = machine.json(&["plan", target, "--gpu", "0"], 1);
         let told = plan["gpus"][0]["reason"].as_str().unwrap();

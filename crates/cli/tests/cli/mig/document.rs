@@ -36,9 +36,10 @@ fn the_commands_in_the_document_print_what_it_says() {
         assert_eq!(words[0], "mizzen", "{command}");
         let mut run = machine.command();
         run.args(&words[1..]);
-        if ["plan", "apply"].contains(&words[2]) {
-            run.args(["--pod-resources-socket", NO_KUBELET]);
-        }
+        run.env(
+            "KUBELET_SOCKET",
+            "/var/lib/no-host/device-plugins/kubelet.sock",
+        );
         let ran = Ran(run.output().unwrap());
         let printed = (ran.stdout() + &ran.stderr()).replace(NO_KUBELET, KUBELET);
         match file {

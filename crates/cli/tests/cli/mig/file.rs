@@ -87,6 +87,63 @@ mig-configs:
 }
 
 #[test]
+fn a_gpu_that_tells_nothing_is_not_among_all_of_its_model() {
+    let machine = Machine::new();
+    machine
+        .mig(&["apply", "1g.10gb", "--gpu", "1"])
+        .ended_with(0);
+    machine.sim(&["inject", "lost", "--gpu", "0"]).ended_with(0);
+    let ran = machine.mig(&["export"]).ended_with(1);
+    let exported = ran.stdout();
+    assert!(
+        exported.contains("  - devices: [1]\n    mig-enabled: true\n"),
+        "{exported}"
+    );
+    assert!(!exported.contains("all"), "{exported}");
+    assert!(ran.stderr().contains("GPU 0"), "{}", ran.stderr());
+
+    let none = machine.mig(&["export", "--gpu", "4"]).ended_with(1);
+    assert_eq!(none.stdout(), "");
+    assert!(
+        none.stderr().contains("no GPU to export"),
+        "{}",
+        none.stderr()
+    );
+}
+
+#[test]
+fn mig_is_off_where_it_cannot_be_on() {
+    let machine = Machine::of("gpus:\n- {model: t4, count: 2}\n");
+    let file = machine.write("config.yaml", CONFIG);
+    for target in [
+        &["off"][..],
+        &["-c", "all-disabled"],
+        &["-f", &file, "-c", "whole"],
+    ] {
+        for command in ["assert", "plan", "apply"] {
+            machine.mig(&[&[command], target].concat()).ended_with(0);
+        }
+    }
+    let error = machine.mig(&["plan", "1g.10gb"]).ended_with(1).stderr();
+    assert!(error.contains("it has 2 × Tesla T4"), "{error}");
+}
+
+#[test]
+fn an_assertion_about_no_gpu_fails() {
+    let machine = Machine::new();
+    let file = machine.write("config.yaml", &CONFIG.replace("0x233010DE", "0x999910DE"));
+    let assert = ["assert", "-f", &file, "-c", "inference"];
+    let told = machine.mig(&assert).ended_with(1).stdout();
+    assert!(
+        told.ends_with("✖ nothing is wanted of any GPU: inference\n"),
+        "{told}"
+    );
+    let document = machine.json(&assert, 1);
+    assert_eq!(document["met"], false);
+    assert_eq!(document["gpus"][0]["met"], serde_json::Value::Null);
+}
+
+#[test]
 fn gpus_that_are_alike_are_exported_together() {
     let machine = Machine::of("gpus:\n- {model: h100-80gb, count: 4}\n");
     machine.mig(&["apply", "all-3g.40gb"]).ended_with(0);
@@ -142,6 +199,9 @@ fn mistakes_in_a_file_have_their_places() {
         error.contains("config.yaml:5:5: ") && error.contains("mig-enabled"),
         "{error}"
     );
+    let unread = machine.write("config.yaml", "mig-configs: {b: [\n");
+    let error = machine.mig(&["plan", "-f", &unread]).ended_with(2).stderr();
+    assert!(!error.contains("the file is empty"), "{error}");
     let file = machine.write("config.yaml", CONFIG);
     let error = machine
         .mig(&["plan", "-f", &file, "-c", "infrence"])
@@ -153,6 +213,11 @@ fn mistakes_in_a_file_have_their_places() {
         error.contains("-c must say which config of the file is meant: inference, whole"),
         "{error}"
     );
+    let endless = machine
+        .mig(&["plan", "-f", "/dev/zero"])
+        .ended_with(2)
+        .stderr();
+    assert!(endless.contains("/dev/zero is longer than"), "{endless}");
     let error = machine
         .mig(&["plan", "-f", "/nowhere.yaml"])
         .ended_with(2)

@@ -53,8 +53,12 @@ pub(super) fn parse(name: &str) -> Option<Builtin> {
 pub(super) fn targets(builtin: Builtin, gpus: &[MigGpu<'_>]) -> Option<MigTargets> {
     let mut targets = MigTargets::default();
     for gpu in gpus {
-        let target = gpu.table.and_then(|table| target(builtin, table));
-        if target.is_none() && builtin != Builtin::Disabled {
+        let target = match (gpu.table, builtin) {
+            // Without MIG it is as a GPU that cannot have it is.
+            (_, Builtin::Disabled) => Some(MigTarget::off()),
+            (table, _) => table.and_then(|table| target(builtin, table)),
+        };
+        if target.is_none() {
             let why = match (gpu.table, builtin) {
                 (None, _) => "cannot be partitioned".to_owned(),
                 (_, Builtin::Only(profile)) => format!("has no profile {profile}"),

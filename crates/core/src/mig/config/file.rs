@@ -27,8 +27,14 @@ impl MigConfigFile {
         if let Some(location) = document.second {
             reader.error(location, "there may be only one document".to_owned());
         }
-        let file = reader.file(&mut document.root);
         let mut errors = document.errors;
+        // What cannot be read is not empty.
+        let is_unread = document.root.value == Value::Null && !errors.is_empty();
+        let file = if is_unread {
+            MigConfigFile::default()
+        } else {
+            reader.file(&mut document.root)
+        };
         errors.append(&mut reader.finish());
         errors.sort_by_key(|error| error.location().map(|place| (place.line, place.column)));
         if errors.is_empty() {

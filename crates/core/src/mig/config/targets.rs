@@ -134,7 +134,8 @@ fn chosen(name: &str, choices: &[Choice], gpus: &[MigGpu<'_>]) -> MigTargets {
             if target.enabled {
                 targets.remarks.push(left(gpu, "cannot be partitioned"));
             }
-            targets.of.push(None);
+            let off = (!target.enabled).then(|| target.clone());
+            targets.of.push(off);
         } else {
             targets.of.push(target.cloned());
         }

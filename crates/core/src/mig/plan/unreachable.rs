@@ -24,7 +24,7 @@ pub enum Unreachable {
         known: Vec<MigProfile>,
     },
     /// More of one profile than fit onto an empty GPU.
-    #[error("{wanted} {profile} do not fit, at most {most} do")]
+    #[error("{wanted} × {profile} do not fit, at most {most} do")]
     TooMany {
         /// The profile.
         profile: MigProfile,
@@ -159,7 +159,7 @@ pub(super) fn shortage(hardware: &Hardware<'_>, groups: &[Group<'_>]) -> Shortag
     let all = hardware.engines;
     let checks: [(&'static str, u32, u32); 6] = [
         (
-            "slices",
+            "compute slices",
             sum(&|group| group.info.profile.gpu_slices),
             hardware.slices,
         ),
