@@ -131,6 +131,25 @@ fn with_the_single_strategy_mig_devices_are_gpus_and_shared_ones_replicas() {
     }
 }
 
+/// Whether the story has a line by which this MIG device became so, alone or with its neighbours.
+fn tells_of_mig(story: &str, gpu: u32, device: u32, state: &str) -> bool {
+    let names = |words: &str| {
+        let rest = words.strip_prefix(&format!("MIG {gpu}:"))?;
+        let (devices, rest) = rest.split_once(' ')?;
+        let mut ranges = devices.split(',').map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            Some(first.parse::<u32>().ok()?..=last.parse().ok()?)
+        });
+        let named = ranges.any(|range| range.is_some_and(|range| range.contains(&device)));
+        let becomes = [format!("is {state}"), format!("are {state}")];
+        Some(named && becomes.iter().any(|words| rest.starts_with(words)))
+    };
+    let lines = story.lines();
+    lines
+        .filter_map(|line| line.strip_prefix("kubelet: "))
+        .any(|line| names(line).unwrap_or(false))
+}
+
 #[test]
 fn a_sick_gpu_takes_its_mig_devices_along_and_a_sick_instance_none() {
     let steps = "at 500ms: xid 79 on gpu 1; at 1s: heal gpu 1; \
@@ -153,16 +172,23 @@ fn a_sick_gpu_takes_its_mig_devices_along_and_a_sick_instance_none() {
         steps,
     ]);
     assert_eq!(code, 0, "{document:#}");
+    let told = story(&document);
+    // Each profile is a list of its own, and lists may come one after the other.
+    for state in ["unhealthy", "healthy"] {
+        for device in 0..3 {
+            assert!(
+                tells_of_mig(&told, 1, device, state),
+                "1:{device} {state}: {told}"
+            );
+        }
+    }
     tells(
         &document,
         &[
-            "kubelet: MIG 1:0-2 are unhealthy, ",
-            "kubelet: MIG 1:0-2 are healthy, ",
             "pod: inference holds MIG 1:0 (3g.40gb), which is unhealthy\n",
             "pod: inference holds MIG 1:0 (3g.40gb), which is healthy again\n",
         ],
     );
-    let told = story(&document);
     let line = told.lines().find(|line| line.contains("after Xid 31"));
     let line = line.expect(&told);
     assert!(
