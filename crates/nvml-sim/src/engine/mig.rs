@@ -155,9 +155,10 @@ impl Device<'_> {
                 writer.request_mig_mode(slot, model, on)?;
                 return Ok(Activation::InUse);
             }
-            Ok(match writer.set_mig_mode(slot, model, on)? {
-                true => Activation::Active,
-                false => Activation::NeedsReset,
+            Ok(if writer.set_mig_mode(slot, model, on)? {
+                Activation::Active
+            } else {
+                Activation::NeedsReset
             })
         })
     }

@@ -207,7 +207,7 @@ impl MigTable {
     /// # Errors
     /// There is no such profile; the text says which and what there are.
     pub fn named<T: AsRef<str>>(&self, names: &[T]) -> Result<Vec<&'static GpuProfile>, String> {
-        let named = names.iter().map(|name| {
+        let profiles = names.iter().map(|name| {
             let name = name.as_ref();
             self.by_name(name).ok_or_else(|| {
                 let known: Vec<&str> = self.profiles.iter().map(|known| known.name).collect();
@@ -215,7 +215,7 @@ impl MigTable {
                 format!("there is no profile {name:?}; there are {known}")
             })
         });
-        named.collect()
+        profiles.collect()
     }
 
     /// Where instances of a profile can be on an empty GPU: a profile of n memory slices begins
