@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 use mizzen_agent::{Agent, ConfigText, last_good_text};
+use mizzen_core::config::Config;
 
 pub(crate) use flags::{AgentArgs, flag};
 pub(crate) use settings::variable;
@@ -38,15 +39,15 @@ pub(crate) struct AgentCli {
 /// The exit code for settings that cannot be used, as for a command line that cannot be read.
 const BAD_SETTINGS: u8 = 2;
 
-/// Whether an agent that is started with these words after `mizzen`, and with these variables
-/// besides those that are there, can use its settings, with nothing remembered.
+/// The settings of an agent that is started with these words after `mizzen`, and with these
+/// variables besides those that are there, with nothing remembered.
 ///
 /// # Errors
 /// What it would say.
 pub(crate) fn check(
     words: &[OsString],
     environment: &[(&'static str, OsString)],
-) -> Result<(), CannotStart> {
+) -> Result<Config, CannotStart> {
     let AgentArgs { settings, log } = AgentCli::try_parse_from(words)?.args;
     let variable = |name: &str| {
         let given = environment.iter().find(|(known, _)| *known == name);
@@ -56,7 +57,7 @@ pub(crate) fn check(
         }
     };
     settings::read_with_log(&settings, &log, variable, |_| Ok(None))
-        .map(|_| ())
+        .map(|(config, _log)| config)
         .map_err(CannotStart::Settings)
 }
 

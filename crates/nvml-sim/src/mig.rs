@@ -25,8 +25,8 @@ pub enum MigError {
     /// There is no such instance.
     #[error("there is no such instance")]
     NoSuchInstance,
-    /// It has instances.
-    #[error("it has instances")]
+    /// It has instances, or processes use it.
+    #[error("it is in use")]
     InUse,
 }
 
@@ -101,22 +101,12 @@ impl Partition {
     /// There is no such profile, or not all of them fit, one after the other; the text says which
     /// and what would.
     pub fn plan<T: AsRef<str>>(mut self, names: &[T]) -> Result<Vec<&'static GpuProfile>, String> {
-        let table = self.table;
-        let mut plan = Vec::new();
-        for name in names {
-            let name = name.as_ref();
-            let profile = table.by_name(name).ok_or_else(|| {
-                let known: Vec<&str> = table.profiles.iter().map(|known| known.name).collect();
-                format!(
-                    "there is no profile {name:?}; there are {}",
-                    known.join(", ")
-                )
-            })?;
+        let plan = self.table.named(names)?;
+        for (profile, place) in plan.iter().zip(1..) {
             self.add(profile).map_err(|_| {
-                let (place, fitting) = (plan.len() + 1, self.fitting());
+                let (name, fitting) = (profile.name, self.fitting());
                 format!("there is no room for {name}, number {place} of the list: {fitting}")
             })?;
-            plan.push(profile);
         }
         Ok(plan)
     }

@@ -48,6 +48,7 @@ Exit codes:
   2    the command line, the scenario, the config or a pod's file cannot be understood
   3    a pod that fits this node did not run, or not to its end
   4    a pod was refused, as the API server would refuse it
+  5    a step of the script could not be done
   130  ended by Ctrl-C before all was done
 
 A pod that asks for more GPUs than the node has stays Pending, as in a cluster: it cannot run

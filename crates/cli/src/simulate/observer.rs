@@ -187,6 +187,7 @@ impl Observer {
                 continue;
             };
             told.extend(partition_story::change(before, gpu));
+            told.extend(partition_story::loss_of_whole(before, gpu));
             let gone = self.gone(before, gpu);
             told.extend(gone.iter().flat_map(partition_story::loss));
             if let Some(mig) = &mut gpu.mig {

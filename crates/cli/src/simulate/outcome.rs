@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::picture::{Outcome, Phase, Pod};
+use super::script::Action;
 
 /// Every pod that can run on this node has run.
 pub(crate) const ALL_RAN: u8 = 0;
@@ -12,6 +13,8 @@ pub(crate) const BROKEN: u8 = 1;
 pub(crate) const POD_DID_NOT_RUN: u8 = 3;
 /// The API server would refuse a pod.
 pub(crate) const POD_REFUSED: u8 = 4;
+/// A step of the script could not be done.
+pub(crate) const STEP_FAILED: u8 = 5;
 /// Ended by Ctrl-C before all was done, as shells have it: 128 and SIGINT's number.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -39,6 +42,11 @@ pub(crate) fn judge(pods: &[Pod], interrupted: bool) -> Outcome {
     }
 }
 
+/// A step of the script that could not be done; why is in the errors below it.
+#[derive(Debug, thiserror::Error)]
+#[error("--inject '{0}'")]
+pub(crate) struct StepFailed(pub(crate) Action);
+
 impl Outcome {
     /// The outcome of a run that could not go on.
     pub(crate) fn broken(error: &anyhow::Error) -> Self {
@@ -46,8 +54,9 @@ impl Outcome {
         if let Some(first) = summary.get_mut(..1) {
             first.make_ascii_uppercase();
         }
+        let is_step = error.is::<StepFailed>();
         Self {
-            exit_code: BROKEN,
+            exit_code: if is_step { STEP_FAILED } else { BROKEN },
             summary,
         }
     }

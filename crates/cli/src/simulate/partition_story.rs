@@ -25,6 +25,22 @@ pub(crate) fn change(before: &Gpu, after: &Gpu) -> Option<Told> {
     })
 }
 
+/// Whom a GPU is taken from that has just been whole.
+pub(crate) fn loss_of_whole<'a>(before: &'a Gpu, after: &Gpu) -> impl Iterator<Item = Told> + 'a {
+    let is_on = |gpu: &Gpu| gpu.mig.as_ref().is_some_and(|mig| mig.enabled);
+    let is_lost = !is_on(before) && is_on(after);
+    let holders = before.held_as_whole().filter(move |_| is_lost);
+    holders.map(|holder| Told {
+        source: Source::Pod,
+        tone: Tone::Bad,
+        message: format!(
+            "{} holds GPU {}, which is no longer whole",
+            in_words(holder),
+            before.index
+        ),
+    })
+}
+
 /// Whom a MIG device is taken from that has just gone; nobody where it was gone before.
 pub(crate) fn loss(gone: &MigDevice) -> impl Iterator<Item = Told> + '_ {
     let holders = gone.held_by.iter().filter(|_| !gone.gone);
@@ -132,6 +148,35 @@ mod tests {
             told_of(&seven, &gone).as_deref(),
             Some("GPU 1 is cut into 1g.10gb")
         );
+    }
+
+    #[test]
+    fn a_pod_whose_whole_gpu_is_partitioned_is_told_and_one_that_held_a_part_is_not() {
+        let mut whole = gpu(None);
+        whole.held_by = vec!["a/main".to_owned()];
+        let cut = gpu(Some(&["1g.10gb"]));
+        let told = |before: &Gpu, after: &Gpu| -> Vec<String> {
+            loss_of_whole(before, after)
+                .map(|told| told.message)
+                .collect()
+        };
+        let loss = "a/main holds GPU 1, which is no longer whole";
+        assert_eq!(told(&whole, &cut), [loss]);
+        assert_eq!(told(&whole, &whole), [""; 0]);
+        assert_eq!(told(&cut, &cut), [""; 0]);
+        cut_and_gone(&mut whole);
+        assert_eq!(told(&whole, &cut), [""; 0]);
+    }
+
+    /// Makes those who hold a GPU holders of a MIG device that is gone.
+    fn cut_and_gone(gpu: &mut Gpu) {
+        let holders = gpu.held_by.clone();
+        cut(gpu, &["1g.10gb"]);
+        gpu.held_by.clone_from(&holders);
+        if let Some(mig) = &mut gpu.mig {
+            (mig.enabled, mig.pending) = (false, false);
+            (mig.devices[0].gone, mig.devices[0].held_by) = (true, holders);
+        }
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use mizzen_nvml_sim::control::{GpuRef, Gpus};
-use mizzen_nvml_sim::scenario::{Model, Scenario};
+use mizzen_nvml_sim::control::{GpuRef, Gpus, Simulator};
+use mizzen_nvml_sim::scenario::{GpuGroup, Model, Scenario};
 
 use super::args::{AtLeast, SimulateArgs};
 use super::configs::Configs;
 use super::pods::{self, Submitted};
-use super::script::{Action, Script, Step};
+use super::script::{Action, MigChange, Script, Step};
 
 /// A run that makes sense.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ impl Plan {
         // Scenarios from files and from `--gpus` have been found possible.
         let gpus = scenario.plan().map_or(0, |node| node.gpus.len());
         let steps = in_order(args.inject, gpus)?;
+        check_partitions(&steps, &scenario)?;
         Ok(Self {
             scenario,
             pods: pods::read(&args.pods, args.pod_time)?,
@@ -135,6 +136,31 @@ fn check(steps: &[Step], mut gpus: usize) -> Result<()> {
     Ok(())
 }
 
+/// Follows the GPUs of the node through a script that partitions some: these must have the
+/// profiles. Whether MIG is on and there is room is seen in the run, for others may have a hand in
+/// that.
+fn check_partitions(steps: &[Step], scenario: &Scenario) -> Result<()> {
+    let partitions = |step: &Step| matches!(step.action, Action::Mig(..));
+    if !steps.iter().any(partitions) {
+        return Ok(());
+    }
+    let state = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let simulator = Simulator::create(state.path(), scenario)?;
+    for step in steps {
+        let followed = match &step.action {
+            Action::Add(model) => simulator.add(&GpuGroup::new(model.parse()?, 1)).map(|_| ()),
+            Action::Remove(target) => simulator.remove(&target.0).map(|_| ()),
+            Action::Mig(MigChange::Create(profiles), target) => {
+                simulator.check_mig_profiles(&target.0, profiles)
+            }
+            Action::Mig(_, target) => simulator.check_mig_profiles::<&str>(&target.0, &[]),
+            _ => Ok(()),
+        };
+        followed.with_context(|| format!("--inject '{}'", step.action))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +188,40 @@ mod tests {
         let steps = order("at 2s: heal all; at 1s: lost gpu 0; at 2s: hang gpu 1", 2).unwrap();
         let told: Vec<_> = steps.iter().map(|step| step.action.to_string()).collect();
         assert_eq!(told, ["lost on GPU 0", "heal all GPUs", "hang on GPU 1"]);
+    }
+
+    #[test]
+    fn gpus_that_have_no_such_mig_profile_are_refused_before_the_start() {
+        let nothing_else = "the GPU cannot be partitioned";
+        for (script, mistake) in [
+            (
+                "mig create foo on gpu 1",
+                "--inject 'mig create foo on GPU 1': GPU 1 (NVIDIA A30): there is no profile \
+                 \"foo\"; there are 1g.6gb, ",
+            ),
+            (
+                "mig create 1g.10gb on gpu 1",
+                "there is no profile \"1g.10gb\"",
+            ),
+            ("mig enable gpu 0", nothing_else),
+            ("mig destroy all", nothing_else),
+            ("at 1s: remove gpu 0; at 2s: mig disable gpu 0", ""),
+            (
+                "at 2s: remove gpu 0; at 1s: mig disable gpu 0",
+                nothing_else,
+            ),
+            (
+                "at 1s: add h100-80gb; at 2s: mig create 1g.10gb on gpu 2",
+                "",
+            ),
+            ("mig create 1g.6gb on gpu 1", ""),
+        ] {
+            let scenario = Scenario::short("1xt4,1xa30").unwrap();
+            let checked = check_partitions(&order(script, 2).unwrap(), &scenario);
+            let told = checked.map_or_else(|error| format!("{error:#}"), |()| String::new());
+            assert!(told.contains(mistake), "{script}: {told}");
+            assert_eq!(told.is_empty(), mistake.is_empty(), "{script}: {told}");
+        }
     }
 
     #[test]

@@ -162,7 +162,7 @@ fn gpu_table(gpus: &[Gpu]) -> Vec<Line> {
             row.extend([offered_by(gpu), in_use(&gpu.offered_as).into()]);
         }
         let held = if gpu.is_cut() {
-            Line::default()
+            whole_holders(gpu)
         } else {
             holders(&gpu.held_by, &gpu.was_held_by, &gpu.offered_as)
         };
@@ -266,6 +266,16 @@ fn holders(held_by: &[String], was_held_by: &[String], offered: &Offered) -> Lin
             Line::of(BUSY, few(shown.collect()))
         }
     }
+}
+
+/// Who has, or had, a GPU as a whole that is offered as its MIG devices; nothing where nobody did.
+fn whole_holders(gpu: &Gpu) -> Line {
+    let held: Vec<String> = gpu.held_as_whole().cloned().collect();
+    let ended: Vec<String> = gpu.was_held_as_whole().cloned().collect();
+    if held.is_empty() && ended.is_empty() {
+        return Line::default();
+    }
+    holders(&held, &ended, &Offered::new())
 }
 
 /// The first of many, and how many more there are.

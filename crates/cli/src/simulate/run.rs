@@ -15,7 +15,7 @@ use super::agent_process::{AgentCommand, AgentProcess, News, Stopped};
 use super::configs;
 use super::driver::Driver;
 use super::observer::Observer;
-use super::outcome::judge;
+use super::outcome::{StepFailed, judge};
 use super::patience::Patience;
 use super::picture::Outcome;
 use super::plan::Plan;
@@ -293,7 +293,7 @@ impl Run {
                 self.observer.caused(now, action);
                 self.driver
                     .perform(action)
-                    .with_context(|| format!("--inject '{action}'"))?;
+                    .with_context(|| StepFailed(action.clone()))?;
                 self.look();
             }
         }

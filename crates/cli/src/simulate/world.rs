@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result};
 use rustix::fs::{Access, StatVfsMountFlags};
 use tempfile::{NamedTempFile, TempDir};
 
+use mizzen_core::config::Config;
+
 use super::agent_process::AgentCommand;
 use crate::agent::{self, CannotStart};
 
@@ -135,7 +137,7 @@ pub(crate) fn check_agent_flags(
     if let Some(file) = &file {
         words.extend(["--config-file".into(), file.path().into()]);
     }
-    let checked = agent::check(&words, &hasty_environment());
+    let checked = agent::check(&words, &hasty_environment()).and_then(|config| has_place(&config));
     Ok(checked.map_err(|error| match (error, &file) {
         (CannotStart::Settings(text), Some(file)) => {
             let path = file.path().display().to_string();
@@ -144,6 +146,19 @@ pub(crate) fn check_agent_flags(
         (error, _) => error,
     }))
 }
+
+/// Refuses what a simulated node has no place for.
+fn has_place(config: &Config) -> Result<(), CannotStart> {
+    if config.mig_manager.enabled && config.source.kubeconfig.is_none() {
+        return Err(CannotStart::Settings(NO_API.to_owned()));
+    }
+    Ok(())
+}
+
+/// Why the MIG manager is refused.
+const NO_API: &str = "--mig-manager (MIZZEN_MIG_MANAGER) follows a label of the Node, and a \
+simulated node has no Kubernetes API: give --kubeconfig for one that has, or partition GPUs with \
+`--inject 'at 1s: mig create ...'`, `mizzen sim mig` or `mizzen mig`";
 
 fn temporary_file(text: &str) -> Result<NamedTempFile> {
     let mut file = NamedTempFile::new().context("cannot make a temporary file")?;

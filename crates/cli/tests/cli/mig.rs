@@ -4,6 +4,7 @@ mod change;
 mod document;
 mod file;
 mod held;
+mod in_use;
 mod profiles;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! What `mizzen simulate` says to people who mistype.
 
-use crate::support::{pod_file, run};
+use crate::support::{Ran, mizzen, pod_file, run};
 
 #[track_caller]
 fn refused(arguments: &[&str]) -> String {
@@ -31,6 +31,37 @@ fn an_unknown_model_is_answered_with_the_known_ones() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn a_step_that_no_gpu_of_the_node_can_take_is_refused_before_the_start() {
+    for (gpus, step, words) in [
+        (
+            "1xh100-80gb",
+            "mig create foo on gpu 0",
+            "no profile \"foo\"; there are 1g.10gb",
+        ),
+        ("1xt4", "mig enable gpu 0", "cannot be partitioned"),
+    ] {
+        let error = refused(&["--gpus", gpus, "--inject", step]);
+        assert!(
+            error.contains(step.split(" gpu").next().unwrap()) && error.contains(words),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_mig_manager_is_refused_where_there_is_no_api() {
+    let ran = mizzen()
+        .args(["simulate", "--", "--mig-manager", "--node-name", "x"])
+        .env_remove("KUBECONFIG")
+        .output();
+    let error = Ran(ran.unwrap()).ended_with(2).stderr();
+    assert!(
+        error.contains("--mig-manager") && error.contains("no Kubernetes API"),
+        "{error}"
+    );
 }
 
 #[test]

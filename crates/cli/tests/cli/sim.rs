@@ -158,6 +158,7 @@ fn gpus_are_partitioned_and_told_apart() {
             "there are 1g.10gb, 1g.10gb+me",
         ),
         (&["create", "1g.5gb", "--gpu", "0"], "mizzen sim heal"),
+        (&["create", "foo", "--gpu", "0"], "no profile \"foo\""),
         (&["disable", "--gpu", "1"], "mizzen sim mig destroy"),
         (
             &["destroy", "--gpu", "1", "--instance", "0"],

@@ -224,6 +224,79 @@ fn a_gpu_that_is_cut_anew_is_told_with_those_who_lose_their_device() {
     assert_eq!(*got, json!([gone["uuid"]]));
 }
 
+/// What a pod asked for that gets a whole GPU of two, the first of which is cut under it.
+fn cut_under_a_pod(output: &[&str]) -> Vec<String> {
+    let pod = repository("examples/one-gpu.yaml");
+    let steps = "at 500ms: mig enable gpu 0; at 1s: mig create 4g.40gb,3g.40gb on gpu 0";
+    let words = ["--gpus", "2xh100-80gb", "--inject", steps, "--pod"];
+    let words = words.into_iter().chain([pod.to_str().unwrap()]);
+    let words = words.chain(output.iter().copied());
+    let agent = ["--", "--mig-strategy", "mixed"];
+    words.chain(agent).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_pod_whose_whole_gpu_is_cut_holds_it_still_and_is_told() {
+    let words = cut_under_a_pod(&["--pod-time", "3s"]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (code, document) = simulate_json(&words);
+    assert_eq!(code, 0, "{document:#}");
+    let loss = "pod: one-gpu/main holds GPU 0, which is no longer whole\n";
+    tells(&document, &[loss]);
+    assert_eq!(story(&document).matches("no longer whole").count(), 1);
+    assert_eq!(document["gpus"][0]["wasHeldBy"], json!(["one-gpu/main"]));
+
+    let words = cut_under_a_pod(&["--pod-time", "3s", "--output", "plain"]);
+    let words = ["simulate"]
+        .into_iter()
+        .chain(words.iter().map(String::as_str));
+    let shown = run(words).ended_with(0).stdout();
+    let row = shown.lines().rev().find(|line| line.starts_with("  0 "));
+    let row = row.expect(&shown);
+    assert!(
+        row.contains("2 MIG devices") && row.contains("one-gpu (ended)"),
+        "{row}"
+    );
+}
+
+#[test]
+fn a_pod_that_runs_on_a_gpu_that_was_whole_is_its_holder() {
+    let words = cut_under_a_pod(&["--pod-time", "1h"]);
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("run");
+    let mut simulation = mizzen();
+    simulation
+        .args(["simulate", "--output", "json", "--dir"])
+        .arg(&place)
+        .args(words)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null());
+    let simulation = simulation.spawn().unwrap();
+    let device = place.join("kubelet/device-plugins/nvidia-mig-4g.40gb.sock");
+    let began = Instant::now();
+    while !device.exists() && began.elapsed() < Duration::from_secs(20) {
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_child(&simulation);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = simulation.wait_with_output().unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{document:#}");
+    assert_eq!(document["gpus"][0]["heldBy"], json!(["one-gpu/main"]));
+    assert_eq!(document["pods"][0]["phase"], "Running");
+}
+
+#[test]
+fn a_step_that_cannot_be_done_when_its_time_comes_has_a_code_of_its_own() {
+    let create = "mig create 3g.40gb on gpu 0";
+    let (code, document) = simulate_json(&["--gpus", "1xh100-80gb", "--inject", create]);
+    assert_eq!(code, 5, "{document:#}");
+    let summary = document["outcome"]["summary"].as_str().unwrap();
+    for words in ["mig create 3g.40gb on GPU 0", "MIG is disabled"] {
+        assert!(summary.contains(words), "{summary}");
+    }
+}
+
 #[test]
 fn what_others_do_to_the_gpus_meanwhile_is_told() {
     let dir = tempfile::tempdir().unwrap();

@@ -61,8 +61,23 @@ pub struct MigModeSet {
 }
 
 impl Simulator {
-    /// Turns MIG on or off: at once on Hopper and later, with the next reset of the GPU (heal) on
-    /// Ampere.
+    /// That these GPUs can be partitioned and have these profiles, whether MIG is on or off.
+    ///
+    /// # Errors
+    /// A GPU does not exist, cannot be partitioned, or has no such profile.
+    pub fn check_mig_profiles<T: AsRef<str>>(
+        &self,
+        gpus: &Gpus,
+        profiles: &[T],
+    ) -> Result<(), ControlError> {
+        let facts = self.store.facts()?;
+        let chosen = gpus.choose(&facts.gpus)?;
+        let mut chosen = chosen.into_iter();
+        chosen.try_for_each(|(index, entry)| has_profiles(index, entry, profiles))
+    }
+
+    /// Turns MIG on or off, whoever uses the GPUs: at once on Hopper and later, with the next
+    /// reset of the GPU (heal) on Ampere.
     ///
     /// # Errors
     /// A GPU does not exist, cannot be partitioned, or has instances and MIG shall be off; then
@@ -109,6 +124,7 @@ impl Simulator {
         let chosen = gpus.choose(&facts.gpus)?;
         let mut plans = Vec::new();
         for (index, entry) in &chosen {
+            has_profiles(*index, entry, profiles)?;
             let partition = partitioned(&writer, *index, entry)?;
             let plan = partition.plan(profiles);
             plans.push(plan.map_err(|reason| refused(*index, entry, reason))?);
@@ -128,7 +144,8 @@ impl Simulator {
             .collect())
     }
 
-    /// Takes GPU instances away, with their compute instances: the one with an id, or all.
+    /// Takes GPU instances away, with their compute instances: the one with an id, or all, whoever
+    /// uses them.
     ///
     /// # Errors
     /// A GPU does not exist, has MIG off or no such instance; then no GPU is changed. Or the
@@ -293,6 +310,17 @@ fn refused(index: usize, entry: &SlotGpu, reason: String) -> ControlError {
 fn table(index: usize, entry: &SlotGpu) -> Result<&'static MigTable, ControlError> {
     let table = entry.gpu.model.mig;
     table.ok_or_else(|| refused(index, entry, MigError::NotCapable.to_string()))
+}
+
+fn has_profiles<T: AsRef<str>>(
+    index: usize,
+    entry: &SlotGpu,
+    profiles: &[T],
+) -> Result<(), ControlError> {
+    let named = table(index, entry)?.named(profiles);
+    named
+        .map(|_| ())
+        .map_err(|reason| refused(index, entry, reason))
 }
 
 fn partitioned(

@@ -22,6 +22,17 @@ impl From<MigError> for Failure {
     }
 }
 
+/// What becomes of a MIG mode that was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// It is in effect.
+    Active,
+    /// It is in effect after the next reset of the GPU.
+    NeedsReset,
+    /// It is pending, for processes use the GPU: once they have ended it may be set again.
+    InUse,
+}
+
 /// One MIG device: a compute instance with its GPU instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MigDevice {
@@ -133,12 +144,23 @@ impl Device<'_> {
             .ok_or(Failure::InvalidArgument)
     }
 
-    /// Turns MIG on or off. Whether it is so now: on Ampere it takes a reset of the GPU.
+    /// Turns MIG on or off, unless processes use the GPU. On Ampere it takes a reset of the GPU.
     ///
     /// # Errors
     /// The GPU cannot be partitioned, has instances, or the caller may not.
-    pub fn set_mig_mode(&self, on: bool) -> Result<bool, Failure> {
-        self.repartition(|writer| writer.set_mig_mode(self.entry.slot, self.model(), on))
+    pub fn set_mig_mode(&self, on: bool) -> Result<Activation, Failure> {
+        let (slot, model) = (self.entry.slot, self.model());
+        self.repartition(|writer| {
+            if self.slot.mig_mode().0 != on && self.slot.is_used() {
+                writer.request_mig_mode(slot, model, on)?;
+                return Ok(Activation::InUse);
+            }
+            Ok(if writer.set_mig_mode(slot, model, on)? {
+                Activation::Active
+            } else {
+                Activation::NeedsReset
+            })
+        })
     }
 
     /// Creates a GPU instance of the profile with this id.
@@ -161,9 +183,12 @@ impl Device<'_> {
     /// Takes a GPU instance away.
     ///
     /// # Errors
-    /// It has compute instances, is gone, or the caller may not.
+    /// It has compute instances, processes use the GPU, it is gone, or the caller may not.
     pub fn destroy_gpu_instance(&self, id: u32) -> Result<(), Failure> {
-        self.repartition(|writer| writer.destroy_gpu_instance(self.entry.slot, self.model(), id))
+        self.repartition(|writer| {
+            self.let_go()?;
+            writer.destroy_gpu_instance(self.entry.slot, self.model(), id)
+        })
     }
 
     /// Creates a compute instance of the profile with this id in a GPU instance.
@@ -185,10 +210,21 @@ impl Device<'_> {
     /// Takes a compute instance away.
     ///
     /// # Errors
-    /// It is gone, or the caller may not.
+    /// Processes use the GPU, it is gone, or the caller may not.
     pub fn destroy_compute_instance(&self, gpu_instance: u32, id: u32) -> Result<(), Failure> {
         let (slot, model) = (self.entry.slot, self.model());
-        self.repartition(|writer| writer.destroy_compute_instance(slot, model, gpu_instance, id))
+        self.repartition(|writer| {
+            self.let_go()?;
+            writer.destroy_compute_instance(slot, model, gpu_instance, id)
+        })
+    }
+
+    /// Whether everybody has let go of the GPU: which instance a process uses is not known.
+    fn let_go(&self) -> Result<(), MigError> {
+        if self.slot.is_used() {
+            return Err(MigError::InUse);
+        }
+        Ok(())
     }
 
     fn repartition<T>(

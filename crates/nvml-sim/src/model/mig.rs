@@ -202,6 +202,22 @@ impl MigTable {
         self.profiles.iter().find(|profile| profile.name == name)
     }
 
+    /// The profiles that these names mean.
+    ///
+    /// # Errors
+    /// There is no such profile; the text says which and what there are.
+    pub fn named<T: AsRef<str>>(&self, names: &[T]) -> Result<Vec<&'static GpuProfile>, String> {
+        let profiles = names.iter().map(|name| {
+            let name = name.as_ref();
+            self.by_name(name).ok_or_else(|| {
+                let known: Vec<&str> = self.profiles.iter().map(|known| known.name).collect();
+                let known = known.join(", ");
+                format!("there is no profile {name:?}; there are {known}")
+            })
+        });
+        profiles.collect()
+    }
+
     /// Where instances of a profile can be on an empty GPU: a profile of n memory slices begins
     /// at a multiple of n, and ends before the memory slice without a compute slice.
     pub fn placements(&self, profile: &GpuProfile) -> Vec<Placement> {

@@ -139,8 +139,8 @@ impl Writer<'_> {
         answer
     }
 
-    /// Turns MIG on or off: at once on Hopper and later, with the next reset of the GPU on
-    /// Ampere. Whether it is so now.
+    /// Turns MIG on or off, whoever uses the GPU: at once on Hopper and later, with the next reset
+    /// of the GPU on Ampere. Whether it is so now.
     ///
     /// # Errors
     /// The model has no MIG, or has instances and MIG shall be off.
@@ -150,16 +150,31 @@ impl Writer<'_> {
         model: &GpuModel,
         on: bool,
     ) -> Result<bool, MigError> {
+        self.request_mig_mode(index, model, on)?;
+        let slot = &self.slots[index];
+        if model.architecture > Architecture::Ampere {
+            slot.mig.enabled.store(u32::from(on), Release);
+        }
+        Ok(slot.mig_mode().0 == on)
+    }
+
+    /// Has MIG turned on or off with the next reset of the GPU.
+    ///
+    /// # Errors
+    /// The model has no MIG, or has instances and MIG shall be off.
+    pub(crate) fn request_mig_mode(
+        &self,
+        index: usize,
+        model: &GpuModel,
+        on: bool,
+    ) -> Result<(), MigError> {
         let table = model.mig.ok_or(MigError::NotCapable)?;
         let slot = &self.slots[index];
         if !on && !slot.partition(table).gpu_instances.is_empty() {
             return Err(MigError::InUse);
         }
         slot.mig.pending.store(u32::from(on), Release);
-        if model.architecture > Architecture::Ampere {
-            slot.mig.enabled.store(u32::from(on), Release);
-        }
-        Ok(slot.mig_mode().0 == on)
+        Ok(())
     }
 
     /// Lets a pending MIG mode take effect, as a reset of the GPU does.

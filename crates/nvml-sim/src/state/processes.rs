@@ -58,6 +58,11 @@ impl ProcessEntry {
 }
 
 impl Slot {
+    /// Whether any process is on the GPU.
+    pub(crate) fn is_used(&self) -> bool {
+        self.processes.iter().any(|entry| entry.read().is_some())
+    }
+
     /// The processes on the GPU.
     pub(crate) fn processes(&self) -> Vec<SlotProcess> {
         self.processes

@@ -14,6 +14,8 @@ use crate::support::{
     SUCCESS, text,
 };
 
+mod in_use;
+
 const RESET_REQUIRED: nvmlReturn_t = 16;
 const IN_USE: nvmlReturn_t = 19;
 const INSUFFICIENT_RESOURCES: nvmlReturn_t = 23;

@@ -1,8 +1,8 @@
 //! The kubelet's devices, put together by GPU and MIG device.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mizzen_kubelet_sim::{DeviceView, Snapshot};
+use mizzen_kubelet_sim::{ContainerState, ContainerView, DeviceView, PodView, Snapshot};
 
 use crate::simulate::picture::{Devices, Gpu, Health, in_words, unit_of};
 
@@ -11,6 +11,8 @@ use crate::simulate::picture::{Devices, Gpu, Health, in_words, unit_of};
 pub(super) struct Sighting {
     /// By resource.
     resources: BTreeMap<String, InResource>,
+    /// The containers that hold it though it is in no device list any more.
+    unlisted: BTreeSet<String>,
 }
 
 /// The devices of one GPU or MIG device in one resource.
@@ -29,13 +31,18 @@ impl Sightings {
         let mut seen: BTreeMap<String, Sighting> = BTreeMap::new();
         for (resource, view) in &snapshot.resources {
             for (id, device) in &view.devices {
-                if let Some((gpu, mig)) = unit_of(gpus, id) {
-                    let uuid = mig.map_or(&gpu.uuid, |mig| &mig.uuid);
+                if let Some(uuid) = uuid_of(gpus, id) {
                     match seen.get_mut(uuid) {
                         Some(unit) => unit.add(resource, device),
                         None => seen.entry(uuid.clone()).or_default().add(resource, device),
                     }
                 }
+            }
+        }
+        for (holder, id) in unlisted(snapshot) {
+            if let Some(uuid) = uuid_of(gpus, id) {
+                let unit = seen.entry(uuid.clone()).or_default();
+                unit.unlisted.insert(holder);
             }
         }
         Self(seen)
@@ -45,6 +52,40 @@ impl Sightings {
     pub(super) fn take(&mut self, uuid: &str) -> Sighting {
         self.0.remove(uuid).unwrap_or_default()
     }
+}
+
+fn uuid_of<'a>(gpus: &'a [Gpu], id: &str) -> Option<&'a String> {
+    let (gpu, mig) = unit_of(gpus, id)?;
+    Some(mig.map_or(&gpu.uuid, |mig| &mig.uuid))
+}
+
+/// The devices that containers hold and that are in the list of no plugin any more, with those who
+/// hold them.
+fn unlisted(snapshot: &Snapshot) -> impl Iterator<Item = (String, &String)> {
+    let is_listed = |resource: &String, id: &String| {
+        let view = snapshot.resources.get(resource);
+        view.is_some_and(|view| view.devices.contains_key(id))
+    };
+    let pods = snapshot.pods.iter().filter(|pod| !pod.phase.is_terminal());
+    let containers = pods.flat_map(|pod| pod.containers.iter().map(move |one| (pod, one)));
+    let holding = containers.filter(|(_, container)| has_not_ended(container));
+    holding.flat_map(move |(pod, container)| {
+        let held = container.allocated_resources.iter();
+        let ids = held.flat_map(|(resource, ids)| ids.keys().map(move |id| (resource, id)));
+        ids.filter(move |(resource, id)| !is_listed(resource, id))
+            .map(move |(_, id)| (name(pod, container), id))
+    })
+}
+
+/// One that has ended may have left its devices to another one of its pod.
+fn has_not_ended(container: &ContainerView) -> bool {
+    !matches!(container.state, ContainerState::Terminated { .. })
+}
+
+/// `pod/container`.
+fn name(pod: &PodView, container: &ContainerView) -> String {
+    let pod = format!("{}/{}", pod.namespace, pod.name);
+    format!("{}/{}", in_words(&pod), container.name)
 }
 
 impl Sighting {
@@ -76,7 +117,7 @@ impl Sighting {
 
     pub(super) fn is_held(&self) -> bool {
         let mut resources = self.resources.values();
-        resources.any(|here| !here.devices.held_by.is_empty())
+        !self.unlisted.is_empty() || resources.any(|here| !here.devices.held_by.is_empty())
     }
 
     /// Healthy if any of its devices is: all devices of a GPU that are offered are equally well,
@@ -98,6 +139,7 @@ impl Sighting {
             .resources
             .values()
             .flat_map(|here| here.devices.held_by.keys())
+            .chain(&self.unlisted)
         {
             if !holders.contains(holder) {
                 holders.push(holder.clone());
@@ -158,7 +200,8 @@ impl Family {
 
 #[cfg(test)]
 mod tests {
-    use mizzen_kubelet_sim::{Holder, ResourceView};
+    use mizzen_kubelet_sim::pod::ContainerKind;
+    use mizzen_kubelet_sim::{DeviceHealth, Holder, ResourceView};
 
     use super::*;
     use crate::simulate::picture::sample;
@@ -204,6 +247,44 @@ mod tests {
         let offered = seen.offered_as();
         let here = &offered["nvidia.com/gpu.shared"];
         assert_eq!((here.devices, here.held_by["a/main"]), (1000, 3));
+    }
+
+    #[test]
+    fn who_holds_a_device_that_is_in_no_list_any_more_holds_it_until_its_container_ends() {
+        let gpus = sample().gpus;
+        let pod = |state: ContainerState| PodView {
+            namespace: "default".into(),
+            name: "a".into(),
+            containers: vec![ContainerView {
+                name: "main".into(),
+                kind: ContainerKind::App,
+                limits: BTreeMap::new(),
+                state,
+                restart_count: 0,
+                given: None,
+                allocated_resources: BTreeMap::from([(
+                    "nvidia.com/gpu".to_owned(),
+                    BTreeMap::from([(gpus[0].uuid.clone(), DeviceHealth::Healthy)]),
+                )]),
+            }],
+            ..PodView::default()
+        };
+        let seen = |state: ContainerState| {
+            let mut snapshot = snapshot(&[("nvidia.com/gpu", view(&gpus[1], 1, true, &[]))]);
+            snapshot.pods = vec![pod(state)];
+            Sightings::of(&snapshot, &gpus).take(&gpus[0].uuid)
+        };
+        let held = seen(ContainerState::Running);
+        assert_eq!(
+            (held.holders(), held.is_held()),
+            (vec!["a/main".into()], true)
+        );
+        assert_eq!(held.health(), Health::Unknown);
+        assert!(held.offered_as().is_empty());
+        let family = held.with_parts(vec![Sighting::default()]);
+        assert_eq!(family.holders(), ["a/main"]);
+        let ended = ContainerState::Terminated { exit_code: 0 };
+        assert!(!seen(ended).is_held());
     }
 
     #[test]

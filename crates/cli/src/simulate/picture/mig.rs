@@ -57,6 +57,28 @@ impl Gpu {
         self.mig.as_ref().map_or(&[], |mig| &mig.devices)
     }
 
+    /// The containers that hold it as a whole.
+    pub(crate) fn held_as_whole(&self) -> impl Iterator<Item = &String> {
+        let holds_part = |holder: &String| {
+            let mut devices = self.mig_devices().iter();
+            devices.any(|device| device.held_by.contains(holder))
+        };
+        self.held_by
+            .iter()
+            .filter(move |holder| !holds_part(holder))
+    }
+
+    /// The containers that held it as a whole and have ended.
+    pub(crate) fn was_held_as_whole(&self) -> impl Iterator<Item = &String> {
+        let held_part = |holder: &String| {
+            let mut devices = self.mig_devices().iter();
+            devices.any(|device| device.was_held_by.contains(holder))
+        };
+        self.was_held_by
+            .iter()
+            .filter(move |holder| !held_part(holder))
+    }
+
     /// Whether MIG is on and there are no MIG devices.
     pub(crate) fn has_nothing_to_offer(&self) -> bool {
         let is_empty = |mig: &Mig| mig.enabled && mig.devices.iter().all(|device| device.gone);

@@ -13,7 +13,7 @@ use nvml_wrapper_sys::bindings::{
 use super::global::{device_handle, session, with_device};
 use super::pointer::{put, required};
 use super::{answer, getters, getters_of_either, keyed_getters, pair_getters, versioned_getters};
-use crate::engine::{Device, Failure, MigDevice};
+use crate::engine::{Activation, Device, Failure, MigDevice};
 use crate::model::mig::{Engines, Placement};
 
 pub(super) use handles::{Either, mig_handle, with_either};
@@ -111,14 +111,14 @@ pub unsafe extern "C" fn nvmlDeviceSetMigMode(
     answer(|| {
         with_device(device, |device| {
             let status = required(activation_status)?;
-            let active = match mode {
+            let activation = match mode {
                 0 | 1 => device.set_mig_mode(mode == 1)?,
                 _ => return Err(Failure::InvalidArgument),
             };
-            let code = if active {
-                super::SUCCESS
-            } else {
-                Failure::ResetRequired as nvmlReturn_t
+            let code = match activation {
+                Activation::Active => super::SUCCESS,
+                Activation::NeedsReset => Failure::ResetRequired as nvmlReturn_t,
+                Activation::InUse => Failure::InUse as nvmlReturn_t,
             };
             // SAFETY: nvml.h: a pointer that is not null points to a writable value.
             unsafe { put(status, code) };
