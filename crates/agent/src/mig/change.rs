@@ -62,6 +62,7 @@ impl Manager {
                     self.withhold(&look.uuid, Withheld::Whole).await;
                     return Ok(Outcome::Reset);
                 }
+                Next::Unclear(why) => return Err(Halt::Failed(why)),
                 Next::Impossible(why) => return Ok(Outcome::Impossible(why)),
                 Next::Blocked(pods, change) => return Ok(Outcome::Waiting(pods, change)),
                 Next::Change(change) => change,
@@ -94,7 +95,7 @@ impl Manager {
             decided => return Ok(decided),
         }
         let holdings = self.kubelet.holdings().await.map_err(Halt::Failed)?;
-        let decided = next(look, target, &holdings.on(&look.uuid, &look.devices));
+        let decided = next(look, target, &holdings.on(look));
         let allocatable = self.kubelet.allocatable().await.map_err(Halt::Failed)?;
         let is_whole = allocatable.contains_key(look.uuid.as_str());
         Ok(match decided {

@@ -34,6 +34,16 @@ impl Look {
         instances.flat_map(|gi| gi.compute.iter().map(move |ci| (gi.id, ci.id)))
     }
 
+    /// The compute instances that the driver does not list as MIG devices: one that it cannot
+    /// describe, or whose capability cannot be read.
+    pub(super) fn unnamed(&self) -> impl Iterator<Item = (u32, u32)> {
+        let named = |place: &(u32, u32)| {
+            let mut devices = self.devices.iter();
+            devices.any(|device| (device.gpu_instance, device.compute_instance) == *place)
+        };
+        self.compute_instances().filter(move |place| !named(place))
+    }
+
     /// Whether it is as it shall be, and stays so after a reset.
     pub(super) fn is(&self, target: &MigTarget) -> bool {
         target.is_met_by(&self.layout) && self.layout.mode.pending == target.enabled
@@ -81,6 +91,8 @@ pub(super) enum Next {
     Impossible(String),
     /// Pods hold what must go; without them it would be this change.
     Blocked(BTreeSet<PodName>, Change),
+    /// Something must go of which nobody knows whether a pod holds it, and what.
+    Unclear(String),
     /// This can be done now.
     Change(Change),
 }
@@ -107,6 +119,10 @@ pub(super) fn next(gpu: &Look, target: &MigTarget, holders: &Holders) -> Next {
     if plan.is_empty() && plan.needs_reset {
         return Next::AwaitReset;
     }
+    let unnamed = holders.unnamed_among(&plan.destroyed);
+    if !unnamed.is_empty() {
+        return Next::Unclear(unclear(&unnamed, target));
+    }
     let in_the_way = holders.hold_any(&plan.destroyed);
     let pods = holders.pods_of(&plan.destroyed);
     let change = change(gpu, target, plan);
@@ -118,6 +134,19 @@ pub(super) fn next(gpu: &Look, target: &MigTarget, holders: &Holders) -> Next {
         return Next::Blocked(pods, change);
     }
     Next::Change(change)
+}
+
+/// Why instances that have no name cannot go.
+fn unclear(instances: &[(u32, u32)], target: &MigTarget) -> String {
+    let each = instances
+        .iter()
+        .map(|(gpu, compute)| format!("compute instance {compute} of GPU instance {gpu}"));
+    let each: Vec<String> = each.collect();
+    format!(
+        "{} must go for {target}, and the driver does not list it as a MIG device, so nobody knows \
+         whether a pod holds it",
+        each.join(", ")
+    )
 }
 
 /// Whether there may be a way that cannot be seen yet: a driver tells where instances can be only

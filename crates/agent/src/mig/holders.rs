@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mizzen_core::gpu::GpuUuid;
-use mizzen_core::mig::MigDevice;
 use mizzen_kubelet_api::podresources::PodResources;
 
 use super::decide::Look;
@@ -41,15 +39,16 @@ impl Holdings {
     }
 
     /// What of it concerns one GPU.
-    pub(super) fn on(&self, gpu: &GpuUuid, devices: &[MigDevice]) -> Holders {
+    pub(super) fn on(&self, gpu: &Look) -> Holders {
         let of = |uuid: &str| self.0.get(uuid).cloned().unwrap_or_default();
-        let each = devices.iter().map(|device| {
+        let each = gpu.devices.iter().map(|device| {
             let place = (device.gpu_instance, device.compute_instance);
             (place, of(device.uuid.as_str()))
         });
         Holders {
-            whole: of(gpu.as_str()),
+            whole: of(gpu.uuid.as_str()),
             devices: each.filter(|(_, pods)| !pods.is_empty()).collect(),
+            unnamed: gpu.unnamed().collect(),
             all: false,
         }
     }
@@ -67,6 +66,8 @@ pub(super) struct Holders {
     whole: BTreeSet<PodName>,
     /// Those that hold a compute instance, by the ids of its GPU instance and its own.
     devices: BTreeMap<(u32, u32), BTreeSet<PodName>>,
+    /// Compute instances that somebody may hold: the driver does not tell under which UUID.
+    unnamed: BTreeSet<(u32, u32)>,
     /// Somebody may hold anything.
     all: bool,
 }
@@ -82,7 +83,7 @@ impl Holders {
 
     /// Whether the GPU is nobody's.
     pub(super) fn is_empty(&self) -> bool {
-        !self.all && self.whole.is_empty() && self.devices.is_empty()
+        !self.all && self.whole.is_empty() && self.devices.is_empty() && self.unnamed.is_empty()
     }
 
     /// The compute instances that must stay.
@@ -90,8 +91,14 @@ impl Holders {
         if self.all || !self.whole.is_empty() {
             gpu.compute_instances().collect()
         } else {
-            self.devices.keys().copied().collect()
+            self.devices.keys().chain(&self.unnamed).copied().collect()
         }
+    }
+
+    /// Those of these compute instances that somebody unknown may hold.
+    pub(super) fn unnamed_among(&self, instances: &[(u32, u32)]) -> Vec<(u32, u32)> {
+        let each = instances.iter().copied();
+        each.filter(|one| self.unnamed.contains(one)).collect()
     }
 
     /// Whether any of these compute instances is somebody's.

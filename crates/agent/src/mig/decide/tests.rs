@@ -58,7 +58,7 @@ fn held(gpu: &Look, pods: &[(&str, String)]) -> Holders {
             ..Default::default()
         }],
     };
-    Holdings::of(pods.iter().map(pod).collect()).on(&gpu.uuid, &gpu.devices)
+    Holdings::of(pods.iter().map(pod).collect()).on(gpu)
 }
 
 fn device(gpu: &Look, at: usize) -> String {
@@ -125,6 +125,25 @@ fn what_is_held_stays_and_what_is_free_goes() {
         assert_eq!(change.gone, [goes.clone()].into());
         let withheld = Withheld::Devices([goes.parse().unwrap()].into());
         assert_eq!(change.withheld, Some(withheld));
+    }
+}
+
+#[test]
+fn an_instance_without_a_name_may_be_anybodys_and_is_not_destroyed() {
+    let mut gpu = halves();
+    let lost = gpu.devices.remove(0);
+    let Next::Change(change) = next(&gpu, &target("3g.40gb, 1g.10gb x2"), &held(&gpu, &[])) else {
+        panic!("the other half is free");
+    };
+    assert_eq!(change.gone, [device(&gpu, 0)].into());
+    let place = lost.gpu_instance;
+    for wanted in ["1g.10gb x7", "MIG off"] {
+        let decided = next(&gpu, &target(wanted), &held(&gpu, &[]));
+        let Next::Unclear(why) = decided else {
+            panic!("{wanted}: {decided:?}");
+        };
+        let named = format!("compute instance 0 of GPU instance {place} must go");
+        assert!(why.contains(&named), "{why}");
     }
 }
 
