@@ -10,7 +10,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mizzen_core::config::{MigManagerConfig, MigStrategy};
+use mizzen_core::config::{MigManagerConfig, MigStrategy, OwnPod};
 use mizzen_core::driver::DriverError;
 use mizzen_core::mig::{MigStep, MigTarget};
 use mizzen_kubelet_sim::pod::parse_manifest;
@@ -387,6 +387,28 @@ async fn without_the_kubelets_word_nothing_is_taken_away() {
     api(&node).mig_state_is(Some("failed")).await;
     assert_eq!(node.driver.changes_asked(), 0);
     node.allocatable(1).await;
+}
+
+#[tokio::test]
+async fn a_kubelet_that_does_not_list_the_agents_own_pod_knows_no_holders() {
+    let mut node = mig_node(1).await;
+    node.config.mig_manager.own_pod = Some(OwnPod {
+        namespace: "default".to_owned(),
+        name: "agent".to_owned(),
+    });
+    node.start_agent();
+    node.allocatable(1).await;
+    api(&node).set_mig_config(Some("all-1g.10gb"));
+    let failed = api(&node).event("MigConfigFailed").await;
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.contains("own pod default/agent"), "{message}");
+    assert!(message.contains("restarted"), "{message}");
+    assert_eq!(node.driver.changes_asked(), 0);
+    let manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: agent}\nspec:\n  containers:\n  \
+                    - {name: main, image: none}\n";
+    let pod = parse_manifest(manifest).unwrap().remove(0);
+    node.kubelet.create(pod).unwrap();
+    offered(&node, &[(SMALL, 7)]).await;
 }
 
 #[tokio::test]

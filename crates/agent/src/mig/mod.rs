@@ -30,14 +30,14 @@ use mizzen_core::gpu::GpuUuid;
 use mizzen_core::state::{Event, NodeState, Withheld};
 use tokio::sync::{mpsc, watch};
 
-use crate::cluster::{Cluster, Known, Object, Reporter, follow_node, post};
+use crate::cluster::{Cluster, Known, Object, PodName, Reporter, follow_node, post};
 use crate::config_source::{Shelf, watch_disk};
 use crate::driver::{Driver, News};
 use crate::ground::Ground;
 use hands::Hands;
 use inputs::Inputs;
 use journal::Journal;
-use kubelet::Kubelet;
+use kubelet::{Kubelet, SETTLING};
 use manager::{Course, Manager, Patience};
 use wish::{CONFIG_LABEL, NodeLabels, STATE_LABEL};
 
@@ -46,6 +46,14 @@ use wish::{CONFIG_LABEL, NodeLabels, STATE_LABEL};
 pub(crate) struct Beginning {
     journal: Journal,
     withheld: BTreeMap<GpuUuid, Withheld>,
+}
+
+fn kubelet(config: &Config) -> Kubelet {
+    let own_pod = config.mig_manager.own_pod.as_ref().map(|own| PodName {
+        namespace: own.namespace.clone(),
+        name: own.name.clone(),
+    });
+    Kubelet::new(config.pod_resources_socket(), own_pod, SETTLING)
 }
 
 /// Reads what a former process left undone; `None` if the settings ask for no manager.
@@ -106,7 +114,7 @@ impl Beginning {
             },
             evicts: config.mig_manager.evict,
             cluster: cluster.clone(),
-            kubelet: Kubelet::new(config.pod_resources_socket()),
+            kubelet: kubelet(config),
             hands: Hands::default(),
             journal: self.journal,
             withheld: self.withheld,

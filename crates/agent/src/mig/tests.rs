@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -156,10 +156,12 @@ struct Stage {
     states: mpsc::UnboundedReceiver<Option<MigState>>,
     reports: mpsc::Receiver<cluster::Report>,
     news: mpsc::Receiver<News>,
+    /// Where the kubelet tells of its pods.
+    socket: PathBuf,
     /// Keep what they are for alive.
     _session: watch::Sender<Option<Arc<dyn GpuDriver>>>,
     _state: watch::Sender<Arc<NodeState>>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
     _dir: TempDir,
 }
 
@@ -190,7 +192,7 @@ impl Stage {
             },
             evicts,
             cluster: strict_api(),
-            kubelet: Kubelet::new(socket),
+            kubelet: Kubelet::new(socket.clone(), None, Duration::from_millis(300)),
             hands: Hands::default(),
             journal: Journal::load(dir.path()),
             withheld: BTreeMap::new(),
@@ -208,9 +210,10 @@ impl Stage {
             states,
             reports,
             news,
+            socket,
             _session: session,
             _state: state,
-            _tasks: tasks,
+            tasks,
             _dir: dir,
         }
     }
@@ -330,4 +333,18 @@ async fn a_wish_that_is_taken_back_while_the_kubelet_is_waited_for_is_not_carrie
     stage.state(None).await;
     assert_eq!(stage.withheld(), BTreeMap::new());
     assert_eq!(stage.driver.changes_asked(), 0);
+}
+
+#[tokio::test]
+async fn a_kubelet_that_was_restarted_is_not_believed_at_once() {
+    let stage = &mut Stage::new("nothing yet", false);
+    stage.failure().await;
+    // It does not know its pods yet, nor what its plugins offer.
+    std::fs::remove_file(&stage.socket).unwrap();
+    stage.told.serve(&stage.socket, &mut stage.tasks);
+    stage.labels.send_replace(label(Some("all-1g.10gb")));
+    let message = stage.failure().await;
+    assert!(message.contains("the kubelet was restarted"), "{message}");
+    assert_eq!(stage.driver.changes_asked(), 0);
+    stage.state(Some(MigState::Success)).await;
 }
