@@ -81,6 +81,11 @@ impl Holders {
         }
     }
 
+    /// Whether it is known who holds which part.
+    pub(super) fn tell_apart(&self) -> bool {
+        !self.all
+    }
+
     /// Whether the GPU is nobody's.
     pub(super) fn is_empty(&self) -> bool {
         !self.all && self.whole.is_empty() && self.devices.is_empty() && self.unnamed.is_empty()
