@@ -98,6 +98,12 @@ impl Manager {
         let decided = next(look, target, &holdings.on(look));
         let allocatable = self.kubelet.allocatable().await.map_err(Halt::Failed)?;
         let is_whole = allocatable.contains_key(look.uuid.as_str());
+        if let Next::Blocked(..) = decided {
+            let here = holdings.only(&look.everything());
+            self.course.blocked.insert(look.uuid.clone(), here);
+        } else {
+            self.course.blocked.remove(&look.uuid);
+        }
         Ok(match decided {
             Next::Change(change) if is_whole => Next::Change(change.of_whole(look)),
             Next::Blocked(pods, change) if is_whole => Next::Blocked(pods, change.of_whole(look)),

@@ -53,7 +53,7 @@ impl Look {
     }
 
     /// The GPU and all of its MIG devices.
-    fn everything(&self) -> BTreeSet<String> {
+    pub(super) fn everything(&self) -> BTreeSet<String> {
         let devices = self.devices.iter().map(|device| device.uuid.to_string());
         devices.chain([self.uuid.to_string()]).collect()
     }

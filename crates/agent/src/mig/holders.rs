@@ -38,6 +38,24 @@ impl Holdings {
         holders.flatten().cloned().collect()
     }
 
+    /// What of it is about these devices.
+    pub(super) fn only(&self, devices: &BTreeSet<String>) -> Self {
+        let each = self
+            .0
+            .iter()
+            .filter(|(device, _)| devices.contains(*device));
+        Self(each.map(|(id, pods)| (id.clone(), pods.clone())).collect())
+    }
+
+    /// Whether all of it is the same `now`, whatever else is held.
+    pub(super) fn are_in(&self, now: &Self) -> bool {
+        let still = |(device, pods): (&String, &BTreeSet<PodName>)| {
+            let holders = now.0.get(device);
+            holders.is_some_and(|now| pods.is_subset(now))
+        };
+        self.0.iter().all(still)
+    }
+
     /// What of it concerns one GPU.
     pub(super) fn on(&self, gpu: &Look) -> Holders {
         let of = |uuid: &str| self.0.get(uuid).cloned().unwrap_or_default();

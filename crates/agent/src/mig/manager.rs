@@ -1,6 +1,6 @@
 //! The manager's task: hears of everything, works through the GPUs, and says where they stand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +13,14 @@ use tokio::time::{sleep, sleep_until};
 
 use super::decide::{Change, Look};
 use super::hands::Hands;
+use super::holders::Holdings;
 use super::inputs::{Facts, Inputs};
 use super::journal::Journal;
 use super::kubelet::Kubelet;
 use super::retry::{Pace, Retry};
 use super::wish::{Goals, Wish, goals};
 use super::words::{MigState, Outcome, Report, Standing};
-use crate::cluster::{self, Cluster, PodName, Reporter};
+use crate::cluster::{self, Cluster, Reporter};
 use crate::driver::News;
 
 /// Why work on a GPU ended before it was done.
@@ -92,8 +93,8 @@ pub(super) struct Course {
     standing: Option<Standing>,
     /// Whether it was said that GPUs are being changed for this wish.
     applying: bool,
-    /// Who is waited for.
-    blocked: Vec<(Change, BTreeSet<PodName>)>,
+    /// Who holds what of GPUs on which somebody is waited for.
+    pub(super) blocked: BTreeMap<GpuUuid, Holdings>,
     /// What is odd about the layout, said once.
     remarks: Vec<String>,
 }
@@ -107,7 +108,7 @@ impl Course {
             facts: Facts::default(),
             standing: None,
             applying: false,
-            blocked: Vec::new(),
+            blocked: BTreeMap::new(),
             remarks: Vec::new(),
         }
     }
@@ -339,12 +340,6 @@ impl Manager {
     /// Says where the layout stands, and when to look again.
     fn conclude(&mut self, reports: &[Report]) -> Pace {
         let each = || reports.iter().map(|report| &report.outcome);
-        self.course.blocked = each()
-            .filter_map(|outcome| match outcome {
-                Outcome::Waiting(pods, change) => Some((change.clone(), pods.clone())),
-                _ => None,
-            })
-            .collect();
         let standing = match &self.course.wish {
             Wish::Named { name, .. } => Standing::of(name, reports),
             Wish::Unknown | Wish::Nothing => Standing::of("what was begun", reports),
@@ -473,18 +468,20 @@ pub(super) type Session = Arc<dyn GpuDriver>;
 /// A GPU, and how it is; `None` if it cannot be partitioned.
 type FirstLook = (Gpu, Result<Option<Look>, String>);
 
-/// Waits until one of the pods that are waited for has let go; for ever, where none are.
-async fn released(kubelet: &mut Kubelet, blocked: &[(Change, BTreeSet<PodName>)], every: Duration) {
+/// Waits until any pod has let go of something on a GPU on which somebody is waited for: without it
+/// others may be in the way, or nobody. For ever, where nobody is waited for.
+pub(super) async fn released(
+    kubelet: &mut Kubelet,
+    blocked: &BTreeMap<GpuUuid, Holdings>,
+    every: Duration,
+) {
     if blocked.is_empty() {
         return std::future::pending().await;
     }
     loop {
         sleep(every).await;
         if let Ok(holdings) = kubelet.holdings().await {
-            let still = |(change, pods): &(Change, BTreeSet<PodName>)| {
-                pods.is_subset(&holdings.of_any(&change.gone))
-            };
-            if !blocked.iter().all(still) {
+            if !blocked.values().all(|before| before.are_in(&holdings)) {
                 return;
             }
         }

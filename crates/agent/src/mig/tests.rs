@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::{Request, Status};
 
+use super::manager::released;
 use super::words::MigState;
 use super::*;
 use crate::cluster;
@@ -347,4 +348,24 @@ async fn a_kubelet_that_was_restarted_is_not_believed_at_once() {
     assert!(message.contains("the kubelet was restarted"), "{message}");
     assert_eq!(stage.driver.changes_asked(), 0);
     stage.state(Some(MigState::Success)).await;
+}
+
+#[tokio::test]
+async fn any_pod_that_leaves_a_blocked_gpu_is_noticed_also_one_that_is_not_in_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tasks = JoinSet::new();
+    let told = Told::default();
+    let socket = dir.path().join("kubelet.sock");
+    told.serve(&socket, &mut tasks);
+    let pods = [("in-the-way", "MIG-1"), ("beside-it", "MIG-2")];
+    let pods = pods.map(|(name, id)| (name.to_owned(), id.to_owned()));
+    told.held.lock().unwrap().extend(pods);
+    let mut kubelet = Kubelet::new(socket, None, Duration::ZERO);
+    let ids = ["MIG-1", "MIG-2", "MIG-3"].map(str::to_owned);
+    let here = kubelet.holdings().await.unwrap().only(&ids.into());
+    let blocked = [(uuid(), here)].into();
+    let mut left = std::pin::pin!(released(&mut kubelet, &blocked, Duration::from_millis(5)));
+    assert!(timeout(Duration::from_millis(50), &mut left).await.is_err());
+    told.held.lock().unwrap().remove("beside-it");
+    within(left).await;
 }
