@@ -412,6 +412,20 @@ async fn a_kubelet_that_does_not_list_the_agents_own_pod_knows_no_holders() {
 }
 
 #[tokio::test]
+async fn what_the_plugin_has_just_given_out_is_not_taken_away() {
+    let node = running(1).await;
+    let whole = Node::uuid(0).to_string();
+    node.plugin().await.allocate(&[&whole]).await.unwrap();
+    api(&node).set_mig_config(Some("all-1g.10gb"));
+    offered(&node, &[]).await;
+    // No pod is listed with it yet.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(node.driver.changes_asked(), 0);
+    // It never is, so the container was not started.
+    offered(&node, &[(SMALL, 7)]).await;
+}
+
+#[tokio::test]
 async fn a_gpu_that_does_not_answer_is_named_and_the_others_are_done() {
     let node = running(2).await;
     node.driver

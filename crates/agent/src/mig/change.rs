@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mizzen_core::driver::{DriverError, GpuDriver};
 use mizzen_core::gpu::{Gpu, GpuUuid};
 use mizzen_core::mig::{GpuMig, MigStep, MigTarget};
-use mizzen_core::state::{Event, Withheld};
+use mizzen_core::state::{Event, NodeState, Withheld};
 use tokio::time::{Instant, sleep};
 
 use super::decide::{Change, Look, Next, next};
@@ -143,7 +143,17 @@ impl Manager {
         }
         // Since it was withheld the plugin gives it to nobody. A kubelet that got it just before
         // tells who holds it only a moment after the answer.
-        sleep(self.patience.admission).await;
+        let mut pause = Backoff::new(self.patience.poll, self.patience.longest_poll);
+        while self.kubelet.may_be_giving(&change.gone) {
+            self.kubelet.holdings().await.map_err(Halt::Failed)?;
+            if !self.kubelet.may_be_giving(&change.gone) {
+                break;
+            }
+            if self.is_overtaken() {
+                return Err(Halt::Overtaken);
+            }
+            sleep(pause.failed()).await;
+        }
         Ok(())
     }
 
@@ -254,6 +264,10 @@ impl Manager {
         if old.as_ref() != Some(&all) {
             self.tell(vec![Event::Withhold(self.withheld.clone())])
                 .await;
+            // From then on the plugin gives it to nobody. What is new is heard of as ever.
+            let mut state = self.inputs.state.clone();
+            let told = |state: &Arc<NodeState>| state.withheld().get(gpu) == Some(&all);
+            let _ = state.wait_for(told).await;
         }
     }
 

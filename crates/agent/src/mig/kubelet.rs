@@ -1,6 +1,6 @@
 //! What the kubelet tells of its pods' devices, through `PodResources`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,6 +14,7 @@ use mizzen_kubelet_api::{ConnectError, Connection, connect};
 use tokio::time::{Instant, timeout};
 use tonic::Status;
 
+use super::given::Given;
 use super::holders::{Holdings, device_of};
 use crate::cluster::PodName;
 
@@ -34,6 +35,7 @@ pub(super) struct Kubelet {
     /// from the API.
     own_pod: Option<PodName>,
     settling: Duration,
+    given: Given,
     /// The socket of the kubelet that was seen last.
     seen: Option<SocketMark>,
     /// When another one was seen.
@@ -49,13 +51,19 @@ fn mark(socket: &Path) -> Option<SocketMark> {
 }
 
 impl Kubelet {
-    pub(super) fn new(socket: PathBuf, own_pod: Option<PodName>, settling: Duration) -> Self {
+    pub(super) fn new(
+        socket: PathBuf,
+        own_pod: Option<PodName>,
+        settling: Duration,
+        given: Given,
+    ) -> Self {
         Self {
             seen: mark(&socket),
             socket,
             connection: None,
             own_pod,
             settling,
+            given,
             restarted: None,
         }
     }
@@ -79,7 +87,16 @@ impl Kubelet {
                 ));
             }
         }
+        let containers = answer.pod_resources.iter().flat_map(|pod| &pod.containers);
+        let devices = containers.flat_map(|one| &one.devices);
+        self.given
+            .listed(devices.flat_map(|device| &device.device_ids));
         Ok(Holdings::of(answer.pod_resources))
+    }
+
+    /// Whether it may just be giving one of these devices to a pod that it does not list yet.
+    pub(super) fn may_be_giving(&self, devices: &BTreeSet<String>) -> bool {
+        self.given.has_any_of(devices)
     }
 
     /// The devices that the kubelet can give out, used ones included, and each one's resource.

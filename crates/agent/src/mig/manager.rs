@@ -37,8 +37,6 @@ pub(super) enum Halt {
 pub(super) struct Patience {
     /// The kubelet, to take a withdrawal.
     pub(super) withdrawal: Duration,
-    /// The kubelet, to note down who has a device that it is giving out.
-    pub(super) admission: Duration,
     /// Evicted pods, to let go.
     pub(super) eviction: Duration,
     /// The driver, to tell how a GPU is.
@@ -56,7 +54,6 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             withdrawal: Duration::from_secs(30),
-            admission: Duration::from_millis(40),
             eviction: Duration::from_mins(5),
             look: Duration::from_secs(20),
             step: Duration::from_mins(2),

@@ -8,6 +8,7 @@
 mod change;
 mod decide;
 mod evict;
+mod given;
 mod hands;
 mod holders;
 mod inputs;
@@ -34,6 +35,7 @@ use crate::cluster::{Cluster, Known, Object, PodName, Reporter, follow_node, pos
 use crate::config_source::{Shelf, watch_disk};
 use crate::driver::{Driver, News};
 use crate::ground::Ground;
+pub(crate) use given::Given;
 use hands::Hands;
 use inputs::Inputs;
 use journal::Journal;
@@ -46,14 +48,15 @@ use wish::{CONFIG_LABEL, NodeLabels, STATE_LABEL};
 pub(crate) struct Beginning {
     journal: Journal,
     withheld: BTreeMap<GpuUuid, Withheld>,
+    given: Given,
 }
 
-fn kubelet(config: &Config) -> Kubelet {
+fn kubelet(config: &Config, given: Given) -> Kubelet {
     let own_pod = config.mig_manager.own_pod.as_ref().map(|own| PodName {
         namespace: own.namespace.clone(),
         name: own.name.clone(),
     });
-    Kubelet::new(config.pod_resources_socket(), own_pod, SETTLING)
+    Kubelet::new(config.pod_resources_socket(), own_pod, SETTLING, given)
 }
 
 /// Reads what a former process left undone; `None` if the settings ask for no manager.
@@ -64,7 +67,11 @@ pub(crate) fn begin(config: &Config) -> Option<Beginning> {
     let journal = Journal::load(&config.state_dir);
     let gpus = journal.gpus().keys();
     let withheld = gpus.map(|gpu| (gpu.clone(), Withheld::Whole)).collect();
-    Some(Beginning { journal, withheld })
+    Some(Beginning {
+        journal,
+        withheld,
+        given: Given::default(),
+    })
 }
 
 impl Beginning {
@@ -72,6 +79,11 @@ impl Beginning {
     /// offered to nobody.
     pub(crate) fn event(&self) -> Event {
         Event::Withhold(self.withheld.clone())
+    }
+
+    /// Where the device plugins note down what they give out.
+    pub(crate) fn given(&self) -> Given {
+        self.given.clone()
     }
 
     /// Starts the manager.
@@ -114,7 +126,7 @@ impl Beginning {
             },
             evicts: config.mig_manager.evict,
             cluster: cluster.clone(),
-            kubelet: kubelet(config),
+            kubelet: kubelet(config, self.given),
             hands: Hands::default(),
             journal: self.journal,
             withheld: self.withheld,

@@ -141,7 +141,6 @@ fn hasty() -> Patience {
     let ms = Duration::from_millis;
     Patience {
         withdrawal: ms(50),
-        admission: ms(1),
         eviction: ms(50),
         step: ms(50),
         slow_poll: ms(20),
@@ -156,12 +155,13 @@ struct Stage {
     labels: watch::Sender<Known<NodeLabels>>,
     states: mpsc::UnboundedReceiver<Option<MigState>>,
     reports: mpsc::Receiver<cluster::Report>,
-    news: mpsc::Receiver<News>,
+    /// What is known of the GPU, with what the manager tells.
+    state: watch::Receiver<Arc<NodeState>>,
+    given: Given,
     /// Where the kubelet tells of its pods.
     socket: PathBuf,
     /// Keep what they are for alive.
     _session: watch::Sender<Option<Arc<dyn GpuDriver>>>,
-    _state: watch::Sender<Arc<NodeState>>,
     tasks: JoinSet<()>,
     _dir: TempDir,
 }
@@ -180,8 +180,10 @@ impl Stage {
         told.serve(&socket, &mut tasks);
         let (labels, labels_receiver) = watch::channel(label(Some(config)));
         let (session, session_receiver) = watch::channel(Some(session));
-        let (state, state_receiver) = watch::channel(Arc::new(state));
+        let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
         let (news_sender, news) = mpsc::channel(64);
+        tasks.spawn(keep(state, news, published));
+        let given = Given::new(Duration::from_secs(60));
         let (reporter, reports) = Reporter::new();
         let (states_sender, states) = mpsc::unbounded_channel();
         let manager = Manager {
@@ -189,11 +191,16 @@ impl Stage {
                 labels: labels_receiver,
                 file: None,
                 session: session_receiver,
-                state: state_receiver,
+                state: state_receiver.clone(),
             },
             evicts,
             cluster: strict_api(),
-            kubelet: Kubelet::new(socket.clone(), None, Duration::from_millis(300)),
+            kubelet: Kubelet::new(
+                socket.clone(),
+                None,
+                Duration::from_millis(300),
+                given.clone(),
+            ),
             hands: Hands::default(),
             journal: Journal::load(dir.path()),
             withheld: BTreeMap::new(),
@@ -210,10 +217,10 @@ impl Stage {
             labels,
             states,
             reports,
-            news,
+            state: state_receiver,
+            given,
             socket,
             _session: session,
-            _state: state,
             tasks,
             _dir: dir,
         }
@@ -233,17 +240,29 @@ impl Stage {
         while within(self.states.recv()).await.unwrap() != wanted {}
     }
 
-    /// What is withheld, after everything that was told so far.
-    fn withheld(&mut self) -> BTreeMap<GpuUuid, Withheld> {
-        let mut last = BTreeMap::new();
-        while let Ok(News::Events(events)) = self.news.try_recv() {
-            for event in events {
-                if let Event::Withhold(withheld) = event {
-                    last = withheld;
-                }
-            }
+    /// Waits until it is this that is withheld.
+    async fn withheld(&mut self, wanted: impl Into<BTreeMap<GpuUuid, Withheld>>) {
+        let wanted = wanted.into();
+        let is = |state: &Arc<NodeState>| *state.withheld() == wanted;
+        within(self.state.wait_for(is)).await.unwrap();
+    }
+}
+
+/// Does what the state task does.
+async fn keep(
+    mut state: NodeState,
+    mut news: mpsc::Receiver<News>,
+    published: watch::Sender<Arc<NodeState>>,
+) {
+    let now = Moment {
+        monotonic: Duration::ZERO,
+        wall: 0,
+    };
+    while let Some(News::Events(events)) = news.recv().await {
+        for event in events {
+            state.apply(event, now);
         }
-        last
+        published.send_replace(Arc::new(state.clone()));
     }
 }
 
@@ -262,10 +281,10 @@ async fn a_driver_that_hangs_is_named_and_its_gpu_stays_withheld_until_it_comes_
     let message = stage.failure().await;
     assert!(message.contains("did not create 1g.10gb"), "{message}");
     assert!(message.contains("no answer"), "{message}");
-    assert_eq!(stage.withheld(), [(uuid(), Withheld::Whole)].into());
+    stage.withheld([(uuid(), Withheld::Whole)]).await;
     stage.driver.release_changes();
     stage.state(Some(MigState::Success)).await;
-    assert_eq!(stage.withheld(), BTreeMap::new());
+    stage.withheld([]).await;
     assert_eq!(stage.driver.mig_layout(&uuid()).instances.len(), 7);
 }
 
@@ -284,7 +303,7 @@ async fn a_kubelet_that_does_not_take_the_withdrawal_is_named_and_nothing_is_don
         "{message}"
     );
     assert_eq!(stage.driver.changes_asked(), 0);
-    assert_eq!(stage.withheld(), BTreeMap::new(), "offered as it is");
+    stage.withheld([]).await;
     stage.told.allocatable.lock().unwrap().clear();
     stage.state(Some(MigState::Success)).await;
 }
@@ -307,7 +326,7 @@ async fn pods_that_may_not_be_evicted_in_time_are_named_with_the_reason() {
         "{message}"
     );
     assert_eq!(stage.driver.changes_asked(), 0);
-    assert_eq!(stage.withheld(), BTreeMap::new(), "offered as it is");
+    stage.withheld([]).await;
     stage.told.held.lock().unwrap().clear();
     stage.state(Some(MigState::Success)).await;
 }
@@ -324,15 +343,10 @@ async fn a_wish_that_is_taken_back_while_the_kubelet_is_waited_for_is_not_carrie
         .insert(uuid().to_string());
     stage.labels.send_replace(label(Some("all-1g.10gb")));
     // The GPU is withheld, and the kubelet does not take it.
-    within(async {
-        while stage.withheld().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    stage.withheld([(uuid(), Withheld::Whole)]).await;
     stage.labels.send_replace(label(None));
     stage.state(None).await;
-    assert_eq!(stage.withheld(), BTreeMap::new());
+    stage.withheld([]).await;
     assert_eq!(stage.driver.changes_asked(), 0);
 }
 
@@ -360,7 +374,7 @@ async fn any_pod_that_leaves_a_blocked_gpu_is_noticed_also_one_that_is_not_in_th
     let pods = [("in-the-way", "MIG-1"), ("beside-it", "MIG-2")];
     let pods = pods.map(|(name, id)| (name.to_owned(), id.to_owned()));
     told.held.lock().unwrap().extend(pods);
-    let mut kubelet = Kubelet::new(socket, None, Duration::ZERO);
+    let mut kubelet = Kubelet::new(socket, None, Duration::ZERO, Given::default());
     let ids = ["MIG-1", "MIG-2", "MIG-3"].map(str::to_owned);
     let here = kubelet.holdings().await.unwrap().only(&ids.into());
     let blocked = [(uuid(), here)].into();
@@ -368,4 +382,23 @@ async fn any_pod_that_leaves_a_blocked_gpu_is_noticed_also_one_that_is_not_in_th
     assert!(timeout(Duration::from_millis(50), &mut left).await.is_err());
     told.held.lock().unwrap().remove("beside-it");
     within(left).await;
+}
+
+#[tokio::test]
+async fn what_was_given_out_just_before_the_withdrawal_is_waited_for() {
+    let stage = &mut Stage::new("nothing yet", false);
+    stage.failure().await;
+    let id = uuid().to_string();
+    stage.given.note([&id]);
+    stage.labels.send_replace(label(Some("all-1g.10gb")));
+    stage.withheld([(uuid(), Withheld::Whole)]).await;
+    // The kubelet takes its time to note down who has it.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(stage.driver.changes_asked(), 0);
+    let held = ("train".to_owned(), id);
+    stage.told.held.lock().unwrap().extend([held]);
+    stage.withheld([]).await;
+    assert_eq!(stage.driver.changes_asked(), 0);
+    stage.told.held.lock().unwrap().clear();
+    stage.state(Some(MigState::Success)).await;
 }
