@@ -166,6 +166,9 @@ impl Manager {
     ) -> Result<(), Halt> {
         self.say_applying(look.index, target);
         for step in steps {
+            if takes_away(&step) && self.is_overtaken() {
+                return Err(Halt::Overtaken);
+            }
             tracing::info!(
                 event = "mig-step",
                 gpu = look.index,
@@ -290,6 +293,16 @@ impl Manager {
     /// Forgets what was to be done to a GPU.
     async fn done(&mut self, gpu: &GpuUuid) {
         self.forget(|known, _| known != gpu).await;
+    }
+}
+
+/// Whether something is gone after this step that was there before.
+fn takes_away(step: &MigStep) -> bool {
+    match step {
+        MigStep::SetMode(_)
+        | MigStep::DestroyComputeInstance { .. }
+        | MigStep::DestroyGpuInstance { .. } => true,
+        MigStep::CreateComputeInstances { .. } | MigStep::CreateGpuInstance { .. } => false,
     }
 }
 

@@ -9,7 +9,7 @@ use mizzen_core::gpu::{Gpu, GpuUuid};
 use mizzen_core::mig::MigTarget;
 use mizzen_core::state::{Event, Withheld};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::decide::{Change, Look};
 use super::hands::Hands;
@@ -35,6 +35,8 @@ pub(super) enum Halt {
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
+    /// The API, to tell for the first time what is wanted.
+    pub(super) first_word: Duration,
     /// The kubelet, to take a withdrawal.
     pub(super) withdrawal: Duration,
     /// Evicted pods, to let go.
@@ -53,6 +55,7 @@ pub(super) struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
+            first_word: Duration::from_secs(5),
             withdrawal: Duration::from_secs(30),
             eviction: Duration::from_mins(5),
             look: Duration::from_secs(20),
@@ -83,6 +86,8 @@ pub(super) struct Manager {
 
 /// Where the manager is on its way.
 pub(super) struct Course {
+    /// When this process began to work.
+    begun: Instant,
     retry: Retry,
     wish: Wish,
     facts: Facts,
@@ -100,8 +105,9 @@ impl Course {
     /// Nothing is known yet.
     pub(super) fn new() -> Self {
         Self {
+            begun: Instant::now(),
             retry: Retry::new(),
-            wish: Wish::Unknown,
+            wish: Wish::Unheard,
             facts: Facts::default(),
             standing: None,
             applying: false,
@@ -181,11 +187,8 @@ impl Manager {
             Ok(pace) => self.course.retry.ended(pace, self.patience.slow_poll),
             Err(Halt::Overtaken) => {}
             Err(Halt::Failed(why)) => {
-                let standing = match &self.course.wish {
-                    Wish::Named { name, .. } => Standing::failed(format!("{name}: {why}")),
-                    Wish::Unknown | Wish::Nothing => Standing::failed(why),
-                };
-                self.stand(standing);
+                let name = self.course.wish.name();
+                self.stand(Standing::failed(format!("{name}: {why}")));
                 self.course
                     .retry
                     .ended(Pace::Backoff, self.patience.slow_poll);
@@ -198,8 +201,13 @@ impl Manager {
         if self.course.wish == Wish::Nothing {
             return Ok(self.leave_alone().await);
         }
-        if self.course.wish == Wish::Unknown && self.journal.gpus().is_empty() {
+        if !self.course.wish.is_heard() && self.journal.gpus().is_empty() {
             return Ok(Pace::Never);
+        }
+        let first_word = self.course.begun + self.patience.first_word;
+        if self.course.wish == Wish::Unheard && Instant::now() < first_word {
+            // What was begun may not be wanted any more.
+            return Ok(Pace::At(first_word));
         }
         let session = self.inputs.session();
         let (Some(session), Some(_)) = (session, &self.course.facts.gpus) else {
@@ -259,7 +267,7 @@ impl Manager {
                 (Some(target), Ok(Some(look))) => look.is(target),
                 (_, Err(_)) | (Some(_), Ok(None)) => false,
             });
-        if self.course.wish != Wish::Unknown && self.course.standing.is_none() && !met {
+        if self.course.wish.is_heard() && self.course.standing.is_none() && !met {
             let _ = self.states.send(Some(MigState::Pending));
         }
         self.forget(|gpu, target| {
@@ -283,7 +291,7 @@ impl Manager {
             let outcome = match (look, target) {
                 (Ok(Some(look)), Some(target)) => self.bring(session, look, target).await?,
                 (Ok(_), _) => continue,
-                (Err(_), None) if self.course.wish == Wish::Unknown => continue,
+                (Err(_), None) if !self.course.wish.is_heard() => continue,
                 (Err(why), _) => Outcome::Failed(why),
             };
             let report = Report {
@@ -337,10 +345,7 @@ impl Manager {
     /// Says where the layout stands, and when to look again.
     fn conclude(&mut self, reports: &[Report]) -> Pace {
         let each = || reports.iter().map(|report| &report.outcome);
-        let standing = match &self.course.wish {
-            Wish::Named { name, .. } => Standing::of(name, reports),
-            Wish::Unknown | Wish::Nothing => Standing::of("what was begun", reports),
-        };
+        let standing = Standing::of(self.course.wish.name(), reports);
         let pace = if each().any(|one| matches!(one, Outcome::Failed(_) | Outcome::Waiting(..))) {
             Pace::Backoff
         } else if each().any(|one| *one == Outcome::Reset) {
@@ -356,7 +361,7 @@ impl Manager {
 
     /// Says once where the layout stands.
     fn stand(&mut self, standing: Standing) {
-        if self.course.wish != Wish::Unknown {
+        if self.course.wish.is_heard() {
             let _ = self.states.send(Some(standing.state));
         }
         if self.course.standing.as_ref() == Some(&standing) {
@@ -396,10 +401,7 @@ impl Manager {
         );
         if !self.course.applying {
             self.course.applying = true;
-            let name = match &self.course.wish {
-                Wish::Named { name, .. } => name,
-                Wish::Unknown | Wish::Nothing => "what was begun",
-            };
+            let name = self.course.wish.name();
             let words = format!("applying {name}, beginning with GPU {index}: {target}");
             self.reporter
                 .tell(cluster::Report::MigConfigApplying(words));
@@ -410,10 +412,7 @@ impl Manager {
     async fn refuse(&mut self, why: String, looks: &[FirstLook]) -> Pace {
         self.forget(|_, _| false).await;
         self.release(|_| true).await;
-        let name = match &self.course.wish {
-            Wish::Named { name, .. } => name.as_str(),
-            Wish::Unknown | Wish::Nothing => "",
-        };
+        let name = self.course.wish.name();
         self.stand(Standing::failed(format!("{name}: {why}")));
         // A GPU that does not answer may be what is missing.
         if looks.iter().any(|(_, look)| look.is_err()) {

@@ -18,6 +18,8 @@ pub(super) enum Pace {
     Changed,
     /// Another try.
     Backoff,
+    /// Another round at this time.
+    At(Instant),
     /// A look at what somebody else must do.
     Poll,
 }
@@ -82,6 +84,7 @@ impl Retry {
             Pace::Never => {}
             Pace::Changed => self.calm = Some(now + self.backoff.failed()),
             Pace::Backoff => self.due = Some(now + self.backoff.failed()),
+            Pace::At(when) => self.due = Some(when),
             Pace::Poll => self.due = Some(now + poll),
         }
     }

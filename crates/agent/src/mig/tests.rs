@@ -142,6 +142,7 @@ fn hasty() -> Patience {
     Patience {
         withdrawal: ms(50),
         eviction: ms(50),
+        first_word: ms(300),
         step: ms(50),
         slow_poll: ms(20),
         ..Patience::default()
@@ -169,7 +170,15 @@ struct Stage {
 impl Stage {
     /// The manager looks at the label `config`.
     fn new(config: &str, evicts: bool) -> Self {
+        Self::with(label(Some(config)), "", evicts)
+    }
+
+    /// The same with what the API has told, and a journal that a former process left.
+    fn with(labels: Known<NodeLabels>, journal: &str, evicts: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        if !journal.is_empty() {
+            std::fs::write(dir.path().join("mig.json"), journal).unwrap();
+        }
         let driver = FakeDriver::new(gpus(1));
         driver.make_partitionable(&uuid(), h100_table());
         let session = driver.open().unwrap();
@@ -178,7 +187,7 @@ impl Stage {
         let told = Told::default();
         let socket = dir.path().join("kubelet.sock");
         told.serve(&socket, &mut tasks);
-        let (labels, labels_receiver) = watch::channel(label(Some(config)));
+        let (labels, labels_receiver) = watch::channel(labels);
         let (session, session_receiver) = watch::channel(Some(session));
         let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
         let (news_sender, news) = mpsc::channel(64);
@@ -401,4 +410,31 @@ async fn what_was_given_out_just_before_the_withdrawal_is_waited_for() {
     assert_eq!(stage.driver.changes_asked(), 0);
     stage.told.held.lock().unwrap().clear();
     stage.state(Some(MigState::Success)).await;
+}
+
+/// The journal of a process that was to cut the GPU into sevenths.
+fn begun() -> String {
+    let target = serde_json::json!({"enabled": true, "devices": {"1g.10gb": 7}});
+    serde_json::json!({"version": 1, "gpus": {uuid().as_str(): target}}).to_string()
+}
+
+#[tokio::test]
+async fn what_was_begun_waits_for_the_apis_first_word() {
+    let stage = &mut Stage::with(Known::NotYet, &begun(), false);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // It is wanted no more.
+    stage.labels.send_replace(label(Some("all-disabled")));
+    stage.state(Some(MigState::Success)).await;
+    assert_eq!(stage.driver.changes_asked(), 0);
+}
+
+#[tokio::test]
+async fn what_was_begun_goes_on_where_the_api_says_nothing() {
+    let stage = &mut Stage::with(Known::NotYet, &begun(), false);
+    within(async {
+        while stage.driver.mig_layout(&uuid()).instances.len() < 7 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }

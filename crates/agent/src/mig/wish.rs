@@ -23,7 +23,9 @@ pub(crate) struct NodeLabels {
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// The API has not told: go on with what was begun.
+    /// The API was not heard yet: wait a little for its word.
+    Unheard,
+    /// The API does not tell: go on with what was begun.
     Unknown,
     /// Nothing: leave the GPUs as they are.
     Nothing,
@@ -37,13 +39,27 @@ pub(super) enum Wish {
 }
 
 impl Wish {
+    /// Whether the API has told what is asked for.
+    pub(super) fn is_heard(&self) -> bool {
+        matches!(self, Self::Nothing | Self::Named { .. })
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Named { name, .. } => name,
+            Self::Unheard | Self::Unknown | Self::Nothing => "what was begun",
+        }
+    }
+
     /// What the label and the file say.
     pub(super) fn of(
         labels: &Known<NodeLabels>,
         file: impl FnOnce() -> Option<Result<String, String>>,
     ) -> Self {
         match labels {
-            Known::NotYet | Known::Away | Known::Refused => Self::Unknown,
+            Known::NotYet => Self::Unheard,
+            Known::Away | Known::Refused => Self::Unknown,
             Known::Is(labels) => match &labels.config {
                 None => Self::Nothing,
                 Some(name) => Self::Named {
