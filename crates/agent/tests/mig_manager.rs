@@ -443,6 +443,17 @@ async fn a_gpu_that_does_not_answer_is_named_and_the_others_are_done() {
 }
 
 #[tokio::test]
+async fn a_lost_gpu_that_the_layout_does_not_speak_of_is_no_failure() {
+    let node = running(2).await;
+    node.driver
+        .hide_layout(&Node::uuid(1), Some(DriverError::GpuLost));
+    api(&node).set_mig_config(Some("first"));
+    offered(&node, &[(GPU, 1), (SMALL, 7)]).await;
+    api(&node).mig_state_is(Some("success")).await;
+    assert_eq!(api(&node).mig_states(), ["pending", "success"]);
+}
+
+#[tokio::test]
 async fn an_api_that_is_away_holds_up_the_news_and_not_the_work() {
     let node = running(1).await;
     api(&node).set_mig_config(Some("half"));

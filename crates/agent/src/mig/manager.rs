@@ -239,7 +239,7 @@ impl Manager {
             let of = self.journal.gpus().clone();
             return Ok(Goals {
                 of,
-                remarks: Vec::new(),
+                ..Goals::default()
             });
         };
         let gpus: Vec<_> = looks
@@ -265,7 +265,8 @@ impl Manager {
             .all(|(gpu, look)| match (goals.of.get(&gpu.uuid), look) {
                 (None, Ok(_)) => true,
                 (Some(target), Ok(Some(look))) => look.is(target),
-                (_, Err(_)) | (Some(_), Ok(None)) => false,
+                (_, Err(_)) => !goals.miss(gpu),
+                (Some(_), Ok(None)) => false,
             });
         if self.course.wish.is_heard() && self.course.standing.is_none() && !met {
             let _ = self.states.send(Some(MigState::Pending));
@@ -291,7 +292,7 @@ impl Manager {
             let outcome = match (look, target) {
                 (Ok(Some(look)), Some(target)) => self.bring(session, look, target).await?,
                 (Ok(_), _) => continue,
-                (Err(_), None) if !self.course.wish.is_heard() => continue,
+                (Err(_), _) if !goals.miss(&gpu) => continue,
                 (Err(why), _) => Outcome::Failed(why),
             };
             let report = Report {

@@ -1,6 +1,6 @@
 //! What is wanted of the node's GPUs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mizzen_core::gpu::{Gpu, GpuUuid};
 use mizzen_core::mig::{MigConfigFile, MigGpu, MigTable, MigTarget, targets};
@@ -75,7 +75,17 @@ impl Wish {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Goals {
     pub(super) of: BTreeMap<GpuUuid, MigTarget>,
+    /// The GPUs that the layout speaks of.
+    pub(super) meant: BTreeSet<GpuUuid>,
     pub(super) remarks: Vec<String>,
+}
+
+impl Goals {
+    /// Whether it matters that this GPU does not tell how it is: the layout speaks of it, and it
+    /// could be partitioned when it was last described.
+    pub(super) fn miss(&self, gpu: &Gpu) -> bool {
+        self.of.contains_key(&gpu.uuid) || (self.meant.contains(&gpu.uuid) && gpu.mig.is_some())
+    }
 }
 
 /// What the layout of a name wants of these GPUs, each with what it can be cut into.
@@ -108,10 +118,14 @@ pub(super) fn goals(
         })
         .collect();
     let found = targets(name, file.as_ref(), &choices).map_err(|error| error.to_string())?;
+    let both = gpus.iter().zip(found.speaks_of);
+    let meant = both.filter_map(|((gpu, _), speaks)| speaks.then(|| gpu.uuid.clone()));
+    let meant = meant.collect();
     let both = gpus.iter().zip(found.of);
     let of = both.filter_map(|((gpu, _), target)| Some((gpu.uuid.clone(), target?)));
     Ok(Goals {
         of: of.collect(),
+        meant,
         remarks: found.remarks,
     })
 }
