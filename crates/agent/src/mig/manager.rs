@@ -95,6 +95,8 @@ pub(super) struct Course {
     standing: Option<Standing>,
     /// Whether it was said that GPUs are being changed for this wish.
     applying: bool,
+    /// What has not worked, and is tried again when it is time for that.
+    failed: BTreeMap<GpuUuid, Report>,
     /// Who holds what of GPUs on which somebody is waited for.
     pub(super) blocked: BTreeMap<GpuUuid, Holdings>,
     /// What is odd about the layout, said once.
@@ -111,6 +113,7 @@ impl Course {
             facts: Facts::default(),
             standing: None,
             applying: false,
+            failed: BTreeMap::new(),
             blocked: BTreeMap::new(),
             remarks: Vec::new(),
         }
@@ -137,10 +140,19 @@ impl Manager {
             );
             tokio::select! {
                 () = due => self.round().await,
-                () = released => self.course.retry.now(),
+                () = released => self.make_new_way(),
                 () = self.inputs.changed() => self.hear(),
             }
         }
+    }
+
+    /// Somebody has let go of what others waited for.
+    fn make_new_way(&mut self) {
+        let blocked = &self.course.blocked;
+        self.course
+            .failed
+            .retain(|gpu, _| !blocked.contains_key(gpu));
+        self.course.retry.soon();
     }
 
     /// Takes in what is new, and decides when to look at the GPUs again.
@@ -163,6 +175,7 @@ impl Manager {
         self.course.standing = None;
         self.course.applying = false;
         self.course.remarks.clear();
+        self.course.failed.clear();
         self.course.retry.begin();
     }
 
@@ -181,17 +194,20 @@ impl Manager {
 
     /// Looks at every GPU that something is wanted of, and does what can be done.
     async fn round(&mut self) {
-        self.course.retry.began();
-        self.course.blocked.clear();
+        if self.course.retry.began() {
+            self.course.failed.clear();
+        }
+        let failed = &self.course.failed;
+        self.course
+            .blocked
+            .retain(|gpu, _| failed.contains_key(gpu));
         match self.work().await {
-            Ok(pace) => self.course.retry.ended(pace, self.patience.slow_poll),
+            Ok(pace) => self.course.retry.ended(pace),
             Err(Halt::Overtaken) => {}
             Err(Halt::Failed(why)) => {
                 let name = self.course.wish.name();
                 self.stand(Standing::failed(format!("{name}: {why}")));
-                self.course
-                    .retry
-                    .ended(Pace::Backoff, self.patience.slow_poll);
+                self.course.retry.ended(Pace::RETRY);
             }
         }
         self.kubelet.hang_up();
@@ -202,19 +218,22 @@ impl Manager {
             return Ok(self.leave_alone().await);
         }
         if !self.course.wish.is_heard() && self.journal.gpus().is_empty() {
-            return Ok(Pace::Never);
+            return Ok(Pace::NEVER);
         }
         let first_word = self.course.begun + self.patience.first_word;
         if self.course.wish == Wish::Unheard && Instant::now() < first_word {
             // What was begun may not be wanted any more.
-            return Ok(Pace::At(first_word));
+            return Ok(Pace {
+                at: Some(first_word),
+                ..Pace::NEVER
+            });
         }
         let session = self.inputs.session();
         let (Some(session), Some(_)) = (session, &self.course.facts.gpus) else {
             if matches!(self.course.wish, Wish::Named { .. }) {
                 let _ = self.states.send(Some(MigState::Pending));
             }
-            return Ok(Pace::Never);
+            return Ok(Pace::NEVER);
         };
         let gpus = self.inputs.gpus();
         let mut looks = Vec::new();
@@ -290,7 +309,11 @@ impl Manager {
         for (gpu, look) in looks {
             let target = goals.of.get(&gpu.uuid);
             let outcome = match (look, target) {
-                (Ok(Some(look)), Some(target)) => self.bring(session, look, target).await?,
+                (Ok(Some(look)), Some(target)) => match self.course.failed.get(&gpu.uuid) {
+                    // It is not its time yet.
+                    Some(report) if !look.is(target) => report.outcome.clone(),
+                    _ => self.bring(session, look, target).await?,
+                },
                 (Ok(_), _) => continue,
                 (Err(_), _) if !goals.miss(&gpu) => continue,
                 (Err(why), _) => Outcome::Failed(why),
@@ -314,7 +337,9 @@ impl Manager {
         let blocked: Vec<(GpuUuid, Change)> = reports
             .iter()
             .filter_map(|(gpu, report)| match &report.outcome {
-                Outcome::Waiting(_, change) => Some((gpu.clone(), change.clone())),
+                Outcome::Waiting(_, change) if !self.course.failed.contains_key(gpu) => {
+                    Some((gpu.clone(), change.clone()))
+                }
                 _ => None,
             })
             .collect();
@@ -324,9 +349,9 @@ impl Manager {
                 return Err(Halt::Overtaken);
             }
             for (gpu, report) in &mut reports {
-                let Outcome::Waiting(..) = report.outcome else {
+                if blocked.iter().all(|(other, _)| other != gpu) {
                     continue;
-                };
+                }
                 let Some(target) = &report.target else {
                     continue;
                 };
@@ -340,24 +365,30 @@ impl Manager {
                 }
             }
         }
-        Ok(reports.into_iter().map(|(_, report)| report).collect())
+        Ok(self.remember(reports))
+    }
+
+    /// Remembers what has not worked, so that rounds for other GPUs' sake let it be.
+    fn remember(&mut self, reports: Vec<(GpuUuid, Report)>) -> Vec<Report> {
+        let failed = reports
+            .iter()
+            .filter(|(_, report)| report.outcome.is_to_be_tried_again());
+        self.course.failed = failed.cloned().collect();
+        reports.into_iter().map(|(_, report)| report).collect()
     }
 
     /// Says where the layout stands, and when to look again.
     fn conclude(&mut self, reports: &[Report]) -> Pace {
         let each = || reports.iter().map(|report| &report.outcome);
         let standing = Standing::of(self.course.wish.name(), reports);
-        let pace = if each().any(|one| matches!(one, Outcome::Failed(_) | Outcome::Waiting(..))) {
-            Pace::Backoff
-        } else if each().any(|one| *one == Outcome::Reset) {
-            Pace::Poll
-        } else if each().any(|one| *one == Outcome::Met(true)) {
-            Pace::Changed
-        } else {
-            Pace::Never
-        };
         self.stand(standing);
-        pace
+        let resets = each().any(|one| *one == Outcome::Reset);
+        Pace {
+            changed: each().any(|one| *one == Outcome::Met(true)),
+            retry: each().any(Outcome::is_to_be_tried_again),
+            poll: resets.then_some(self.patience.slow_poll),
+            at: None,
+        }
     }
 
     /// Says once where the layout stands.
@@ -417,9 +448,9 @@ impl Manager {
         self.stand(Standing::failed(format!("{name}: {why}")));
         // A GPU that does not answer may be what is missing.
         if looks.iter().any(|(_, look)| look.is_err()) {
-            Pace::Backoff
+            Pace::RETRY
         } else {
-            Pace::Never
+            Pace::NEVER
         }
     }
 
@@ -429,9 +460,9 @@ impl Manager {
         self.release(|_| true).await;
         let _ = self.states.send(None);
         if self.withheld.is_empty() {
-            Pace::Never
+            Pace::NEVER
         } else {
-            Pace::Backoff
+            Pace::RETRY
         }
     }
 
