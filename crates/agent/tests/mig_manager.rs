@@ -504,6 +504,18 @@ async fn gpus_that_are_offered_whole_although_partitioned_are_withheld_whole() {
     api(&node).mig_state_is(Some("success")).await;
     assert!(is_cut(&node, 0, "1g.10gb x7"));
     offered(&node, &[(GPU, 1)]).await;
+    // What others make of it is seen, too.
+    let done = node.driver.changes_done().len();
+    let gone = [
+        MigStep::DestroyComputeInstance {
+            gpu_instance: 7,
+            id: 0,
+        },
+        MigStep::DestroyGpuInstance { id: 7 },
+    ];
+    node.driver.meddle(&Node::uuid(0), &gone);
+    until(|| node.driver.changes_done().len() > done).await;
+    until(|| is_cut(&node, 0, "1g.10gb x7")).await;
 }
 
 #[tokio::test]
