@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::decide::{Change, Look, Next, next};
 use super::holders::Holders;
+use super::inputs::Session;
 use super::manager::{Halt, Manager};
 use super::words::{Outcome, StepWords, refused};
 use crate::backoff::Backoff;
@@ -19,8 +20,6 @@ use crate::driver::News;
 /// After so many plans a GPU should be as it shall be: withdrawal, mode, the rest, and some more
 /// for what others do meanwhile.
 const MOST_PLANS: u32 = 8;
-
-type Session = Arc<dyn GpuDriver>;
 
 impl Manager {
     /// Changes a GPU until it is as `target` says, or something is in the way.
@@ -252,6 +251,7 @@ impl Manager {
             events.push(Event::Withhold(self.withheld.clone()));
         }
         self.tell(events).await;
+        (self.show)(gpu);
     }
 
     /// Withholds something of a GPU, besides what is withheld of it already.

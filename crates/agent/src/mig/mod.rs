@@ -17,6 +17,8 @@ mod kubelet;
 mod label;
 mod manager;
 mod retry;
+mod round;
+mod say;
 mod wish;
 mod words;
 
@@ -33,7 +35,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cluster::{Cluster, Known, Object, PodName, Reporter, follow_node, post};
 use crate::config_source::{Shelf, watch_disk};
-use crate::driver::{Driver, News};
+use crate::driver::{Command, Driver, News};
 use crate::ground::Ground;
 pub(crate) use given::Given;
 use hands::Hands;
@@ -117,12 +119,17 @@ impl Beginning {
             ground.keep_until_stop("MIG config file", watching);
             (path, changes)
         });
+        let driver_thread = driver.clone();
+        let show = move |gpu: &GpuUuid| {
+            driver_thread.tell(Command::LookAtPartitions(vec![gpu.clone()]));
+        };
         let manager = Manager {
             inputs: Inputs {
                 labels,
                 file,
                 session: driver.session(),
                 state,
+                heard: false,
             },
             evicts: config.mig_manager.evict,
             cluster: cluster.clone(),
@@ -131,6 +138,7 @@ impl Beginning {
             journal: self.journal,
             withheld: self.withheld,
             news,
+            show: Box::new(show),
             reporter,
             states,
             patience: Patience::default(),

@@ -159,6 +159,8 @@ struct Stage {
     /// What is known of the GPU, with what the manager tells.
     state: watch::Receiver<Arc<NodeState>>,
     given: Given,
+    /// The GPUs at which the driver's thread is to look.
+    shown: mpsc::UnboundedReceiver<GpuUuid>,
     /// Where the kubelet tells of its pods.
     socket: PathBuf,
     /// Keep what they are for alive.
@@ -192,6 +194,7 @@ impl Stage {
         let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
         let (news_sender, news) = mpsc::channel(64);
         tasks.spawn(keep(state, news, published));
+        let (show, shown) = mpsc::unbounded_channel();
         let given = Given::new(Duration::from_secs(60));
         let (reporter, reports) = Reporter::new();
         let (states_sender, states) = mpsc::unbounded_channel();
@@ -201,6 +204,7 @@ impl Stage {
                 file: None,
                 session: session_receiver,
                 state: state_receiver.clone(),
+                heard: false,
             },
             evicts,
             cluster: strict_api(),
@@ -214,6 +218,9 @@ impl Stage {
             journal: Journal::load(dir.path()),
             withheld: BTreeMap::new(),
             news: news_sender,
+            show: Box::new(move |gpu| {
+                let _ = show.send(gpu.clone());
+            }),
             reporter,
             states: states_sender,
             patience: hasty(),
@@ -228,6 +235,7 @@ impl Stage {
             reports,
             state: state_receiver,
             given,
+            shown,
             socket,
             _session: session,
             tasks,
@@ -437,4 +445,35 @@ async fn what_was_begun_goes_on_where_the_api_says_nothing() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_drivers_thread_is_shown_what_was_changed() {
+    let stage = &mut Stage::new("all-1g.10gb", false);
+    stage.state(Some(MigState::Success)).await;
+    assert_eq!(stage.shown.try_recv(), Ok(uuid()));
+}
+
+#[tokio::test]
+async fn what_is_wanted_is_read_anew_only_when_label_or_file_may_have_changed() {
+    let session = FakeDriver::new(gpus(1)).open().unwrap();
+    let (states, state) = watch::channel(Arc::new(known(&*session)));
+    let (labels, seen) = watch::channel(label(None));
+    let (_session, session) = watch::channel(Some(session));
+    let mut inputs = Inputs {
+        labels: seen,
+        file: None,
+        session,
+        state,
+        heard: false,
+    };
+    inputs.wish();
+    states.send_modify(|_| {});
+    within(inputs.changed()).await;
+    assert!(!inputs.may_wish_more());
+    labels.send_replace(label(Some("all-1g.10gb")));
+    within(inputs.changed()).await;
+    assert!(inputs.may_wish_more());
+    inputs.wish();
+    assert!(!inputs.may_wish_more());
 }
