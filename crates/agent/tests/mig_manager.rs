@@ -257,6 +257,50 @@ async fn an_agent_that_is_killed_at_any_step_goes_on_when_it_is_started_anew() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_killed_at_any_moment_goes_on_when_it_is_started_anew() {
+    // From the label to the new list, between the steps of the driver, too: the withdrawal, the
+    // journal's entry, its end, the list.
+    for moment in (0..48).step_by(3) {
+        let mut node = mig_node(1).await;
+        node.driver.give_uuids_again(&Node::uuid(0));
+        node.start_agent();
+        node.allocatable(1).await;
+        api(&node).set_mig_config(Some("half"));
+        offered(&node, &[(SMALL, 2), (MEDIUM, 1)]).await;
+        hold(&node.kubelet, "serve", SMALL).await;
+        let held = held_by(&node.kubelet.snapshot(), "serve").unwrap();
+        api(&node).set_mig_config(Some("all-1g.10gb"));
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        node.kill_agent().await;
+        let after = node.driver.mig_layout(&Node::uuid(0));
+        node.start_agent();
+        let end = offered(&node, &[(SMALL, 7)]).await;
+        assert_eq!(held_by(&end, "serve"), Some(held), "{moment} ms: {after:?}");
+        assert!(is_cut(&node, 0, "1g.10gb x7"), "{moment} ms");
+        api(&node).mig_state_is(Some("success")).await;
+        until(|| !journal(&node).contains("GPU-")).await;
+    }
+}
+
+#[tokio::test]
+async fn instances_that_are_made_again_under_their_old_uuids_are_offered_again() {
+    let mut node = mig_node(1).await;
+    node.driver.give_uuids_again(&Node::uuid(0));
+    node.start_agent();
+    node.allocatable(1).await;
+    let ids = |snapshot: &Snapshot| -> Vec<String> {
+        let devices = &snapshot.resources[SMALL].devices;
+        devices.keys().cloned().collect()
+    };
+    api(&node).set_mig_config(Some("all-1g.10gb"));
+    let first = ids(&*offered(&node, &[(SMALL, 7)]).await);
+    api(&node).set_mig_config(Some("all-3g.40gb"));
+    offered(&node, &[(MEDIUM, 2)]).await;
+    api(&node).set_mig_config(Some("all-1g.10gb"));
+    assert_eq!(ids(&*offered(&node, &[(SMALL, 7)]).await), first);
+}
+
+#[tokio::test]
 async fn what_was_begun_gives_way_to_what_is_wanted_now() {
     let mut node = running(1).await;
     node.driver.trouble_change(2, ChangeTrouble::HangsAfter);
