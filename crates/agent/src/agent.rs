@@ -249,7 +249,13 @@ impl Running {
             ready: readiness.latch("driver"),
         };
         supervisor.essential("state", keeper.run(stop.clone()));
-        let offering = plugin::offer(state_receiver.clone(), readiness.clone(), stop.clone());
+        let given = beginning.as_ref().map(mig::Beginning::given);
+        let offering = plugin::offer(
+            state_receiver.clone(),
+            given,
+            readiness.clone(),
+            stop.clone(),
+        );
         supervisor.essential("device plugins", offering);
         let state_dir = config.state_dir.clone();
         supervisor.keep("record", move || {

@@ -10,7 +10,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mizzen_core::config::{MigManagerConfig, MigStrategy};
+use mizzen_core::config::{MigManagerConfig, MigStrategy, OwnPod};
 use mizzen_core::driver::DriverError;
 use mizzen_core::mig::{MigStep, MigTarget};
 use mizzen_kubelet_sim::pod::parse_manifest;
@@ -161,19 +161,6 @@ async fn a_label_partitions_the_gpus_and_another_changes_no_more_than_it_must() 
 }
 
 #[tokio::test]
-async fn all_gpus_are_withdrawn_before_the_first_one_is_changed() {
-    let node = running(3).await;
-    hold(&node.kubelet, "train", GPU).await;
-    node.driver.trouble_change(0, ChangeTrouble::HangsBefore);
-    api(&node).set_mig_config(Some("all-1g.10gb"));
-    until(|| node.driver.hanging_changes() == 1).await;
-    // But for what a pod holds, which is not in question.
-    offered(&node, &[(GPU, 1)]).await;
-    node.driver.release_changes();
-    offered(&node, &[(GPU, 1), (SMALL, 14)]).await;
-}
-
-#[tokio::test]
 async fn what_a_pod_holds_is_not_touched_until_it_lets_go_and_the_other_gpus_do_not_wait() {
     let node = running(2).await;
     hold(&node.kubelet, "train", GPU).await;
@@ -267,6 +254,50 @@ async fn an_agent_that_is_killed_at_any_step_goes_on_when_it_is_started_anew() {
             until(|| !journal(&node).contains("GPU-")).await;
         }
     }
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_at_any_moment_goes_on_when_it_is_started_anew() {
+    // From the label to the new list, between the steps of the driver, too: the withdrawal, the
+    // journal's entry, its end, the list.
+    for moment in (0..48).step_by(3) {
+        let mut node = mig_node(1).await;
+        node.driver.give_uuids_again(&Node::uuid(0));
+        node.start_agent();
+        node.allocatable(1).await;
+        api(&node).set_mig_config(Some("half"));
+        offered(&node, &[(SMALL, 2), (MEDIUM, 1)]).await;
+        hold(&node.kubelet, "serve", SMALL).await;
+        let held = held_by(&node.kubelet.snapshot(), "serve").unwrap();
+        api(&node).set_mig_config(Some("all-1g.10gb"));
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        node.kill_agent().await;
+        let after = node.driver.mig_layout(&Node::uuid(0));
+        node.start_agent();
+        let end = offered(&node, &[(SMALL, 7)]).await;
+        assert_eq!(held_by(&end, "serve"), Some(held), "{moment} ms: {after:?}");
+        assert!(is_cut(&node, 0, "1g.10gb x7"), "{moment} ms");
+        api(&node).mig_state_is(Some("success")).await;
+        until(|| !journal(&node).contains("GPU-")).await;
+    }
+}
+
+#[tokio::test]
+async fn instances_that_are_made_again_under_their_old_uuids_are_offered_again() {
+    let mut node = mig_node(1).await;
+    node.driver.give_uuids_again(&Node::uuid(0));
+    node.start_agent();
+    node.allocatable(1).await;
+    let ids = |snapshot: &Snapshot| -> Vec<String> {
+        let devices = &snapshot.resources[SMALL].devices;
+        devices.keys().cloned().collect()
+    };
+    api(&node).set_mig_config(Some("all-1g.10gb"));
+    let first = ids(&*offered(&node, &[(SMALL, 7)]).await);
+    api(&node).set_mig_config(Some("all-3g.40gb"));
+    offered(&node, &[(MEDIUM, 2)]).await;
+    api(&node).set_mig_config(Some("all-1g.10gb"));
+    assert_eq!(ids(&*offered(&node, &[(SMALL, 7)]).await), first);
 }
 
 #[tokio::test]
@@ -406,6 +437,42 @@ async fn without_the_kubelets_word_nothing_is_taken_away() {
 }
 
 #[tokio::test]
+async fn a_kubelet_that_does_not_list_the_agents_own_pod_knows_no_holders() {
+    let mut node = mig_node(1).await;
+    node.config.mig_manager.own_pod = Some(OwnPod {
+        namespace: "default".to_owned(),
+        name: "agent".to_owned(),
+    });
+    node.start_agent();
+    node.allocatable(1).await;
+    api(&node).set_mig_config(Some("all-1g.10gb"));
+    let failed = api(&node).event("MigConfigFailed").await;
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.contains("own pod default/agent"), "{message}");
+    assert!(message.contains("restarted"), "{message}");
+    assert_eq!(node.driver.changes_asked(), 0);
+    let manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: agent}\nspec:\n  containers:\n  \
+                    - {name: main, image: none}\n";
+    let pod = parse_manifest(manifest).unwrap().remove(0);
+    node.kubelet.create(pod).unwrap();
+    offered(&node, &[(SMALL, 7)]).await;
+}
+
+#[tokio::test]
+async fn what_the_plugin_has_just_given_out_is_not_taken_away() {
+    let node = running(1).await;
+    let whole = Node::uuid(0).to_string();
+    node.plugin().await.allocate(&[&whole]).await.unwrap();
+    api(&node).set_mig_config(Some("all-1g.10gb"));
+    offered(&node, &[]).await;
+    // No pod is listed with it yet.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(node.driver.changes_asked(), 0);
+    // It never is, so the container was not started.
+    offered(&node, &[(SMALL, 7)]).await;
+}
+
+#[tokio::test]
 async fn a_gpu_that_does_not_answer_is_named_and_the_others_are_done() {
     let node = running(2).await;
     node.driver
@@ -420,6 +487,17 @@ async fn a_gpu_that_does_not_answer_is_named_and_the_others_are_done() {
     offered(&node, &[(GPU, 1), (SMALL, 7)]).await;
     node.driver.hide_layout(&Node::uuid(0), None);
     offered(&node, &[(SMALL, 14)]).await;
+}
+
+#[tokio::test]
+async fn a_lost_gpu_that_the_layout_does_not_speak_of_is_no_failure() {
+    let node = running(2).await;
+    node.driver
+        .hide_layout(&Node::uuid(1), Some(DriverError::GpuLost));
+    api(&node).set_mig_config(Some("first"));
+    offered(&node, &[(GPU, 1), (SMALL, 7)]).await;
+    api(&node).mig_state_is(Some("success")).await;
+    assert_eq!(api(&node).mig_states(), ["pending", "success"]);
 }
 
 #[tokio::test]
@@ -473,6 +551,18 @@ async fn gpus_that_are_offered_whole_although_partitioned_are_withheld_whole() {
     api(&node).mig_state_is(Some("success")).await;
     assert!(is_cut(&node, 0, "1g.10gb x7"));
     offered(&node, &[(GPU, 1)]).await;
+    // What others make of it is seen, too.
+    let done = node.driver.changes_done().len();
+    let gone = [
+        MigStep::DestroyComputeInstance {
+            gpu_instance: 7,
+            id: 0,
+        },
+        MigStep::DestroyGpuInstance { id: 7 },
+    ];
+    node.driver.meddle(&Node::uuid(0), &gone);
+    until(|| node.driver.changes_done().len() > done).await;
+    until(|| is_cut(&node, 0, "1g.10gb x7")).await;
 }
 
 #[tokio::test]

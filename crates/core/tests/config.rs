@@ -11,7 +11,7 @@ use std::time::Duration;
 use mizzen_core::config::{
     AllocationPolicy, Config, ConfigError, ConfigPlace, ConfigSource, DeviceIdStrategy,
     DeviceListStrategies, DeviceListStrategy, FallbackStrategy, Kind, MigManagerConfig,
-    MigStrategy, RawConfig, SETTINGS, Setting,
+    MigStrategy, OwnPod, RawConfig, SETTINGS, Setting,
 };
 use mizzen_core::xid::{Xid, XidAuthority};
 
@@ -125,6 +125,8 @@ fn every_other_setting_reaches_the_config() {
         ("mig-config-file", "/layouts.yaml"),
         ("mig-evict", "true"),
         ("pod-resources-socket", "/pods.sock"),
+        ("pod-name", "mizzen-agent-x7k2p"),
+        ("pod-namespace", "mizzen-system"),
     ])
     .or(variables(&[("DP_DISABLE_HEALTHCHECKS", "48")]))
     .validate()
@@ -180,6 +182,10 @@ fn every_other_setting_reaches_the_config() {
         config_file: Some("/layouts.yaml".into()),
         evict: true,
         pod_resources_socket: Some("/pods.sock".into()),
+        own_pod: Some(OwnPod {
+            namespace: "mizzen-system".to_owned(),
+            name: "mizzen-agent-x7k2p".to_owned(),
+        }),
     };
     assert_eq!(config.mig_manager, mig_manager);
     assert_eq!(config.pod_resources_socket(), Path::new("/pods.sock"));
@@ -203,6 +209,15 @@ fn a_mig_manager_must_know_its_node_and_finds_the_kubelets_pods() {
         .validate()
         .unwrap();
     assert_eq!(idle.warnings.len(), 2, "{:?}", idle.warnings);
+    let half = flags(&[
+        ("mig-manager", "true"),
+        ("node-name", "n"),
+        ("pod-name", "agent"),
+    ]);
+    let half = half.validate().unwrap();
+    assert_eq!(half.mig_manager.own_pod, None);
+    assert_eq!(half.warnings.len(), 1, "{:?}", half.warnings);
+    assert!(half.warnings[0].to_string().contains("--pod-namespace"));
 }
 
 #[test]

@@ -93,6 +93,15 @@ impl FakeDriver {
         });
     }
 
+    /// A MIG device of this GPU that is made again where one was has its UUID, as with real drivers.
+    pub fn give_uuids_again(&self, gpu: &GpuUuid) {
+        self.change(|script| {
+            if let Some(known) = script.mig.gpus.get_mut(gpu) {
+                known.steady = true;
+            }
+        });
+    }
+
     /// This GPU is reset.
     pub fn reset_gpu(&self, gpu: &GpuUuid) {
         self.change(|script| {
@@ -216,6 +225,8 @@ pub(crate) struct FakeMig {
     /// Numbers of the MIG devices there are, from which they have their UUIDs.
     numbers: BTreeMap<(u32, u32), u32>,
     made: u32,
+    /// Whether the numbers follow from the ids of the instances.
+    steady: bool,
 }
 
 impl FakeMig {
@@ -226,6 +237,7 @@ impl FakeMig {
             resets: false,
             numbers: BTreeMap::new(),
             made: 0,
+            steady: false,
         }
     }
 
@@ -361,7 +373,12 @@ impl FakeMig {
             },
         });
         found.compute.sort_by_key(|known| known.id);
-        self.numbers.insert((gpu_instance, id), self.made);
+        let number = if self.steady {
+            SLICES * gpu_instance + id
+        } else {
+            self.made
+        };
+        self.numbers.insert((gpu_instance, id), number);
         self.made += 1;
         Ok(())
     }

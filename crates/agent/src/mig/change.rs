@@ -1,18 +1,18 @@
 //! The way of one GPU to what it shall be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mizzen_core::driver::{DriverError, GpuDriver};
 use mizzen_core::gpu::{Gpu, GpuUuid};
 use mizzen_core::mig::{GpuMig, MigStep, MigTarget};
-use mizzen_core::state::{Event, Withheld};
+use mizzen_core::state::{Event, NodeState, Withheld};
 use tokio::time::{Instant, sleep};
 
 use super::decide::{Change, Look, Next, next};
-use super::holders::{Holders, Holdings};
-use super::manager::{FirstLook, Halt, Manager};
-use super::wish::Goals;
+use super::holders::Holders;
+use super::inputs::Session;
+use super::manager::{Halt, Manager};
 use super::words::{Outcome, StepWords, refused};
 use crate::backoff::Backoff;
 use crate::driver::News;
@@ -21,61 +21,16 @@ use crate::driver::News;
 /// for what others do meanwhile.
 const MOST_PLANS: u32 = 8;
 
-type Session = Arc<dyn GpuDriver>;
-
 impl Manager {
-    /// Withholds what the first changes of all GPUs take away, and waits until the kubelet cannot
-    /// give it out, which takes as long for many GPUs as for one. Answers with what it has taken;
-    /// what it has not is withdrawn GPU by GPU, where that is told of.
-    pub(super) async fn withdraw_together(
-        &mut self,
-        looks: &[FirstLook],
-        goals: &Goals,
-    ) -> Result<BTreeSet<String>, Halt> {
-        let wanted = looks.iter().filter_map(|(gpu, look)| {
-            let look = look.as_ref().ok()?.as_ref()?;
-            Some((look, goals.of.get(&gpu.uuid)?))
-        });
-        let wanted: Vec<_> = wanted.collect();
-        let holders = Holders::unknown();
-        if !wanted
-            .iter()
-            .any(|(look, target)| takes_away(&next(look, target, &holders)))
-        {
-            return Ok(BTreeSet::new());
-        }
-        let (Ok(holdings), Ok(allocatable)) = (
-            self.kubelet.holdings().await,
-            self.kubelet.allocatable().await,
-        ) else {
-            return Ok(BTreeSet::new());
-        };
-        let (mut withheld, mut gone) = (Vec::new(), BTreeSet::new());
-        for (look, target) in wanted {
-            if let Next::Change(change) = decided(look, target, &holdings, &allocatable) {
-                gone.extend(change.gone);
-                withheld.extend(change.withheld.map(|what| (look.uuid.clone(), what)));
-            }
-        }
-        self.withhold(withheld).await;
-        match self.until_taken(&gone).await {
-            Ok(()) => Ok(gone),
-            Err(Halt::Overtaken) => Err(Halt::Overtaken),
-            Err(Halt::Failed(_)) => Ok(BTreeSet::new()),
-        }
-    }
-
-    /// Changes a GPU until it is as `target` says, or something is in the way. What is `withdrawn`
-    /// the kubelet cannot give out any more.
+    /// Changes a GPU until it is as `target` says, or something is in the way.
     pub(super) async fn bring(
         &mut self,
         session: &Session,
         look: Look,
         target: &MigTarget,
-        withdrawn: BTreeSet<String>,
     ) -> Result<Outcome, Halt> {
         let gpu = look.uuid.clone();
-        let outcome = self.on_the_way(session, look, target, withdrawn).await;
+        let outcome = self.on_the_way(session, look, target).await;
         match &outcome {
             Ok(Outcome::Reset) | Err(Halt::Overtaken) => {}
             Ok(Outcome::Met(false)) if !self.withheld.contains_key(&gpu) => {}
@@ -92,12 +47,8 @@ impl Manager {
         session: &Session,
         mut look: Look,
         target: &MigTarget,
-        mut withdrawn: BTreeSet<String>,
     ) -> Result<Outcome, Halt> {
-        if !withdrawn.is_empty() && self.withheld.contains_key(&look.uuid) {
-            // The others before it have taken their time.
-            look = self.look(session, &look.uuid, look.index).await?;
-        }
+        let mut withdrawn = BTreeSet::new();
         let mut changed = false;
         for _ in 0..MOST_PLANS {
             let change = match self.next(&look, target).await? {
@@ -107,9 +58,10 @@ impl Manager {
                 }
                 Next::AwaitReset => {
                     self.begin(&look, target).await?;
-                    self.withhold(vec![(look.uuid, Withheld::Whole)]).await;
+                    self.withhold(&look.uuid, Withheld::Whole).await;
                     return Ok(Outcome::Reset);
                 }
+                Next::Unclear(why) => return Err(Halt::Failed(why)),
                 Next::Impossible(why) => return Ok(Outcome::Impossible(why)),
                 Next::Blocked(pods, change) => return Ok(Outcome::Waiting(pods, change)),
                 Next::Change(change) => change,
@@ -136,13 +88,26 @@ impl Manager {
 
     /// What comes next. The kubelet is asked only about changes that take something away.
     async fn next(&mut self, look: &Look, target: &MigTarget) -> Result<Next, Halt> {
-        let at_first = next(look, target, &Holders::unknown());
-        if !takes_away(&at_first) {
-            return Ok(at_first);
+        match next(look, target, &Holders::unknown()) {
+            Next::Change(change) if change.withheld.is_some() => {}
+            Next::Blocked(..) => {}
+            decided => return Ok(decided),
         }
         let holdings = self.kubelet.holdings().await.map_err(Halt::Failed)?;
+        let decided = next(look, target, &holdings.on(look));
         let allocatable = self.kubelet.allocatable().await.map_err(Halt::Failed)?;
-        Ok(decided(look, target, &holdings, &allocatable))
+        let is_whole = allocatable.contains_key(look.uuid.as_str());
+        if let Next::Blocked(..) = decided {
+            let here = holdings.only(&look.everything());
+            self.course.blocked.insert(look.uuid.clone(), here);
+        } else {
+            self.course.blocked.remove(&look.uuid);
+        }
+        Ok(match decided {
+            Next::Change(change) if is_whole => Next::Change(change.of_whole(look)),
+            Next::Blocked(pods, change) if is_whole => Next::Blocked(pods, change.of_whole(look)),
+            decided => decided,
+        })
     }
 
     /// Withholds what a change takes away, and waits until the kubelet cannot give it out.
@@ -150,19 +115,16 @@ impl Manager {
         let Some(withheld) = &change.withheld else {
             return Ok(());
         };
-        self.withhold(vec![(gpu.clone(), withheld.clone())]).await;
-        self.until_taken(&change.gone).await
-    }
-
-    /// Waits until the kubelet cannot give these devices out any more, and has told who got one
-    /// before.
-    async fn until_taken(&mut self, gone: &BTreeSet<String>) -> Result<(), Halt> {
+        self.withhold(gpu, withheld.clone()).await;
         let limit = self.patience.withdrawal;
         let until = Instant::now() + limit;
         let mut pause = Backoff::new(self.patience.poll, self.patience.longest_poll);
         loop {
             let allocatable = self.kubelet.allocatable().await.map_err(Halt::Failed)?;
-            let mut still = gone.iter().filter_map(|id| allocatable.get_key_value(id));
+            let mut still = change
+                .gone
+                .iter()
+                .filter_map(|id| allocatable.get_key_value(id));
             let Some((id, resource)) = still.next() else {
                 break;
             };
@@ -180,7 +142,17 @@ impl Manager {
         }
         // Since it was withheld the plugin gives it to nobody. A kubelet that got it just before
         // tells who holds it only a moment after the answer.
-        sleep(self.patience.admission).await;
+        let mut pause = Backoff::new(self.patience.poll, self.patience.longest_poll);
+        while self.kubelet.may_be_giving(&change.gone) {
+            self.kubelet.holdings().await.map_err(Halt::Failed)?;
+            if !self.kubelet.may_be_giving(&change.gone) {
+                break;
+            }
+            if self.is_overtaken() {
+                return Err(Halt::Overtaken);
+            }
+            sleep(pause.failed()).await;
+        }
         Ok(())
     }
 
@@ -193,6 +165,9 @@ impl Manager {
     ) -> Result<(), Halt> {
         self.say_applying(look.index, target);
         for step in steps {
+            if takes_away(&step) && self.is_overtaken() {
+                return Err(Halt::Overtaken);
+            }
             tracing::info!(
                 event = "mig-step",
                 gpu = look.index,
@@ -276,24 +251,26 @@ impl Manager {
             events.push(Event::Withhold(self.withheld.clone()));
         }
         self.tell(events).await;
+        (self.show)(gpu);
     }
 
-    /// Withholds something of GPUs, besides what is withheld of them already.
-    pub(super) async fn withhold(&mut self, more: Vec<(GpuUuid, Withheld)>) {
-        let before = self.withheld.clone();
-        for (gpu, more) in more {
-            let all = match (self.withheld.get(&gpu), more) {
-                (Some(Withheld::Whole), _) | (_, Withheld::Whole) => Withheld::Whole,
-                (Some(Withheld::Devices(old)), Withheld::Devices(new)) => {
-                    Withheld::Devices(old.union(&new).cloned().collect())
-                }
-                (None, new) => new,
-            };
-            self.withheld.insert(gpu, all);
-        }
-        if self.withheld != before {
+    /// Withholds something of a GPU, besides what is withheld of it already.
+    pub(super) async fn withhold(&mut self, gpu: &GpuUuid, more: Withheld) {
+        let all = match (self.withheld.get(gpu), more) {
+            (Some(Withheld::Whole), _) | (_, Withheld::Whole) => Withheld::Whole,
+            (Some(Withheld::Devices(old)), Withheld::Devices(new)) => {
+                Withheld::Devices(old.union(&new).cloned().collect())
+            }
+            (None, new) => new,
+        };
+        let old = self.withheld.insert(gpu.clone(), all.clone());
+        if old.as_ref() != Some(&all) {
             self.tell(vec![Event::Withhold(self.withheld.clone())])
                 .await;
+            // From then on the plugin gives it to nobody. What is new is heard of as ever.
+            let mut state = self.inputs.state.clone();
+            let told = |state: &Arc<NodeState>| state.withheld().get(gpu) == Some(&all);
+            let _ = state.wait_for(told).await;
         }
     }
 
@@ -319,27 +296,13 @@ impl Manager {
     }
 }
 
-/// Whether the kubelet must be asked before this.
-fn takes_away(next: &Next) -> bool {
-    match next {
-        Next::Change(change) => change.withheld.is_some(),
-        Next::Blocked(..) => true,
-        Next::Nothing | Next::AwaitReset | Next::Impossible(_) => false,
-    }
-}
-
-/// What comes next, by what the kubelet says of holders and of what it can give out.
-fn decided(
-    look: &Look,
-    target: &MigTarget,
-    holdings: &Holdings,
-    allocatable: &BTreeMap<String, String>,
-) -> Next {
-    let is_whole = allocatable.contains_key(look.uuid.as_str());
-    match next(look, target, &holdings.on(&look.uuid, &look.devices)) {
-        Next::Change(change) if is_whole => Next::Change(change.of_whole(look)),
-        Next::Blocked(pods, change) if is_whole => Next::Blocked(pods, change.of_whole(look)),
-        decided => decided,
+/// Whether something is gone after this step that was there before.
+fn takes_away(step: &MigStep) -> bool {
+    match step {
+        MigStep::SetMode(_)
+        | MigStep::DestroyComputeInstance { .. }
+        | MigStep::DestroyGpuInstance { .. } => true,
+        MigStep::CreateComputeInstances { .. } | MigStep::CreateGpuInstance { .. } => false,
     }
 }
 

@@ -14,6 +14,9 @@ use mizzen_core::state::Withheld;
 use super::holders::Holders;
 use crate::cluster::PodName;
 
+/// How many held instances are weighed against each other; GPUs have seven at most so far.
+const MOST_HELD: usize = 10;
+
 /// A GPU as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Look {
@@ -34,13 +37,23 @@ impl Look {
         instances.flat_map(|gi| gi.compute.iter().map(move |ci| (gi.id, ci.id)))
     }
 
+    /// The compute instances that the driver does not list as MIG devices: one that it cannot
+    /// describe, or whose capability cannot be read.
+    pub(super) fn unnamed(&self) -> impl Iterator<Item = (u32, u32)> {
+        let named = |place: &(u32, u32)| {
+            let mut devices = self.devices.iter();
+            devices.any(|device| (device.gpu_instance, device.compute_instance) == *place)
+        };
+        self.compute_instances().filter(move |place| !named(place))
+    }
+
     /// Whether it is as it shall be, and stays so after a reset.
     pub(super) fn is(&self, target: &MigTarget) -> bool {
         target.is_met_by(&self.layout) && self.layout.mode.pending == target.enabled
     }
 
     /// The GPU and all of its MIG devices.
-    fn everything(&self) -> BTreeSet<String> {
+    pub(super) fn everything(&self) -> BTreeSet<String> {
         let devices = self.devices.iter().map(|device| device.uuid.to_string());
         devices.chain([self.uuid.to_string()]).collect()
     }
@@ -81,6 +94,8 @@ pub(super) enum Next {
     Impossible(String),
     /// Pods hold what must go; without them it would be this change.
     Blocked(BTreeSet<PodName>, Change),
+    /// Something must go of which nobody knows whether a pod holds it, and what.
+    Unclear(String),
     /// This can be done now.
     Change(Change),
 }
@@ -90,22 +105,21 @@ pub(super) fn next(gpu: &Look, target: &MigTarget, holders: &Holders) -> Next {
     if gpu.is(target) {
         return Next::Nothing;
     }
-    let mut held = holders.held(gpu);
-    // Those who hold less stay where that is possible: one after the other of those who are in the
-    // way is thought away until the rest is not in it.
-    let plan = loop {
-        match plan_mig(&gpu.table, &gpu.layout, target, &held) {
-            Ok(plan) => break plan,
-            Err(Unreachable::Held { by, .. })
-                if by
-                    .first()
-                    .is_some_and(|one| held.remove(&(one.gpu_instance, one.compute_instance))) => {}
-            Err(why) if is_vague(gpu, target, &why) => break mode_alone(gpu),
-            Err(why) => return Next::Impossible(why.to_string()),
-        }
+    let plan = match plan_mig(&gpu.table, &gpu.layout, target, &holders.held(gpu)) {
+        Err(Unreachable::Held { .. }) => without_the_fewest(gpu, target, holders),
+        other => other,
+    };
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(why) if is_vague(gpu, target, &why) => mode_alone(gpu),
+        Err(why) => return Next::Impossible(why.to_string()),
     };
     if plan.is_empty() && plan.needs_reset {
         return Next::AwaitReset;
+    }
+    let unnamed = holders.unnamed_among(&plan.destroyed);
+    if !unnamed.is_empty() {
+        return Next::Unclear(unclear(&unnamed, target));
     }
     let in_the_way = holders.hold_any(&plan.destroyed);
     let pods = holders.pods_of(&plan.destroyed);
@@ -118,6 +132,54 @@ pub(super) fn next(gpu: &Look, target: &MigTarget, holders: &Holders) -> Next {
         return Next::Blocked(pods, change);
     }
     Next::Change(change)
+}
+
+/// The plan for which the fewest have to let go: of all sets of held instances without which there
+/// is a plan the one with the fewest instances whose holders are unknown, then with the fewest pods,
+/// then with the fewest instances, then with the lowest ids.
+fn without_the_fewest(
+    gpu: &Look,
+    target: &MigTarget,
+    holders: &Holders,
+) -> Result<MigPlan, Unreachable> {
+    let plan = |held: &BTreeSet<_>| plan_mig(&gpu.table, &gpu.layout, target, held);
+    let held: Vec<(u32, u32)> = holders.held(gpu).into_iter().collect();
+    if !holders.tell_apart() || held.len() > MOST_HELD {
+        return plan(&BTreeSet::new());
+    }
+    let chosen = |set: u32| {
+        let each = held.iter().zip(0..);
+        each.filter(move |(_, bit)| set >> bit & 1 == 1)
+    };
+    let mut sets: Vec<_> = (1_u32..1 << held.len())
+        .map(|set| {
+            let goes: Vec<(u32, u32)> = chosen(set).map(|(one, _)| *one).collect();
+            let unknown = holders.unnamed_among(&goes).len();
+            (unknown, holders.pods_of(&goes).len(), goes.len(), goes)
+        })
+        .collect();
+    sets.sort();
+    for (.., goes) in sets {
+        let stays = held.iter().filter(|one| !goes.contains(one)).copied();
+        match plan(&stays.collect()) {
+            Err(Unreachable::Held { .. }) => {}
+            decided => return decided,
+        }
+    }
+    plan(&BTreeSet::new())
+}
+
+/// Why instances that have no name cannot go.
+fn unclear(instances: &[(u32, u32)], target: &MigTarget) -> String {
+    let each = instances
+        .iter()
+        .map(|(gpu, compute)| format!("compute instance {compute} of GPU instance {gpu}"));
+    let each: Vec<String> = each.collect();
+    format!(
+        "{} must go for {target}, and the driver does not list it as a MIG device, so nobody knows \
+         whether a pod holds it",
+        each.join(", ")
+    )
 }
 
 /// Whether there may be a way that cannot be seen yet: a driver tells where instances can be only

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mizzen_core::device::device_of;
-use mizzen_core::gpu::GpuUuid;
-use mizzen_core::mig::MigDevice;
 use mizzen_kubelet_api::podresources::PodResources;
 
 use super::decide::Look;
@@ -41,16 +39,35 @@ impl Holdings {
         holders.flatten().cloned().collect()
     }
 
+    /// What of it is about these devices.
+    pub(super) fn only(&self, devices: &BTreeSet<String>) -> Self {
+        let each = self
+            .0
+            .iter()
+            .filter(|(device, _)| devices.contains(*device));
+        Self(each.map(|(id, pods)| (id.clone(), pods.clone())).collect())
+    }
+
+    /// Whether all of it is the same `now`, whatever else is held.
+    pub(super) fn are_in(&self, now: &Self) -> bool {
+        let still = |(device, pods): (&String, &BTreeSet<PodName>)| {
+            let holders = now.0.get(device);
+            holders.is_some_and(|now| pods.is_subset(now))
+        };
+        self.0.iter().all(still)
+    }
+
     /// What of it concerns one GPU.
-    pub(super) fn on(&self, gpu: &GpuUuid, devices: &[MigDevice]) -> Holders {
+    pub(super) fn on(&self, gpu: &Look) -> Holders {
         let of = |uuid: &str| self.0.get(uuid).cloned().unwrap_or_default();
-        let each = devices.iter().map(|device| {
+        let each = gpu.devices.iter().map(|device| {
             let place = (device.gpu_instance, device.compute_instance);
             (place, of(device.uuid.as_str()))
         });
         Holders {
-            whole: of(gpu.as_str()),
+            whole: of(gpu.uuid.as_str()),
             devices: each.filter(|(_, pods)| !pods.is_empty()).collect(),
+            unnamed: gpu.unnamed().collect(),
             all: false,
         }
     }
@@ -63,6 +80,8 @@ pub(super) struct Holders {
     whole: BTreeSet<PodName>,
     /// Those that hold a compute instance, by the ids of its GPU instance and its own.
     devices: BTreeMap<(u32, u32), BTreeSet<PodName>>,
+    /// Compute instances that somebody may hold: the driver does not tell under which UUID.
+    unnamed: BTreeSet<(u32, u32)>,
     /// Somebody may hold anything.
     all: bool,
 }
@@ -76,9 +95,14 @@ impl Holders {
         }
     }
 
+    /// Whether it is known who holds which part.
+    pub(super) fn tell_apart(&self) -> bool {
+        !self.all
+    }
+
     /// Whether the GPU is nobody's.
     pub(super) fn is_empty(&self) -> bool {
-        !self.all && self.whole.is_empty() && self.devices.is_empty()
+        !self.all && self.whole.is_empty() && self.devices.is_empty() && self.unnamed.is_empty()
     }
 
     /// The compute instances that must stay.
@@ -86,8 +110,14 @@ impl Holders {
         if self.all || !self.whole.is_empty() {
             gpu.compute_instances().collect()
         } else {
-            self.devices.keys().copied().collect()
+            self.devices.keys().chain(&self.unnamed).copied().collect()
         }
+    }
+
+    /// Those of these compute instances that somebody unknown may hold.
+    pub(super) fn unnamed_among(&self, instances: &[(u32, u32)]) -> Vec<(u32, u32)> {
+        let each = instances.iter().copied();
+        each.filter(|one| self.unnamed.contains(one)).collect()
     }
 
     /// Whether any of these compute instances is somebody's.

@@ -17,9 +17,14 @@ pub(super) struct Inputs {
     pub(super) labels: watch::Receiver<Known<NodeLabels>>,
     /// Where the file of layouts is, and when it may have changed.
     pub(super) file: Option<(PathBuf, watch::Receiver<Known<Shelf>>)>,
-    pub(super) session: watch::Receiver<Option<Arc<dyn GpuDriver>>>,
+    pub(super) session: watch::Receiver<Option<Session>>,
     pub(super) state: watch::Receiver<Arc<NodeState>>,
+    /// Whether label or file were heard to change, and [`Inputs::wish`] was not asked since.
+    pub(super) heard: bool,
 }
+
+/// What GPUs are asked and changed through.
+pub(super) type Session = Arc<dyn GpuDriver>;
 
 /// What of the machine decides when to look again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,8 +45,8 @@ impl Inputs {
             }
         };
         tokio::select! {
-            Ok(()) = self.labels.changed() => {}
-            Ok(()) = file => {}
+            Ok(()) = self.labels.changed() => self.heard = true,
+            Ok(()) = file => self.heard = true,
             Ok(()) = self.session.changed() => {}
             Ok(()) = self.state.changed() => {}
             // Everything has ended, and the process with it.
@@ -51,6 +56,7 @@ impl Inputs {
 
     /// What is wanted now.
     pub(super) fn wish(&mut self) -> Wish {
+        self.heard = false;
         if let Some((_, news)) = &mut self.file {
             news.mark_unchanged();
         }
@@ -63,7 +69,8 @@ impl Inputs {
     pub(super) fn may_wish_more(&self) -> bool {
         // An end of the senders is the end of the process.
         let file = self.file.as_ref();
-        self.labels.has_changed().unwrap_or(false)
+        self.heard
+            || self.labels.has_changed().unwrap_or(false)
             || file.is_some_and(|(_, news)| news.has_changed().unwrap_or(false))
     }
 
@@ -80,7 +87,7 @@ impl Inputs {
     }
 
     /// The session to work with, while there is one.
-    pub(super) fn session(&self) -> Option<Arc<dyn GpuDriver>> {
+    pub(super) fn session(&self) -> Option<Session> {
         self.session.borrow().clone()
     }
 

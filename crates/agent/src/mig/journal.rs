@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mizzen_core::gpu::GpuUuid;
 use mizzen_core::mig::{MigProfile, MigTarget};
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use crate::durable;
 
@@ -17,12 +19,18 @@ const FILE: &str = "mig.json";
 /// Where a file that cannot be used is kept for somebody to look at.
 const ASIDE: &str = "mig.json.unusable";
 const VERSION: u32 = 1;
+/// How long the disk may take.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// The targets on their way.
 #[derive(Debug)]
 pub(super) struct Journal {
     dir: PathBuf,
     gpus: BTreeMap<GpuUuid, MigTarget>,
+    /// A write that did not come back in time.
+    stuck: Option<JoinHandle<io::Result<()>>>,
+    /// Whether the disk may have something else than `gpus`.
+    unsure: bool,
 }
 
 /// The file.
@@ -45,6 +53,8 @@ impl Journal {
         Self {
             dir: dir.to_owned(),
             gpus: read(dir),
+            stuck: None,
+            unsure: false,
         }
     }
 
@@ -58,7 +68,7 @@ impl Journal {
     /// # Errors
     /// The disk's: without the entry nothing may be taken away.
     pub(super) async fn begin(&mut self, gpu: &GpuUuid, target: &MigTarget) -> io::Result<()> {
-        if self.gpus.get(gpu) == Some(target) {
+        if self.gpus.get(gpu) == Some(target) && !self.unsure {
             return Ok(());
         }
         let mut gpus = self.gpus.clone();
@@ -76,7 +86,7 @@ impl Journal {
     ) -> io::Result<()> {
         let mut gpus = self.gpus.clone();
         gpus.retain(|gpu, target| is_wanted(gpu, target));
-        if gpus.len() == self.gpus.len() {
+        if gpus.len() == self.gpus.len() && !self.unsure {
             return Ok(());
         }
         self.write(gpus).await
@@ -97,10 +107,42 @@ impl Journal {
         let text = serde_json::to_vec_pretty(&file)?;
         let dir = self.dir.clone();
         // A disk may take its time, and this thread has a kubelet to answer.
-        let saved = spawn_blocking(move || durable::replace(&dir, FILE, &text));
-        saved.await.map_err(io::Error::other)??;
+        self.save(move || durable::replace(&dir, FILE, &text))
+            .await?;
         self.gpus = gpus;
+        self.unsure = false;
         Ok(())
+    }
+
+    /// Has something written, unless the disk does not come back from what it was given before.
+    async fn save(
+        &mut self,
+        write: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        if self
+            .stuck
+            .as_ref()
+            .is_some_and(|write| !write.is_finished())
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the disk has not come back from a former write",
+            ));
+        }
+        self.stuck = None;
+        let mut saving = spawn_blocking(write);
+        match timeout(LIMIT, &mut saving).await {
+            Ok(saved) => saved.map_err(io::Error::other)?,
+            Err(_) => {
+                self.stuck = Some(saving);
+                self.unsure = true;
+                let seconds = LIMIT.as_secs();
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("the disk has not written it within {seconds} s"),
+                ))
+            }
+        }
     }
 }
 
@@ -189,5 +231,32 @@ mod tests {
             assert!(!dir.path().join(FILE).exists());
             assert_eq!(fs::read_to_string(dir.path().join(ASIDE)).unwrap(), text);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_is_given_up_and_given_nothing_more_until_it_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::load(dir.path());
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let hang = move || {
+            let _ = released.recv();
+            Ok(())
+        };
+        // A thread that blocks keeps paused time from going on by itself.
+        let (given_up, ()) = tokio::join!(journal.save(hang), async {
+            tokio::task::yield_now().await;
+            tokio::time::advance(LIMIT).await;
+        });
+        let error = given_up.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(error.to_string().contains("within 10 s"), "{error}");
+        let gpu = &gpus(1)[0].uuid;
+        let error = journal.begin(gpu, &target(7)).await.unwrap_err();
+        assert!(error.to_string().contains("former write"), "{error}");
+        drop(release);
+        while journal.begin(gpu, &target(7)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(Journal::load(dir.path()).gpus().len(), 1);
     }
 }

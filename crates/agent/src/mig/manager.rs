@@ -1,25 +1,23 @@
 //! The manager's task: hears of everything, works through the GPUs, and says where they stand.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mizzen_core::driver::GpuDriver;
-use mizzen_core::gpu::{Gpu, GpuUuid};
+use mizzen_core::gpu::GpuUuid;
 use mizzen_core::mig::MigTarget;
 use mizzen_core::state::{Event, Withheld};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::decide::{Change, Look};
 use super::hands::Hands;
+use super::holders::Holdings;
 use super::inputs::{Facts, Inputs};
 use super::journal::Journal;
 use super::kubelet::Kubelet;
 use super::retry::{Pace, Retry};
-use super::wish::{Goals, Wish, goals};
-use super::words::{MigState, Outcome, Report, Standing};
-use crate::cluster::{self, Cluster, PodName, Reporter};
+use super::wish::Wish;
+use super::words::{MigState, Report, Standing};
+use crate::cluster::{Cluster, Reporter};
 use crate::driver::News;
 
 /// Why work on a GPU ended before it was done.
@@ -34,10 +32,10 @@ pub(super) enum Halt {
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
+    /// The API, to tell for the first time what is wanted.
+    pub(super) first_word: Duration,
     /// The kubelet, to take a withdrawal.
     pub(super) withdrawal: Duration,
-    /// The kubelet, to note down who has a device that it is giving out.
-    pub(super) admission: Duration,
     /// Evicted pods, to let go.
     pub(super) eviction: Duration,
     /// The driver, to tell how a GPU is.
@@ -54,8 +52,8 @@ pub(super) struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
+            first_word: Duration::from_secs(5),
             withdrawal: Duration::from_secs(30),
-            admission: Duration::from_millis(40),
             eviction: Duration::from_mins(5),
             look: Duration::from_secs(20),
             step: Duration::from_mins(2),
@@ -77,6 +75,9 @@ pub(super) struct Manager {
     /// What the state task was told to withhold.
     pub(super) withheld: BTreeMap<GpuUuid, Withheld>,
     pub(super) news: mpsc::Sender<News>,
+    /// Has the driver's thread see how a GPU is now: it tells only what is different from what it
+    /// saw last, and what others change back at once would else be the same to it.
+    pub(super) show: Box<dyn Fn(&GpuUuid) + Send + Sync>,
     pub(super) reporter: Reporter,
     pub(super) states: mpsc::UnboundedSender<Option<MigState>>,
     pub(super) patience: Patience,
@@ -85,29 +86,35 @@ pub(super) struct Manager {
 
 /// Where the manager is on its way.
 pub(super) struct Course {
-    retry: Retry,
-    wish: Wish,
-    facts: Facts,
+    /// When this process began to work.
+    pub(super) begun: Instant,
+    pub(super) retry: Retry,
+    pub(super) wish: Wish,
+    pub(super) facts: Facts,
     /// What was last said of where the layout stands.
-    standing: Option<Standing>,
+    pub(super) standing: Option<Standing>,
     /// Whether it was said that GPUs are being changed for this wish.
-    applying: bool,
-    /// Who is waited for.
-    blocked: Vec<(Change, BTreeSet<PodName>)>,
+    pub(super) applying: bool,
+    /// What has not worked, and is tried again when it is time for that.
+    pub(super) failed: BTreeMap<GpuUuid, Report>,
+    /// Who holds what of GPUs on which somebody is waited for.
+    pub(super) blocked: BTreeMap<GpuUuid, Holdings>,
     /// What is odd about the layout, said once.
-    remarks: Vec<String>,
+    pub(super) remarks: Vec<String>,
 }
 
 impl Course {
     /// Nothing is known yet.
     pub(super) fn new() -> Self {
         Self {
+            begun: Instant::now(),
             retry: Retry::new(),
-            wish: Wish::Unknown,
+            wish: Wish::Unheard,
             facts: Facts::default(),
             standing: None,
             applying: false,
-            blocked: Vec::new(),
+            failed: BTreeMap::new(),
+            blocked: BTreeMap::new(),
             remarks: Vec::new(),
         }
     }
@@ -133,18 +140,24 @@ impl Manager {
             );
             tokio::select! {
                 () = due => self.round().await,
-                () = released => self.course.retry.now(),
+                () = released => self.make_new_way(),
                 () = self.inputs.changed() => self.hear(),
             }
         }
     }
 
+    /// Somebody has let go of what others waited for.
+    fn make_new_way(&mut self) {
+        let blocked = &self.course.blocked;
+        self.course
+            .failed
+            .retain(|gpu, _| !blocked.contains_key(gpu));
+        self.course.retry.soon();
+    }
+
     /// Takes in what is new, and decides when to look at the GPUs again.
     fn hear(&mut self) {
-        let wish = self.inputs.wish();
-        if wish != self.course.wish {
-            self.take_wish(wish);
-        }
+        self.is_overtaken();
         let facts = self.inputs.facts();
         if facts.gpus != self.course.facts.gpus {
             self.course.retry.now();
@@ -159,6 +172,7 @@ impl Manager {
         self.course.standing = None;
         self.course.applying = false;
         self.course.remarks.clear();
+        self.course.failed.clear();
         self.course.retry.begin();
     }
 
@@ -177,273 +191,23 @@ impl Manager {
 
     /// Looks at every GPU that something is wanted of, and does what can be done.
     async fn round(&mut self) {
-        self.course.retry.began();
-        self.course.blocked.clear();
+        if self.course.retry.began() {
+            self.course.failed.clear();
+        }
+        let failed = &self.course.failed;
+        self.course
+            .blocked
+            .retain(|gpu, _| failed.contains_key(gpu));
         match self.work().await {
-            Ok(pace) => self.course.retry.ended(pace, self.patience.slow_poll),
+            Ok(pace) => self.course.retry.ended(pace),
             Err(Halt::Overtaken) => {}
             Err(Halt::Failed(why)) => {
-                let standing = match &self.course.wish {
-                    Wish::Named { name, .. } => Standing::failed(format!("{name}: {why}")),
-                    Wish::Unknown | Wish::Nothing => Standing::failed(why),
-                };
-                self.stand(standing);
-                self.course
-                    .retry
-                    .ended(Pace::Backoff, self.patience.slow_poll);
+                let name = self.course.wish.name();
+                self.stand(Standing::failed(format!("{name}: {why}")));
+                self.course.retry.ended(Pace::RETRY);
             }
         }
         self.kubelet.hang_up();
-    }
-
-    async fn work(&mut self) -> Result<Pace, Halt> {
-        if self.course.wish == Wish::Nothing {
-            return Ok(self.leave_alone().await);
-        }
-        if self.course.wish == Wish::Unknown && self.journal.gpus().is_empty() {
-            return Ok(Pace::Never);
-        }
-        let session = self.inputs.session();
-        let (Some(session), Some(_)) = (session, &self.course.facts.gpus) else {
-            if matches!(self.course.wish, Wish::Named { .. }) {
-                let _ = self.states.send(Some(MigState::Pending));
-            }
-            return Ok(Pace::Never);
-        };
-        let gpus = self.inputs.gpus();
-        let mut looks = Vec::new();
-        for gpu in &gpus {
-            let look = self.first_look(&session, gpu).await;
-            looks.push((gpu.clone(), look));
-        }
-        let goals = match self.goals(&looks) {
-            Ok(goals) => goals,
-            Err(why) => return Ok(self.refuse(why, &looks).await),
-        };
-        self.prepare(&goals, &looks).await;
-        let reports = self.bring_all(&session, looks, &goals).await?;
-        let reports = self.evict_for(&session, reports).await?;
-        Ok(self.conclude(&reports))
-    }
-
-    /// What is wanted of each GPU: what the label says or, as long as that is not known, what was
-    /// begun.
-    fn goals(&self, looks: &[FirstLook]) -> Result<Goals, String> {
-        let Wish::Named { name, file } = &self.course.wish else {
-            let of = self.journal.gpus().clone();
-            return Ok(Goals {
-                of,
-                remarks: Vec::new(),
-            });
-        };
-        let gpus: Vec<_> = looks
-            .iter()
-            .map(|(gpu, look)| {
-                let look = look.as_ref().ok().and_then(Option::as_ref);
-                (gpu, look.map(|look| &look.table))
-            })
-            .collect();
-        goals(name, file.as_ref(), &gpus)
-    }
-
-    /// Tells that work begins, and lets go of what nothing is wanted of any more.
-    async fn prepare(&mut self, goals: &Goals, looks: &[FirstLook]) {
-        for remark in &goals.remarks {
-            if !self.course.remarks.contains(remark) {
-                tracing::warn!(event = "mig-config", "{remark}");
-                self.course.remarks.push(remark.clone());
-            }
-        }
-        let met = looks
-            .iter()
-            .all(|(gpu, look)| match (goals.of.get(&gpu.uuid), look) {
-                (None, Ok(_)) => true,
-                (Some(target), Ok(Some(look))) => look.is(target),
-                (_, Err(_)) | (Some(_), Ok(None)) => false,
-            });
-        if self.course.wish != Wish::Unknown && self.course.standing.is_none() && !met {
-            let _ = self.states.send(Some(MigState::Pending));
-        }
-        self.forget(|gpu, target| {
-            let wanted = goals.of.get(gpu) == Some(target);
-            wanted || looks.iter().all(|(known, _)| known.uuid != *gpu)
-        })
-        .await;
-        let unwanted = |gpu: &GpuUuid| !goals.of.contains_key(gpu);
-        self.release(unwanted).await;
-    }
-
-    async fn bring_all(
-        &mut self,
-        session: &Session,
-        looks: Vec<FirstLook>,
-        goals: &Goals,
-    ) -> Result<Vec<(GpuUuid, Report)>, Halt> {
-        let mut reports = Vec::new();
-        let withdrawn = self.withdraw_together(&looks, goals).await?;
-        for (gpu, look) in looks {
-            let target = goals.of.get(&gpu.uuid);
-            let outcome = match (look, target) {
-                (Ok(Some(look)), Some(target)) => {
-                    self.bring(session, look, target, withdrawn.clone()).await?
-                }
-                (Ok(_), _) => continue,
-                (Err(_), None) if self.course.wish == Wish::Unknown => continue,
-                (Err(why), _) => Outcome::Failed(why),
-            };
-            let report = Report {
-                index: gpu.index,
-                target: target.cloned(),
-                outcome,
-            };
-            reports.push((gpu.uuid, report));
-        }
-        Ok(reports)
-    }
-
-    /// Has pods make way where they stand in it and that is allowed, and goes on with their GPUs.
-    async fn evict_for(
-        &mut self,
-        session: &Session,
-        mut reports: Vec<(GpuUuid, Report)>,
-    ) -> Result<Vec<Report>, Halt> {
-        let blocked: Vec<(GpuUuid, Change)> = reports
-            .iter()
-            .filter_map(|(gpu, report)| match &report.outcome {
-                Outcome::Waiting(_, change) => Some((gpu.clone(), change.clone())),
-                _ => None,
-            })
-            .collect();
-        if self.evicts && !blocked.is_empty() {
-            let way = self.make_way(&blocked).await;
-            if way == Err(Halt::Overtaken) {
-                return Err(Halt::Overtaken);
-            }
-            for (gpu, report) in &mut reports {
-                let Outcome::Waiting(..) = report.outcome else {
-                    continue;
-                };
-                let Some(target) = &report.target else {
-                    continue;
-                };
-                report.outcome = match self.look(session, gpu, report.index).await {
-                    Ok(look) => self.bring(session, look, target, BTreeSet::new()).await?,
-                    Err(Halt::Failed(why)) => Outcome::Failed(why),
-                    Err(Halt::Overtaken) => return Err(Halt::Overtaken),
-                };
-                if let (Outcome::Waiting(..), Err(Halt::Failed(why))) = (&report.outcome, &way) {
-                    report.outcome = Outcome::Failed(why.clone());
-                }
-            }
-        }
-        Ok(reports.into_iter().map(|(_, report)| report).collect())
-    }
-
-    /// Says where the layout stands, and when to look again.
-    fn conclude(&mut self, reports: &[Report]) -> Pace {
-        let each = || reports.iter().map(|report| &report.outcome);
-        self.course.blocked = each()
-            .filter_map(|outcome| match outcome {
-                Outcome::Waiting(pods, change) => Some((change.clone(), pods.clone())),
-                _ => None,
-            })
-            .collect();
-        let standing = match &self.course.wish {
-            Wish::Named { name, .. } => Standing::of(name, reports),
-            Wish::Unknown | Wish::Nothing => Standing::of("what was begun", reports),
-        };
-        let pace = if each().any(|one| matches!(one, Outcome::Failed(_) | Outcome::Waiting(..))) {
-            Pace::Backoff
-        } else if each().any(|one| *one == Outcome::Reset) {
-            Pace::Poll
-        } else if each().any(|one| *one == Outcome::Met(true)) {
-            Pace::Changed
-        } else {
-            Pace::Never
-        };
-        self.stand(standing);
-        pace
-    }
-
-    /// Says once where the layout stands.
-    fn stand(&mut self, standing: Standing) {
-        if self.course.wish != Wish::Unknown {
-            let _ = self.states.send(Some(standing.state));
-        }
-        if self.course.standing.as_ref() == Some(&standing) {
-            return;
-        }
-        let Standing { state, words, todo } = &standing;
-        let todo = (!todo.is_empty()).then_some(todo);
-        let message = standing.message();
-        let report = match state {
-            MigState::Success => {
-                tracing::info!(event = "mig-applied", "{words}");
-                // Nobody waits for the news that nothing had to be done.
-                let news = self.course.applying || self.course.standing.is_some();
-                news.then_some(cluster::Report::MigConfigApplied(message))
-            }
-            MigState::Pending | MigState::Rebooting => {
-                tracing::warn!(event = "mig-waiting", todo, "{words}");
-                Some(cluster::Report::MigConfigWaiting(message))
-            }
-            MigState::Failed => {
-                tracing::error!(event = "mig-failed", todo, "{words}");
-                Some(cluster::Report::MigConfigFailed(message))
-            }
-        };
-        if let Some(report) = report {
-            self.reporter.tell(report);
-        }
-        self.course.standing = Some(standing);
-    }
-
-    /// Says once for each wish that GPUs are being changed.
-    pub(super) fn say_applying(&mut self, index: u32, target: &MigTarget) {
-        tracing::info!(
-            event = "mig-applying",
-            gpu = index,
-            "GPU {index} is to be {target}"
-        );
-        if !self.course.applying {
-            self.course.applying = true;
-            let name = match &self.course.wish {
-                Wish::Named { name, .. } => name,
-                Wish::Unknown | Wish::Nothing => "what was begun",
-            };
-            let words = format!("applying {name}, beginning with GPU {index}: {target}");
-            self.reporter
-                .tell(cluster::Report::MigConfigApplying(words));
-        }
-    }
-
-    /// The layout cannot be used: no GPU is touched.
-    async fn refuse(&mut self, why: String, looks: &[FirstLook]) -> Pace {
-        self.forget(|_, _| false).await;
-        self.release(|_| true).await;
-        let name = match &self.course.wish {
-            Wish::Named { name, .. } => name.as_str(),
-            Wish::Unknown | Wish::Nothing => "",
-        };
-        self.stand(Standing::failed(format!("{name}: {why}")));
-        // A GPU that does not answer may be what is missing.
-        if looks.iter().any(|(_, look)| look.is_err()) {
-            Pace::Backoff
-        } else {
-            Pace::Never
-        }
-    }
-
-    /// Nothing is asked for: the GPUs stay as they are, and nothing is said of them.
-    async fn leave_alone(&mut self) -> Pace {
-        self.forget(|_, _| false).await;
-        self.release(|_| true).await;
-        let _ = self.states.send(None);
-        if self.withheld.is_empty() {
-            Pace::Never
-        } else {
-            Pace::Backoff
-        }
     }
 
     /// Forgets of what was begun all that is not `wanted` any more.
@@ -460,7 +224,7 @@ impl Manager {
 
     /// Has what is withheld of these GPUs offered again. Of one whose driver has not come back
     /// from a change nobody knows how it is.
-    async fn release(&mut self, of: impl Fn(&GpuUuid) -> bool) {
+    pub(super) async fn release(&mut self, of: impl Fn(&GpuUuid) -> bool) {
         let before = self.withheld.len();
         let hands = &mut self.hands;
         self.withheld
@@ -472,22 +236,20 @@ impl Manager {
     }
 }
 
-pub(super) type Session = Arc<dyn GpuDriver>;
-/// A GPU, and how it is; `None` if it cannot be partitioned.
-pub(super) type FirstLook = (Gpu, Result<Option<Look>, String>);
-
-/// Waits until one of the pods that are waited for has let go; for ever, where none are.
-async fn released(kubelet: &mut Kubelet, blocked: &[(Change, BTreeSet<PodName>)], every: Duration) {
+/// Waits until any pod has let go of something on a GPU on which somebody is waited for: without it
+/// others may be in the way, or nobody. For ever, where nobody is waited for.
+pub(super) async fn released(
+    kubelet: &mut Kubelet,
+    blocked: &BTreeMap<GpuUuid, Holdings>,
+    every: Duration,
+) {
     if blocked.is_empty() {
         return std::future::pending().await;
     }
     loop {
         sleep(every).await;
         if let Ok(holdings) = kubelet.holdings().await {
-            let still = |(change, pods): &(Change, BTreeSet<PodName>)| {
-                pods.is_subset(&holdings.of_any(&change.gone))
-            };
-            if !blocked.iter().all(still) {
+            if !blocked.values().all(|before| before.are_in(&holdings)) {
                 return;
             }
         }

@@ -8,6 +8,7 @@
 mod change;
 mod decide;
 mod evict;
+mod given;
 mod hands;
 mod holders;
 mod inputs;
@@ -16,6 +17,8 @@ mod kubelet;
 mod label;
 mod manager;
 mod retry;
+mod round;
+mod say;
 mod wish;
 mod words;
 
@@ -30,14 +33,15 @@ use mizzen_core::gpu::GpuUuid;
 use mizzen_core::state::{Event, NodeState, Withheld};
 use tokio::sync::{mpsc, watch};
 
-use crate::cluster::{Cluster, Known, Object, Reporter, follow_node, post};
+use crate::cluster::{Cluster, Known, Object, PodName, Reporter, follow_node, post};
 use crate::config_source::{Shelf, watch_disk};
-use crate::driver::{Driver, News};
+use crate::driver::{Command, Driver, News};
 use crate::ground::Ground;
+pub(crate) use given::Given;
 use hands::Hands;
 use inputs::Inputs;
 use journal::Journal;
-use kubelet::Kubelet;
+use kubelet::{Kubelet, SETTLING};
 use manager::{Course, Manager, Patience};
 use wish::{CONFIG_LABEL, NodeLabels, STATE_LABEL};
 
@@ -46,6 +50,15 @@ use wish::{CONFIG_LABEL, NodeLabels, STATE_LABEL};
 pub(crate) struct Beginning {
     journal: Journal,
     withheld: BTreeMap<GpuUuid, Withheld>,
+    given: Given,
+}
+
+fn kubelet(config: &Config, given: Given) -> Kubelet {
+    let own_pod = config.mig_manager.own_pod.as_ref().map(|own| PodName {
+        namespace: own.namespace.clone(),
+        name: own.name.clone(),
+    });
+    Kubelet::new(config.pod_resources_socket(), own_pod, SETTLING, given)
 }
 
 /// Reads what a former process left undone; `None` if the settings ask for no manager.
@@ -56,7 +69,11 @@ pub(crate) fn begin(config: &Config) -> Option<Beginning> {
     let journal = Journal::load(&config.state_dir);
     let gpus = journal.gpus().keys();
     let withheld = gpus.map(|gpu| (gpu.clone(), Withheld::Whole)).collect();
-    Some(Beginning { journal, withheld })
+    Some(Beginning {
+        journal,
+        withheld,
+        given: Given::default(),
+    })
 }
 
 impl Beginning {
@@ -64,6 +81,11 @@ impl Beginning {
     /// offered to nobody.
     pub(crate) fn event(&self) -> Event {
         Event::Withhold(self.withheld.clone())
+    }
+
+    /// Where the device plugins note down what they give out.
+    pub(crate) fn given(&self) -> Given {
+        self.given.clone()
     }
 
     /// Starts the manager.
@@ -97,20 +119,26 @@ impl Beginning {
             ground.keep_until_stop("MIG config file", watching);
             (path, changes)
         });
+        let driver_thread = driver.clone();
+        let show = move |gpu: &GpuUuid| {
+            driver_thread.tell(Command::LookAtPartitions(vec![gpu.clone()]));
+        };
         let manager = Manager {
             inputs: Inputs {
                 labels,
                 file,
                 session: driver.session(),
                 state,
+                heard: false,
             },
             evicts: config.mig_manager.evict,
             cluster: cluster.clone(),
-            kubelet: Kubelet::new(config.pod_resources_socket()),
+            kubelet: kubelet(config, self.given),
             hands: Hands::default(),
             journal: self.journal,
             withheld: self.withheld,
             news,
+            show: Box::new(show),
             reporter,
             states,
             patience: Patience::default(),

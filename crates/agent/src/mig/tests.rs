@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::{Request, Status};
 
+use super::manager::released;
 use super::words::MigState;
 use super::*;
 use crate::cluster;
@@ -140,8 +141,8 @@ fn hasty() -> Patience {
     let ms = Duration::from_millis;
     Patience {
         withdrawal: ms(50),
-        admission: ms(1),
         eviction: ms(50),
+        first_word: ms(300),
         step: ms(50),
         slow_poll: ms(20),
         ..Patience::default()
@@ -155,18 +156,31 @@ struct Stage {
     labels: watch::Sender<Known<NodeLabels>>,
     states: mpsc::UnboundedReceiver<Option<MigState>>,
     reports: mpsc::Receiver<cluster::Report>,
-    news: mpsc::Receiver<News>,
+    /// What is known of the GPU, with what the manager tells.
+    state: watch::Receiver<Arc<NodeState>>,
+    given: Given,
+    /// The GPUs at which the driver's thread is to look.
+    shown: mpsc::UnboundedReceiver<GpuUuid>,
+    /// Where the kubelet tells of its pods.
+    socket: PathBuf,
     /// Keep what they are for alive.
     _session: watch::Sender<Option<Arc<dyn GpuDriver>>>,
-    _state: watch::Sender<Arc<NodeState>>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
     _dir: TempDir,
 }
 
 impl Stage {
     /// The manager looks at the label `config`.
     fn new(config: &str, evicts: bool) -> Self {
+        Self::with(label(Some(config)), "", evicts)
+    }
+
+    /// The same with what the API has told, and a journal that a former process left.
+    fn with(labels: Known<NodeLabels>, journal: &str, evicts: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        if !journal.is_empty() {
+            std::fs::write(dir.path().join("mig.json"), journal).unwrap();
+        }
         let driver = FakeDriver::new(gpus(1));
         driver.make_partitionable(&uuid(), h100_table());
         let session = driver.open().unwrap();
@@ -175,10 +189,13 @@ impl Stage {
         let told = Told::default();
         let socket = dir.path().join("kubelet.sock");
         told.serve(&socket, &mut tasks);
-        let (labels, labels_receiver) = watch::channel(label(Some(config)));
+        let (labels, labels_receiver) = watch::channel(labels);
         let (session, session_receiver) = watch::channel(Some(session));
-        let (state, state_receiver) = watch::channel(Arc::new(state));
+        let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
         let (news_sender, news) = mpsc::channel(64);
+        tasks.spawn(keep(state, news, published));
+        let (show, shown) = mpsc::unbounded_channel();
+        let given = Given::new(Duration::from_secs(60));
         let (reporter, reports) = Reporter::new();
         let (states_sender, states) = mpsc::unbounded_channel();
         let manager = Manager {
@@ -186,15 +203,24 @@ impl Stage {
                 labels: labels_receiver,
                 file: None,
                 session: session_receiver,
-                state: state_receiver,
+                state: state_receiver.clone(),
+                heard: false,
             },
             evicts,
             cluster: strict_api(),
-            kubelet: Kubelet::new(socket),
+            kubelet: Kubelet::new(
+                socket.clone(),
+                None,
+                Duration::from_millis(300),
+                given.clone(),
+            ),
             hands: Hands::default(),
             journal: Journal::load(dir.path()),
             withheld: BTreeMap::new(),
             news: news_sender,
+            show: Box::new(move |gpu| {
+                let _ = show.send(gpu.clone());
+            }),
             reporter,
             states: states_sender,
             patience: hasty(),
@@ -207,10 +233,12 @@ impl Stage {
             labels,
             states,
             reports,
-            news,
+            state: state_receiver,
+            given,
+            shown,
+            socket,
             _session: session,
-            _state: state,
-            _tasks: tasks,
+            tasks,
             _dir: dir,
         }
     }
@@ -229,17 +257,29 @@ impl Stage {
         while within(self.states.recv()).await.unwrap() != wanted {}
     }
 
-    /// What is withheld, after everything that was told so far.
-    fn withheld(&mut self) -> BTreeMap<GpuUuid, Withheld> {
-        let mut last = BTreeMap::new();
-        while let Ok(News::Events(events)) = self.news.try_recv() {
-            for event in events {
-                if let Event::Withhold(withheld) = event {
-                    last = withheld;
-                }
-            }
+    /// Waits until it is this that is withheld.
+    async fn withheld(&mut self, wanted: impl Into<BTreeMap<GpuUuid, Withheld>>) {
+        let wanted = wanted.into();
+        let is = |state: &Arc<NodeState>| *state.withheld() == wanted;
+        within(self.state.wait_for(is)).await.unwrap();
+    }
+}
+
+/// Does what the state task does.
+async fn keep(
+    mut state: NodeState,
+    mut news: mpsc::Receiver<News>,
+    published: watch::Sender<Arc<NodeState>>,
+) {
+    let now = Moment {
+        monotonic: Duration::ZERO,
+        wall: 0,
+    };
+    while let Some(News::Events(events)) = news.recv().await {
+        for event in events {
+            state.apply(event, now);
         }
-        last
+        published.send_replace(Arc::new(state.clone()));
     }
 }
 
@@ -258,10 +298,10 @@ async fn a_driver_that_hangs_is_named_and_its_gpu_stays_withheld_until_it_comes_
     let message = stage.failure().await;
     assert!(message.contains("did not create 1g.10gb"), "{message}");
     assert!(message.contains("no answer"), "{message}");
-    assert_eq!(stage.withheld(), [(uuid(), Withheld::Whole)].into());
+    stage.withheld([(uuid(), Withheld::Whole)]).await;
     stage.driver.release_changes();
     stage.state(Some(MigState::Success)).await;
-    assert_eq!(stage.withheld(), BTreeMap::new());
+    stage.withheld([]).await;
     assert_eq!(stage.driver.mig_layout(&uuid()).instances.len(), 7);
 }
 
@@ -280,7 +320,7 @@ async fn a_kubelet_that_does_not_take_the_withdrawal_is_named_and_nothing_is_don
         "{message}"
     );
     assert_eq!(stage.driver.changes_asked(), 0);
-    assert_eq!(stage.withheld(), BTreeMap::new(), "offered as it is");
+    stage.withheld([]).await;
     stage.told.allocatable.lock().unwrap().clear();
     stage.state(Some(MigState::Success)).await;
 }
@@ -303,7 +343,7 @@ async fn pods_that_may_not_be_evicted_in_time_are_named_with_the_reason() {
         "{message}"
     );
     assert_eq!(stage.driver.changes_asked(), 0);
-    assert_eq!(stage.withheld(), BTreeMap::new(), "offered as it is");
+    stage.withheld([]).await;
     stage.told.held.lock().unwrap().clear();
     stage.state(Some(MigState::Success)).await;
 }
@@ -320,14 +360,120 @@ async fn a_wish_that_is_taken_back_while_the_kubelet_is_waited_for_is_not_carrie
         .insert(uuid().to_string());
     stage.labels.send_replace(label(Some("all-1g.10gb")));
     // The GPU is withheld, and the kubelet does not take it.
+    stage.withheld([(uuid(), Withheld::Whole)]).await;
+    stage.labels.send_replace(label(None));
+    stage.state(None).await;
+    stage.withheld([]).await;
+    assert_eq!(stage.driver.changes_asked(), 0);
+}
+
+#[tokio::test]
+async fn a_kubelet_that_was_restarted_is_not_believed_at_once() {
+    let stage = &mut Stage::new("nothing yet", false);
+    stage.failure().await;
+    // It does not know its pods yet, nor what its plugins offer.
+    std::fs::remove_file(&stage.socket).unwrap();
+    stage.told.serve(&stage.socket, &mut stage.tasks);
+    stage.labels.send_replace(label(Some("all-1g.10gb")));
+    let message = stage.failure().await;
+    assert!(message.contains("the kubelet was restarted"), "{message}");
+    assert_eq!(stage.driver.changes_asked(), 0);
+    stage.state(Some(MigState::Success)).await;
+}
+
+#[tokio::test]
+async fn any_pod_that_leaves_a_blocked_gpu_is_noticed_also_one_that_is_not_in_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tasks = JoinSet::new();
+    let told = Told::default();
+    let socket = dir.path().join("kubelet.sock");
+    told.serve(&socket, &mut tasks);
+    let pods = [("in-the-way", "MIG-1"), ("beside-it", "MIG-2")];
+    let pods = pods.map(|(name, id)| (name.to_owned(), id.to_owned()));
+    told.held.lock().unwrap().extend(pods);
+    let mut kubelet = Kubelet::new(socket, None, Duration::ZERO, Given::default());
+    let ids = ["MIG-1", "MIG-2", "MIG-3"].map(str::to_owned);
+    let here = kubelet.holdings().await.unwrap().only(&ids.into());
+    let blocked = [(uuid(), here)].into();
+    let mut left = std::pin::pin!(released(&mut kubelet, &blocked, Duration::from_millis(5)));
+    assert!(timeout(Duration::from_millis(50), &mut left).await.is_err());
+    told.held.lock().unwrap().remove("beside-it");
+    within(left).await;
+}
+
+#[tokio::test]
+async fn what_was_given_out_just_before_the_withdrawal_is_waited_for() {
+    let stage = &mut Stage::new("nothing yet", false);
+    stage.failure().await;
+    let id = uuid().to_string();
+    stage.given.note([&id]);
+    stage.labels.send_replace(label(Some("all-1g.10gb")));
+    stage.withheld([(uuid(), Withheld::Whole)]).await;
+    // The kubelet takes its time to note down who has it.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(stage.driver.changes_asked(), 0);
+    let held = ("train".to_owned(), id);
+    stage.told.held.lock().unwrap().extend([held]);
+    stage.withheld([]).await;
+    assert_eq!(stage.driver.changes_asked(), 0);
+    stage.told.held.lock().unwrap().clear();
+    stage.state(Some(MigState::Success)).await;
+}
+
+/// The journal of a process that was to cut the GPU into sevenths.
+fn begun() -> String {
+    let target = serde_json::json!({"enabled": true, "devices": {"1g.10gb": 7}});
+    serde_json::json!({"version": 1, "gpus": {uuid().as_str(): target}}).to_string()
+}
+
+#[tokio::test]
+async fn what_was_begun_waits_for_the_apis_first_word() {
+    let stage = &mut Stage::with(Known::NotYet, &begun(), false);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // It is wanted no more.
+    stage.labels.send_replace(label(Some("all-disabled")));
+    stage.state(Some(MigState::Success)).await;
+    assert_eq!(stage.driver.changes_asked(), 0);
+}
+
+#[tokio::test]
+async fn what_was_begun_goes_on_where_the_api_says_nothing() {
+    let stage = &mut Stage::with(Known::NotYet, &begun(), false);
     within(async {
-        while stage.withheld().is_empty() {
-            tokio::task::yield_now().await;
+        while stage.driver.mig_layout(&uuid()).instances.len() < 7 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
-    stage.labels.send_replace(label(None));
-    stage.state(None).await;
-    assert_eq!(stage.withheld(), BTreeMap::new());
-    assert_eq!(stage.driver.changes_asked(), 0);
+}
+
+#[tokio::test]
+async fn the_drivers_thread_is_shown_what_was_changed() {
+    let stage = &mut Stage::new("all-1g.10gb", false);
+    stage.state(Some(MigState::Success)).await;
+    assert_eq!(stage.shown.try_recv(), Ok(uuid()));
+}
+
+#[tokio::test]
+async fn what_is_wanted_is_read_anew_only_when_label_or_file_may_have_changed() {
+    let session = FakeDriver::new(gpus(1)).open().unwrap();
+    let (states, state) = watch::channel(Arc::new(known(&*session)));
+    let (labels, seen) = watch::channel(label(None));
+    let (_session, session) = watch::channel(Some(session));
+    let mut inputs = Inputs {
+        labels: seen,
+        file: None,
+        session,
+        state,
+        heard: false,
+    };
+    inputs.wish();
+    states.send_modify(|_| {});
+    within(inputs.changed()).await;
+    assert!(!inputs.may_wish_more());
+    labels.send_replace(label(Some("all-1g.10gb")));
+    within(inputs.changed()).await;
+    assert!(inputs.may_wish_more());
+    inputs.wish();
+    assert!(!inputs.may_wish_more());
 }

@@ -1,6 +1,6 @@
 //! What is wanted of the node's GPUs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mizzen_core::gpu::{Gpu, GpuUuid};
 use mizzen_core::mig::{MigConfigFile, MigGpu, MigTable, MigTarget, targets};
@@ -23,7 +23,9 @@ pub(crate) struct NodeLabels {
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// The API has not told: go on with what was begun.
+    /// The API was not heard yet: wait a little for its word.
+    Unheard,
+    /// The API does not tell: go on with what was begun.
     Unknown,
     /// Nothing: leave the GPUs as they are.
     Nothing,
@@ -37,13 +39,27 @@ pub(super) enum Wish {
 }
 
 impl Wish {
+    /// Whether the API has told what is asked for.
+    pub(super) fn is_heard(&self) -> bool {
+        matches!(self, Self::Nothing | Self::Named { .. })
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Named { name, .. } => name,
+            Self::Unheard | Self::Unknown | Self::Nothing => "what was begun",
+        }
+    }
+
     /// What the label and the file say.
     pub(super) fn of(
         labels: &Known<NodeLabels>,
         file: impl FnOnce() -> Option<Result<String, String>>,
     ) -> Self {
         match labels {
-            Known::NotYet | Known::Away | Known::Refused => Self::Unknown,
+            Known::NotYet => Self::Unheard,
+            Known::Away | Known::Refused => Self::Unknown,
             Known::Is(labels) => match &labels.config {
                 None => Self::Nothing,
                 Some(name) => Self::Named {
@@ -59,7 +75,17 @@ impl Wish {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Goals {
     pub(super) of: BTreeMap<GpuUuid, MigTarget>,
+    /// The GPUs that the layout speaks of.
+    pub(super) meant: BTreeSet<GpuUuid>,
     pub(super) remarks: Vec<String>,
+}
+
+impl Goals {
+    /// Whether it matters that this GPU does not tell how it is: the layout speaks of it, and it
+    /// could be partitioned when it was last described.
+    pub(super) fn miss(&self, gpu: &Gpu) -> bool {
+        self.of.contains_key(&gpu.uuid) || (self.meant.contains(&gpu.uuid) && gpu.mig.is_some())
+    }
 }
 
 /// What the layout of a name wants of these GPUs, each with what it can be cut into.
@@ -92,12 +118,16 @@ pub(super) fn goals(
         })
         .collect();
     let found = targets(name, file.as_ref(), &choices).map_err(|error| error.to_string())?;
+    let both = gpus.iter().zip(found.speaks_of);
+    let meant = both.filter_map(|((gpu, _), speaks)| speaks.then(|| gpu.uuid.clone()));
+    let meant = meant.collect();
     let both = gpus.iter().zip(found.of);
     // What cannot be partitioned has nothing to do.
     let able = both.filter(|((_, table), _)| table.is_some());
     let of = able.filter_map(|((gpu, _), target)| Some((gpu.uuid.clone(), target?)));
     Ok(Goals {
         of: of.collect(),
+        meant,
         remarks: found.remarks,
     })
 }

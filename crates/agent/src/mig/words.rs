@@ -48,6 +48,13 @@ pub(super) enum Outcome {
     Impossible(String),
 }
 
+impl Outcome {
+    /// Whether it may be otherwise the next time.
+    pub(super) fn is_to_be_tried_again(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Waiting(..))
+    }
+}
+
 /// What has become of a GPU, and what was wanted of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Report {

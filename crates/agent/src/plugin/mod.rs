@@ -18,13 +18,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::mig::Given;
 use crate::readiness::Readiness;
 use desk::{Desk, DirNews, watch_dir};
 use presence::Presence;
 
-/// Offers each resource of the state to the kubelet, until the stop.
+/// Offers each resource of the state to the kubelet, until the stop. What it gets is noted down in
+/// `given`, for those who must know.
 pub(crate) async fn offer(
     mut state: watch::Receiver<Arc<NodeState>>,
+    given: Option<Given>,
     readiness: Readiness,
     stop: CancellationToken,
 ) {
@@ -32,7 +35,13 @@ pub(crate) async fn offer(
         let config = state.borrow().config().clone();
         let wanted = place(&config);
         let ending = stop.child_token();
-        let counter = Counter::new(wanted.clone(), state.clone(), &readiness, ending.clone());
+        let counter = Counter::new(
+            wanted.clone(),
+            state.clone(),
+            given.clone(),
+            &readiness,
+            ending.clone(),
+        );
         let serving = counter.serve();
         let moved = async {
             let elsewhere = |state: &Arc<NodeState>| place(state.config()) != wanted;
@@ -66,6 +75,7 @@ struct Counter {
     desk: Desk,
     dir_news: watch::Sender<DirNews>,
     state: watch::Receiver<Arc<NodeState>>,
+    given: Option<Given>,
     readiness: Readiness,
     stop: CancellationToken,
 }
@@ -74,6 +84,7 @@ impl Counter {
     fn new(
         (dir, kubelet): (PathBuf, Option<PathBuf>),
         state: watch::Receiver<Arc<NodeState>>,
+        given: Option<Given>,
         readiness: &Readiness,
         stop: CancellationToken,
     ) -> Self {
@@ -83,6 +94,7 @@ impl Counter {
             desk,
             dir_news,
             state,
+            given,
             readiness: readiness.clone(),
             stop,
         }
@@ -138,6 +150,7 @@ impl Counter {
             resource,
             self.desk.clone(),
             self.state.clone(),
+            self.given.clone(),
             latch,
             self.stop.clone(),
         )

@@ -31,6 +31,7 @@ use super::register::{AttemptError, Registration};
 use super::service::{OPTIONS, Service};
 use super::streams::{KubeletStream, Streams};
 use crate::backoff::Backoff;
+use crate::mig::Given;
 use crate::readiness::Latch;
 
 /// How long the kubelet may take to close the connection of a stream that we have ended.
@@ -111,12 +112,14 @@ impl Presence {
         resource: ResourceName,
         desk: Desk,
         state: watch::Receiver<Arc<NodeState>>,
+        given: Option<Given>,
         ready: Latch,
         stop: CancellationToken,
     ) -> Self {
         let service = Service {
             resource: resource.clone(),
             state,
+            given,
             streams: Streams::new(),
             stop: stop.clone(),
         };

@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status};
 
 use super::answer::{annotation_id, container, device_list};
 use super::streams::{OpenStream, Streams};
+use crate::mig::Given;
 
 /// What every plugin of ours says of itself.
 pub(super) const OPTIONS: DevicePluginOptions = DevicePluginOptions {
@@ -33,6 +34,8 @@ pub(super) const OPTIONS: DevicePluginOptions = DevicePluginOptions {
 pub(super) struct Service {
     pub(super) resource: ResourceName,
     pub(super) state: watch::Receiver<Arc<NodeState>>,
+    /// Where it is noted down what the kubelet gets, if anybody wants to know.
+    pub(super) given: Option<Given>,
     pub(super) streams: Streams,
     /// The process ends: streams end as they are, without a last word.
     pub(super) stop: CancellationToken,
@@ -128,7 +131,7 @@ impl DevicePlugin for Service {
             .ok_or_else(|| self.gone())?;
         let wishes = request.into_inner().container_requests;
         let mut container_responses = Vec::with_capacity(wishes.len());
-        for wish in wishes {
+        for wish in &wishes {
             let ids = wish.devices_ids.iter().map(String::as_str);
             if let Some(id) = state.withheld_among(pool, ids.clone()) {
                 return Err(self.withheld(id));
@@ -137,6 +140,9 @@ impl DevicePlugin for Service {
                 .and_then(|ids| pool.allocate(&ids, state.host_nodes(), annotation_id()))
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
             container_responses.push(container(allocation));
+        }
+        if let Some(given) = &self.given {
+            given.note(wishes.iter().flat_map(|wish| &wish.devices_ids));
         }
         Ok(Response::new(AllocateResponse {
             container_responses,

@@ -15,6 +15,17 @@ pub struct MigManagerConfig {
     pub evict: bool,
     /// `--pod-resources-socket`; `None` where it was not given.
     pub pod_resources_socket: Option<PathBuf>,
+    /// `--pod-namespace` and `--pod-name`; `None` where not both were given.
+    pub own_pod: Option<OwnPod>,
+}
+
+/// The pod that this process runs in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnPod {
+    /// Its namespace, a DNS label.
+    pub namespace: String,
+    /// Its name, a DNS subdomain.
+    pub name: String,
 }
 
 impl Config {

@@ -403,6 +403,17 @@ settings! {
         default: "pod-resources/kubelet.sock beside the kubelet's device-plugins",
         help: "The kubelet's socket that tells which pods hold which devices",
     }
+    PodName {
+        flag: Some("pod-name"), aliases: [], env: ["POD_NAME"],
+        key: None, kind: Kind::Text,
+        default: "none",
+        help: "Name of the pod this is: a kubelet that does not list it yet knows no holders",
+    }
+    PodNamespace {
+        flag: Some("pod-namespace"), aliases: [], env: ["POD_NAMESPACE"],
+        key: None, kind: Kind::Text,
+        default: "none", help: "Namespace of the pod this is",
+    }
 }
 
 impl Setting {

@@ -61,10 +61,11 @@ impl NodeState {
 
     /// The GPUs at which has to be looked now and then for changes of their partitions, which
     /// others may make at any time: those that can be partitioned, where that decides what is
-    /// offered.
+    /// offered, or a MIG manager wants to know.
     pub fn partitions_to_watch(&self) -> Vec<GpuUuid> {
         let running = matches!(self.driver, DriverStatus::Running(_));
-        if self.config.mig_strategy == MigStrategy::None || !running {
+        let managed = self.config.mig_manager.enabled;
+        if !running || (self.config.mig_strategy == MigStrategy::None && !managed) {
             return Vec::new();
         }
         let gpus = self.roster.gpus.iter();

@@ -1,7 +1,12 @@
+use std::iter;
+
 use mizzen_core::driver::DriverLoader as _;
 use mizzen_core::mig::Placement;
 use mizzen_kubelet_api::podresources::{ContainerDevices, ContainerResources, PodResources};
 use mizzen_testkit::{FakeDriver, gpus, h100_table};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::subsequence;
 
 use super::*;
 use crate::mig::holders::Holdings;
@@ -58,7 +63,7 @@ fn held(gpu: &Look, pods: &[(&str, String)]) -> Holders {
             ..Default::default()
         }],
     };
-    Holdings::of(pods.iter().map(pod).collect()).on(&gpu.uuid, &gpu.devices)
+    Holdings::of(pods.iter().map(pod).collect()).on(gpu)
 }
 
 fn device(gpu: &Look, at: usize) -> String {
@@ -129,6 +134,25 @@ fn what_is_held_stays_and_what_is_free_goes() {
 }
 
 #[test]
+fn an_instance_without_a_name_may_be_anybodys_and_is_not_destroyed() {
+    let mut gpu = halves();
+    let lost = gpu.devices.remove(0);
+    let Next::Change(change) = next(&gpu, &target("3g.40gb, 1g.10gb x2"), &held(&gpu, &[])) else {
+        panic!("the other half is free");
+    };
+    assert_eq!(change.gone, [device(&gpu, 0)].into());
+    let place = lost.gpu_instance;
+    for wanted in ["1g.10gb x7", "MIG off"] {
+        let decided = next(&gpu, &target(wanted), &held(&gpu, &[]));
+        let Next::Unclear(why) = decided else {
+            panic!("{wanted}: {decided:?}");
+        };
+        let named = format!("compute instance 0 of GPU instance {place} must go");
+        assert!(why.contains(&named), "{why}");
+    }
+}
+
+#[test]
 fn no_more_pods_are_in_the_way_than_must_be() {
     let gpu = halves();
     let both = [("one", device(&gpu, 0)), ("two", device(&gpu, 1))];
@@ -142,6 +166,104 @@ fn no_more_pods_are_in_the_way_than_must_be() {
         panic!("both are held");
     };
     assert_eq!(names(&pods), ["one", "two"]);
+}
+
+/// Cut into pieces of one seventh at these places.
+fn sevenths(starts: &[u32]) -> Look {
+    let piece = |start: &u32| MigStep::CreateGpuInstance {
+        profile: "1g.10gb".parse().unwrap(),
+        placement: Placement {
+            start: *start,
+            size: 1,
+        },
+        slices: vec![1],
+    };
+    let pieces = starts.iter().map(piece);
+    let steps: Vec<MigStep> = iter::once(MigStep::SetMode(true)).chain(pieces).collect();
+    gpu(&steps)
+}
+
+#[test]
+fn one_pod_goes_where_one_is_enough() {
+    let gpu = sevenths(&[0, 1, 4]);
+    let pods = [
+        ("a", device(&gpu, 0)),
+        ("b", device(&gpu, 1)),
+        ("c", device(&gpu, 2)),
+    ];
+    let holders = held(&gpu, &pods);
+    let decided = next(&gpu, &target("3g.40gb, 1g.10gb x2"), &holders);
+    let Next::Blocked(pods, change) = decided else {
+        panic!("{decided:?}");
+    };
+    assert_eq!(names(&pods), ["c"]);
+    assert_eq!(change.gone, [device(&gpu, 2)].into());
+}
+
+#[test]
+fn two_instances_of_one_pod_go_rather_than_those_of_two_pods() {
+    let gpu = sevenths(&[0, 1, 2, 4, 5]);
+    let pods = [
+        ("one", device(&gpu, 0)),
+        ("one", device(&gpu, 1)),
+        ("one", device(&gpu, 2)),
+        ("two", device(&gpu, 3)),
+        ("three", device(&gpu, 4)),
+    ];
+    let decided = next(&gpu, &target("3g.40gb, 1g.10gb x2"), &held(&gpu, &pods));
+    let Next::Blocked(pods, change) = decided else {
+        panic!("{decided:?}");
+    };
+    assert_eq!(names(&pods), ["one"]);
+    assert_eq!(change.gone.len(), 3);
+}
+
+const TARGETS: [&str; 7] = [
+    "3g.40gb, 1g.10gb x2",
+    "3g.40gb x2",
+    "2g.20gb x2, 1g.10gb",
+    "4g.40gb, 1g.10gb",
+    "1g.10gb x4",
+    "7g.80gb",
+    "1g.20gb x2, 1g.10gb x2",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whoever has to let go are as few as can be: no smaller number of pods, held against the
+    /// planner itself, would do.
+    #[test]
+    fn no_fewer_pods_would_do(
+        places in subsequence(vec![0_u32, 1, 2, 3, 4, 5, 6], 1..=6),
+        owners in vec(0_usize..4, 7),
+        wanted in 0..TARGETS.len(),
+    ) {
+        let names = ["a", "b", "c", "d"];
+        let gpu = sevenths(&places);
+        let target = target(TARGETS[wanted]);
+        let all = 0..gpu.devices.len();
+        let pods: Vec<_> = all.map(|at| (names[owners[at]], device(&gpu, at))).collect();
+        let gone = match next(&gpu, &target, &held(&gpu, &pods)) {
+            Next::Blocked(gone, _) => gone.len(),
+            Next::Change(_) | Next::Nothing => 0,
+            other => panic!("{other:?}"),
+        };
+        let possible = |stay: u32| {
+            let stays = |at: &usize| stay >> owners[*at] & 1 == 1;
+            let kept = (0..gpu.devices.len()).filter(stays);
+            let kept = kept.map(|at| {
+                let one = &gpu.devices[at];
+                (one.gpu_instance, one.compute_instance)
+            });
+            plan_mig(&gpu.table, &gpu.layout, &target, &kept.collect()).is_ok()
+        };
+        let all: BTreeSet<usize> = owners[..gpu.devices.len()].iter().copied().collect();
+        let fewest = (0..16_u32).filter(|stay| possible(*stay)).map(|stay| {
+            all.iter().filter(|owner| stay >> **owner & 1 == 0).count()
+        });
+        prop_assert_eq!(Some(gone), fewest.min());
+    }
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Reader<'_> {
     }
 
     /// A text that Kubernetes must take as a name; `None` where it is not given or wrong.
-    fn name(
+    pub(super) fn name(
         &mut self,
         setting: Setting,
         is_valid: fn(&str) -> bool,
@@ -123,7 +123,7 @@ impl Reader<'_> {
     }
 
     /// The last text given, if it is not empty.
-    fn given(&self, setting: Setting) -> Option<(Origin, String)> {
+    pub(super) fn given(&self, setting: Setting) -> Option<(Origin, String)> {
         self.text(setting).filter(|(_, text)| !text.is_empty())
     }
 

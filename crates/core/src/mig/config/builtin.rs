@@ -67,6 +67,7 @@ pub(super) fn targets(builtin: Builtin, gpus: &[MigGpu<'_>]) -> Option<MigTarget
             targets.remarks.push(left(gpu, &why));
         }
         targets.of.push(target);
+        targets.speaks_of.push(true);
     }
     let any = targets.of.iter().any(Option::is_some);
     (any || builtin == Builtin::Disabled).then_some(targets)

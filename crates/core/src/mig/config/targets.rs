@@ -46,6 +46,8 @@ impl Choice {
 pub struct MigTargets {
     /// In the order of the GPUs; `None` where a GPU is left as it is.
     pub of: Vec<Option<MigTarget>>,
+    /// In the same order, whether the config says anything of a GPU, be it that it cannot have it.
+    pub speaks_of: Vec<bool>,
     /// What may not be as its giver expects.
     pub remarks: Vec<String>,
 }
@@ -129,6 +131,7 @@ fn chosen(name: &str, choices: &[Choice], gpus: &[MigGpu<'_>]) -> MigTargets {
     }
     for gpu in gpus {
         let target = last(gpu).map(|choice| &choice.target);
+        targets.speaks_of.push(target.is_some());
         if let (Some(target), None) = (target, gpu.table) {
             // Without MIG it is as a GPU that cannot have it is.
             if target.enabled {
