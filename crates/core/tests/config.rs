@@ -71,6 +71,19 @@ fn the_defaults_of_the_table_are_those_of_the_config() {
     assert_eq!(raw.validate().unwrap(), Config::default());
 }
 
+fn mig_manager() -> MigManagerConfig {
+    MigManagerConfig {
+        enabled: true,
+        config_file: Some("/layouts.yaml".into()),
+        evict: true,
+        pod_resources_socket: Some("/pods.sock".into()),
+        own_pod: Some(OwnPod {
+            namespace: "mizzen-system".to_owned(),
+            name: "mizzen-agent-x7k2p".to_owned(),
+        }),
+    }
+}
+
 #[test]
 fn the_settings_of_cdi_reach_the_config() {
     let config = flags(&[
@@ -177,17 +190,7 @@ fn every_other_setting_reaches_the_config() {
         kubeconfig: Some("/kubeconfig".into()),
     };
     assert_eq!(config.source, source);
-    let mig_manager = MigManagerConfig {
-        enabled: true,
-        config_file: Some("/layouts.yaml".into()),
-        evict: true,
-        pod_resources_socket: Some("/pods.sock".into()),
-        own_pod: Some(OwnPod {
-            namespace: "mizzen-system".to_owned(),
-            name: "mizzen-agent-x7k2p".to_owned(),
-        }),
-    };
-    assert_eq!(config.mig_manager, mig_manager);
+    assert_eq!(config.mig_manager, mig_manager());
     assert_eq!(config.pod_resources_socket(), Path::new("/pods.sock"));
 }
 

@@ -131,18 +131,16 @@ impl Journal {
         }
         self.stuck = None;
         let mut saving = spawn_blocking(write);
-        match timeout(LIMIT, &mut saving).await {
-            Ok(saved) => saved.map_err(io::Error::other)?,
-            Err(_) => {
-                self.stuck = Some(saving);
-                self.unsure = true;
-                let seconds = LIMIT.as_secs();
-                Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("the disk has not written it within {seconds} s"),
-                ))
-            }
+        if let Ok(saved) = timeout(LIMIT, &mut saving).await {
+            return saved.map_err(io::Error::other)?;
         }
+        self.stuck = Some(saving);
+        self.unsure = true;
+        let seconds = LIMIT.as_secs();
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the disk has not written it within {seconds} s"),
+        ))
     }
 }
 

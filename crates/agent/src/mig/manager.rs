@@ -248,10 +248,10 @@ pub(super) async fn released(
     }
     loop {
         sleep(every).await;
-        if let Ok(holdings) = kubelet.holdings().await {
-            if !blocked.values().all(|before| before.are_in(&holdings)) {
-                return;
-            }
+        if let Ok(holdings) = kubelet.holdings().await
+            && !blocked.values().all(|before| before.are_in(&holdings))
+        {
+            return;
         }
         kubelet.hang_up();
     }

@@ -195,7 +195,7 @@ impl Stage {
         let (news_sender, news) = mpsc::channel(64);
         tasks.spawn(keep(state, news, published));
         let (show, shown) = mpsc::unbounded_channel();
-        let given = Given::new(Duration::from_secs(60));
+        let given = Given::new(Duration::from_mins(1));
         let (reporter, reports) = Reporter::new();
         let (states_sender, states) = mpsc::unbounded_channel();
         let manager = Manager {

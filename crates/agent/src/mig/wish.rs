@@ -119,8 +119,8 @@ pub(super) fn goals(
         .collect();
     let found = targets(name, file.as_ref(), &choices).map_err(|error| error.to_string())?;
     let both = gpus.iter().zip(found.speaks_of);
-    let meant = both.filter_map(|((gpu, _), speaks)| speaks.then(|| gpu.uuid.clone()));
-    let meant = meant.collect();
+    let meant = both.filter(|(_, speaks)| *speaks);
+    let meant = meant.map(|((gpu, _), _)| gpu.uuid.clone()).collect();
     let both = gpus.iter().zip(found.of);
     // What cannot be partitioned has nothing to do.
     let able = both.filter(|((_, table), _)| table.is_some());
