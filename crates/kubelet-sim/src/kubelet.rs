@@ -230,9 +230,7 @@ impl Kubelet {
             RegistrationServer::new(service),
             std::future::pending(),
         );
-        let service = PodResourcesService {
-            shared: shared.clone(),
-        };
+        let service = PodResourcesService::new(shared.clone());
         let serve_pod_resources = serve(
             pod_resources,
             PodResourcesListerServer::new(service),

@@ -1,12 +1,13 @@
 //! The `PodResources` service.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mizzen_kubelet_api::podresources::{
     AllocatableResourcesRequest, AllocatableResourcesResponse, ContainerDevices,
     ContainerResources, GetPodResourcesRequest, GetPodResourcesResponse, ListPodResourcesRequest,
     ListPodResourcesResponse, NumaNode, PodResources, PodResourcesLister, TopologyInfo,
 };
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::devices::NO_NUMA;
@@ -14,10 +15,63 @@ use crate::pod::ContainerKind;
 use crate::record::PodRecord;
 use crate::state::{Shared, State};
 
+/// Questions that a kubelet answers in a second, whoever asks, and at once
+/// (`DefaultPodResourcesQPS` and `DefaultPodResourcesBurstTokens` in its `podresources` package).
+const QUESTIONS_A_SECOND: f64 = 100.0;
+const BURST: f64 = 10.0;
+
 /// Tells which containers hold which devices.
 #[derive(Debug, Clone)]
 pub(crate) struct PodResourcesService {
-    pub(crate) shared: Arc<Shared>,
+    shared: Arc<Shared>,
+    allowance: Arc<Mutex<Allowance>>,
+}
+
+/// How many questions may come now: a bucket of tokens.
+#[derive(Debug)]
+struct Allowance {
+    left: f64,
+    counted: Instant,
+}
+
+impl Allowance {
+    fn take(&mut self) -> bool {
+        let now = Instant::now();
+        let passed = now - self.counted;
+        self.counted = now;
+        self.left = (self.left + passed.as_secs_f64() * QUESTIONS_A_SECOND).min(BURST);
+        let may = self.left >= 1.0;
+        if may {
+            self.left -= 1.0;
+        }
+        may
+    }
+}
+
+impl PodResourcesService {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let allowance = Allowance {
+            left: BURST,
+            counted: Instant::now(),
+        };
+        Self {
+            shared,
+            allowance: Arc::new(Mutex::new(allowance)),
+        }
+    }
+
+    /// # Errors
+    /// A kubelet's, when too many questions come.
+    fn admit(&self) -> Result<(), Status> {
+        let mut allowance = self
+            .allowance
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if allowance.take() {
+            return Ok(());
+        }
+        Err(Status::resource_exhausted("rejected by rate limit"))
+    }
 }
 
 #[tonic::async_trait]
@@ -26,6 +80,7 @@ impl PodResourcesLister for PodResourcesService {
         &self,
         _: Request<ListPodResourcesRequest>,
     ) -> Result<Response<ListPodResourcesResponse>, Status> {
+        self.admit()?;
         let pod_resources = self.shared.read(|state| {
             state
                 .active_pods()
@@ -39,6 +94,7 @@ impl PodResourcesLister for PodResourcesService {
         &self,
         _: Request<AllocatableResourcesRequest>,
     ) -> Result<Response<AllocatableResourcesResponse>, Status> {
+        self.admit()?;
         let devices = self.shared.read(allocatable);
         Ok(Response::new(AllocatableResourcesResponse {
             devices,
@@ -50,6 +106,7 @@ impl PodResourcesLister for PodResourcesService {
         &self,
         request: Request<GetPodResourcesRequest>,
     ) -> Result<Response<GetPodResourcesResponse>, Status> {
+        self.admit()?;
         let GetPodResourcesRequest {
             pod_name,
             pod_namespace,
@@ -133,5 +190,26 @@ fn entry(resource: &str, id: &str, node: i64) -> ContainerDevices {
         resource_name: resource.to_owned(),
         device_ids: vec![id.to_owned()],
         topology,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_questions_are_answered_at_once_and_a_hundred_in_a_second() {
+        let mut allowance = Allowance {
+            left: BURST,
+            counted: Instant::now(),
+        };
+        let mut answered = |times: usize| (0..times).filter(|_| allowance.take()).count();
+        assert_eq!(answered(20), 10);
+        tokio::time::advance(Duration::from_millis(31)).await;
+        assert_eq!(answered(20), 3);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(answered(20), 10);
     }
 }

@@ -12,13 +12,17 @@ use mizzen_kubelet_api::podresources::{
     ANSWER_SIZE, AllocatableResourcesRequest, ListPodResourcesRequest, PodResourcesListerClient,
 };
 use mizzen_kubelet_api::{ConnectError, Connection, connect};
-use tokio::time::{Instant, timeout};
-use tonic::Status;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Status};
 
 use super::given::Given;
 use super::holders::Holdings;
 use crate::cluster::PodName;
 
+type Client = PodResourcesListerClient<Connection>;
+
+/// Until a question that was sent away is asked again: the kubelet has one more answer every 10 ms.
+const SENT_AWAY: Duration = Duration::from_millis(15);
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long a kubelet that was started anew may take until it knows its pods and its plugins
@@ -72,9 +76,8 @@ impl Kubelet {
     /// # Errors
     /// Why the kubelet cannot be asked, in words, with what to do about it.
     pub(super) async fn holdings(&mut self) -> Result<Holdings, String> {
-        let mut client = self.client().await?;
-        let answer = client.list(ListPodResourcesRequest {});
-        let answer = self.answered(timeout(ANSWER_LIMIT, answer).await)?;
+        let ask = async |client: &mut Client| client.list(ListPodResourcesRequest {}).await;
+        let answer = self.ask(ask).await?;
         self.settled()?;
         if let Some(own) = &self.own_pod {
             let mut pods = answer.pod_resources.iter();
@@ -103,9 +106,11 @@ impl Kubelet {
     /// # Errors
     /// As for [`holdings`](Self::holdings).
     pub(super) async fn allocatable(&mut self) -> Result<BTreeMap<String, String>, String> {
-        let mut client = self.client().await?;
-        let answer = client.get_allocatable_resources(AllocatableResourcesRequest {});
-        let answer = self.answered(timeout(ANSWER_LIMIT, answer).await)?;
+        let ask = async |client: &mut Client| {
+            let request = AllocatableResourcesRequest {};
+            client.get_allocatable_resources(request).await
+        };
+        let answer = self.ask(ask).await?;
         self.settled()?;
         let mut devices = BTreeMap::new();
         for entry in answer.devices {
@@ -140,23 +145,24 @@ impl Kubelet {
         }
     }
 
-    async fn client(&mut self) -> Result<PodResourcesListerClient<Connection>, String> {
-        let open = self.connection.take().filter(|open| !open.is_closed());
-        let connection = match open {
-            Some(open) => open,
-            None => connect(&self.socket)
-                .await
-                .map_err(|error| self.unreachable(&error))?,
-        };
-        self.connection = Some(connection.clone());
-        Ok(PodResourcesListerClient::new(connection).max_decoding_message_size(ANSWER_SIZE))
-    }
-
-    fn answered<T>(
+    /// Asks until there is an answer, or no more time. A kubelet answers so many questions in a
+    /// second, whoever asks, and sends the rest away.
+    async fn ask<T>(
         &mut self,
-        answer: Result<Result<tonic::Response<T>, Status>, tokio::time::error::Elapsed>,
+        ask: impl AsyncFn(&mut Client) -> Result<tonic::Response<T>, Status>,
     ) -> Result<T, String> {
-        let why = match answer {
+        let mut client = self.client().await?;
+        let asking = async {
+            loop {
+                match ask(&mut client).await {
+                    Err(status) if status.code() == Code::ResourceExhausted => {
+                        sleep(SENT_AWAY).await;
+                    }
+                    answer => return answer,
+                }
+            }
+        };
+        let why = match timeout(ANSWER_LIMIT, asking).await {
             Ok(Ok(answer)) => return Ok(answer.into_inner()),
             Ok(Err(status)) => status.message().to_owned(),
             Err(_) => format!("no answer within {} s", ANSWER_LIMIT.as_secs()),
@@ -166,6 +172,18 @@ impl Kubelet {
             "the kubelet does not tell which pods hold what ({}): {why}",
             self.socket.display()
         ))
+    }
+
+    async fn client(&mut self) -> Result<Client, String> {
+        let open = self.connection.take().filter(|open| !open.is_closed());
+        let connection = match open {
+            Some(open) => open,
+            None => connect(&self.socket)
+                .await
+                .map_err(|error| self.unreachable(&error))?,
+        };
+        self.connection = Some(connection.clone());
+        Ok(PodResourcesListerClient::new(connection).max_decoding_message_size(ANSWER_SIZE))
     }
 
     fn unreachable(&self, error: &ConnectError) -> String {
