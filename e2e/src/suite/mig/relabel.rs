@@ -113,7 +113,7 @@ pub(in super::super) async fn a_mistake_touches_nothing(context: &Context<'_>) -
         let whole = Registered::now(context, GPU)?;
         bench.relabel("too-much").await?;
         bench.is("failed").await?;
-        let words = ["too-much", "GPU 0", "3 3g.40gb do not fit"];
+        let words = ["too-much", "GPU 0", "3 × 3g.40gb do not fit"];
         let failed = event(context, "MigConfigFailed", &words).await?;
         ensure!(
             failed.type_.as_deref() == Some("Warning"),
