@@ -375,6 +375,19 @@ async fn a_mode_that_waits_for_a_reset_is_told_and_noticed() {
 }
 
 #[tokio::test]
+async fn a_mode_that_was_only_in_use_is_set_once_more_and_needs_no_reset() {
+    let mut node = mig_node(1).await;
+    node.driver.wait_for_resets(&Node::uuid(0));
+    node.start_agent();
+    node.allocatable(1).await;
+    api(&node).set_mig_config(Some("all-1g.10gb"));
+    api(&node).mig_state_is(Some("rebooting")).await;
+    node.driver.free_mode(&Node::uuid(0));
+    offered(&node, &[(SMALL, 7)]).await;
+    api(&node).mig_state_is(Some("success")).await;
+}
+
+#[tokio::test]
 async fn a_gpu_that_cannot_reach_its_layout_does_not_hold_the_others_up() {
     let node = running(2).await;
     api(&node).set_mig_config(Some("too-much"));

@@ -93,6 +93,15 @@ impl FakeDriver {
         });
     }
 
+    /// Whoever kept the mode of this GPU from taking effect is gone: set once more, it is in force.
+    pub fn free_mode(&self, gpu: &GpuUuid) {
+        self.change(|script| {
+            if let Some(known) = script.mig.gpus.get_mut(gpu) {
+                known.resets = false;
+            }
+        });
+    }
+
     /// A MIG device of this GPU that is made again where one was has its UUID, as with real drivers.
     pub fn give_uuids_again(&self, gpu: &GpuUuid) {
         self.change(|script| {

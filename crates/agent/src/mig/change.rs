@@ -49,9 +49,11 @@ impl Manager {
         target: &MigTarget,
     ) -> Result<Outcome, Halt> {
         let mut withdrawn = BTreeSet::new();
+        let mut offered_whole = None;
+        let mut set_again = false;
         let mut changed = false;
         for _ in 0..MOST_PLANS {
-            let change = match self.next(&look, target).await? {
+            let change = match self.next(&look, target, &mut offered_whole).await? {
                 Next::Nothing => {
                     self.done(&look.uuid).await;
                     return Ok(Outcome::Met(changed));
@@ -59,7 +61,12 @@ impl Manager {
                 Next::AwaitReset => {
                     self.begin(&look, target).await?;
                     self.withhold(&look.uuid, Withheld::Whole).await;
-                    return Ok(Outcome::Reset);
+                    if set_again || !self.set_mode_again(session, &look, target).await? {
+                        return Ok(Outcome::Reset);
+                    }
+                    set_again = true;
+                    look = self.look(session, &look.uuid, look.index).await?;
+                    continue;
                 }
                 Next::Unclear(why) => return Err(Halt::Failed(why)),
                 Next::Impossible(why) => return Ok(Outcome::Impossible(why)),
@@ -86,8 +93,39 @@ impl Manager {
         )))
     }
 
-    /// What comes next. The kubelet is asked only about changes that take something away.
-    async fn next(&mut self, look: &Look, target: &MigTarget) -> Result<Next, Halt> {
+    /// Sets a mode once more that is set and not in force. On GPUs that need no reset for it, it
+    /// waits only because somebody used the GPU the last time. Whether that could be tried: not
+    /// while a pod holds the GPU, or may.
+    async fn set_mode_again(
+        &mut self,
+        session: &Session,
+        look: &Look,
+        target: &MigTarget,
+    ) -> Result<bool, Halt> {
+        match self.withdraw(&look.uuid, &Change::nothing_but(look)).await {
+            Err(Halt::Overtaken) => return Err(Halt::Overtaken),
+            Err(Halt::Failed(_)) => return Ok(false),
+            Ok(()) => {}
+        }
+        let holdings = self.kubelet.holdings().await;
+        if !holdings.is_ok_and(|holdings| holdings.on(look).is_empty()) {
+            return Ok(false);
+        }
+        let (driver, gpu) = (session.clone(), look.uuid.clone());
+        let step = MigStep::SetMode(target.enabled);
+        let call = move || driver.change_mig(&gpu, &step);
+        let set = self.hands.call(&look.uuid, self.patience.step, call).await;
+        Ok(set.is_ok())
+    }
+
+    /// What comes next. The kubelet is asked only about changes that take something away, and once
+    /// whether it has the GPU as a whole: it answers so many questions in a second, and no more.
+    async fn next(
+        &mut self,
+        look: &Look,
+        target: &MigTarget,
+        offered_whole: &mut Option<bool>,
+    ) -> Result<Next, Halt> {
         match next(look, target, &Holders::unknown()) {
             Next::Change(change) if change.withheld.is_some() => {}
             Next::Blocked(..) => {}
@@ -95,8 +133,12 @@ impl Manager {
         }
         let holdings = self.kubelet.holdings().await.map_err(Halt::Failed)?;
         let decided = next(look, target, &holdings.on(look));
-        let allocatable = self.kubelet.allocatable().await.map_err(Halt::Failed)?;
-        let is_whole = allocatable.contains_key(look.uuid.as_str());
+        let is_whole = if let Some(known) = *offered_whole {
+            known
+        } else {
+            let allocatable = self.kubelet.allocatable().await.map_err(Halt::Failed)?;
+            *offered_whole.insert(allocatable.contains_key(look.uuid.as_str()))
+        };
         if let Next::Blocked(..) = decided {
             let here = holdings.only(&look.everything());
             self.course.blocked.insert(look.uuid.clone(), here);
@@ -120,6 +162,8 @@ impl Manager {
         let until = Instant::now() + limit;
         let mut pause = Backoff::new(self.patience.poll, self.patience.longest_poll);
         loop {
+            // It takes a kubelet a few milliseconds.
+            sleep(pause.failed()).await;
             let allocatable = self.kubelet.allocatable().await.map_err(Halt::Failed)?;
             let mut still = change
                 .gone
@@ -138,7 +182,6 @@ impl Manager {
             if self.is_overtaken() {
                 return Err(Halt::Overtaken);
             }
-            sleep(pause.failed()).await;
         }
         // Since it was withheld the plugin gives it to nobody. A kubelet that got it just before
         // tells who holds it only a moment after the answer.

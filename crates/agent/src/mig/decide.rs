@@ -70,6 +70,15 @@ pub(super) struct Change {
 }
 
 impl Change {
+    /// Nothing, with the whole GPU out of the way.
+    pub(super) fn nothing_but(gpu: &Look) -> Self {
+        Self {
+            withheld: Some(Withheld::Whole),
+            gone: gpu.everything(),
+            steps: Vec::new(),
+        }
+    }
+
     /// The same where the GPU is offered as a whole although it is partitioned.
     pub(super) fn of_whole(self, gpu: &Look) -> Self {
         match self.withheld {

@@ -1,7 +1,7 @@
 //! `mizzen mig apply`: cuts the GPUs as wanted, one after the other.
 
 use mizzen_core::driver::GpuDriver;
-use mizzen_core::mig::{MigStep, MigTarget};
+use mizzen_core::mig::{MigMode, MigStep, MigTarget};
 use serde::Serialize;
 
 use super::args::{AnswerForm, PlanArgs};
@@ -159,6 +159,7 @@ impl Work<'_> {
     /// Plans and changes until there is nothing left to do.
     fn rounds(&mut self, target: &MigTarget) -> Result<Result<Outcome, String>, Stop> {
         let gpu = &self.card.gpu;
+        let mut set_again = false;
         for _ in 0..MOST_ROUNDS {
             let (table, layout) = match look(self.driver, gpu) {
                 Ok(found) => found,
@@ -170,11 +171,20 @@ impl Work<'_> {
                 Err(error) => return Ok(Err(error.to_string())),
             };
             if plan.is_empty() {
-                return Ok(Ok(if layout.mode.current == layout.mode.pending {
-                    Outcome::Changed
-                } else {
-                    Outcome::NeedsReset
-                }));
+                let MigMode { current, pending } = layout.mode;
+                if current == pending {
+                    return Ok(Ok(Outcome::Changed));
+                }
+                // It may only have been in use when it was set last.
+                let set = || {
+                    self.driver
+                        .change_mig(&gpu.uuid, &MigStep::SetMode(pending))
+                };
+                if set_again || set().is_err() {
+                    return Ok(Ok(Outcome::NeedsReset));
+                }
+                set_again = true;
+                continue;
             }
             for step in &plan.steps {
                 let words = steps::in_words(step, &layout);

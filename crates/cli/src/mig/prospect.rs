@@ -174,7 +174,12 @@ pub(super) fn prospects<'a>(
 
 /// Whether somebody may lose a device by it.
 fn destroys(way: &Way) -> bool {
-    !way.plan.destroyed.is_empty() || way.plan.changes_mode().is_some()
+    !way.plan.destroyed.is_empty() || sets_mode(way)
+}
+
+/// Whether the mode is set, or set once more because it is not in force yet.
+fn sets_mode(way: &Way) -> bool {
+    way.plan.changes_mode().is_some() || way.needs_reset
 }
 
 fn consider(card: &Card, target: &MigTarget, holders: &Holders) -> Result<Way, Obstacle> {
@@ -190,7 +195,7 @@ fn consider(card: &Card, target: &MigTarget, holders: &Holders) -> Result<Way, O
     );
     let found = found.map_err(|error| obstacle(card, layout, error, holders))?;
     let holding = holders.of_whole(&card.gpu);
-    if found.plan.changes_mode().is_some() && !holding.is_empty() {
+    if sets_mode(&found) && !holding.is_empty() {
         return Err(Obstacle::Held {
             reason: "its mode cannot be changed while it is in use".to_owned(),
             by: holding

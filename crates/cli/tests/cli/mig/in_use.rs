@@ -3,7 +3,7 @@
 use super::Machine;
 
 #[test]
-fn a_gpu_that_a_process_uses_keeps_its_mode_until_the_process_ends_and_it_is_reset() {
+fn a_gpu_that_a_process_uses_keeps_its_mode_until_the_process_ends() {
     let machine = Machine::new();
     for (now, target) in [("off", "empty"), ("empty", "off")] {
         machine.mig(&["apply", now, "--gpu", "0"]).ended_with(0);
@@ -14,8 +14,8 @@ fn a_gpu_that_a_process_uses_keeps_its_mode_until_the_process_ends_and_it_is_res
         let told = ran.stdout();
         assert!(told.contains("in use"), "{told}");
         machine.sim(&["load", "--gpu", "0", "--idle"]).ended_with(0);
-        machine.sim(&["heal", "--gpu", "0"]).ended_with(0);
         machine.mig(&["apply", target, "--gpu", "0"]).ended_with(0);
+        machine.mig(&["assert", target, "--gpu", "0"]).ended_with(0);
     }
 }
 
