@@ -45,8 +45,10 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, Failure> {
         match option {
             "-h" | "--help" => return Ok(Command::Say(help::TEXT.to_owned())),
             "--version" => return Ok(Command::Version),
-            "--help-query-gpu" => return Ok(Command::Say(help::columns(fields::COLUMNS))),
-            "--help-query-compute-apps" => return Ok(Command::Say(help::columns(apps::COLUMNS))),
+            "--help-query-gpu" => return Ok(Command::Say(help::columns(fields::columns()))),
+            "--help-query-compute-apps" => {
+                return Ok(Command::Say(help::columns(apps::COLUMNS.iter())));
+            }
             "-L" | "--list-gpus" => typed.list = true,
             "-i" | "--id" => typed.gpus = value()?.split(',').map(str::to_owned).collect(),
             "--query-gpu" => typed.query_gpus = Some(value()?),
@@ -65,11 +67,11 @@ impl Typed {
             (false, None, None, None) => Ok(Command::Table(gpus)),
             (true, None, None, None) => Ok(Command::List(gpus)),
             (false, Some(names), None, format) => {
-                let query = query(&names, fields::COLUMNS, format.as_deref())?;
+                let query = query(&names, &fields::columns(), format.as_deref())?;
                 Ok(Command::QueryGpus(query, gpus))
             }
             (false, None, Some(names), format) => {
-                let query = query(&names, apps::COLUMNS, format.as_deref())?;
+                let query = query(&names, &apps::COLUMNS.iter(), format.as_deref())?;
                 Ok(Command::QueryApps(query, gpus))
             }
             _ => Err(mistake()),
@@ -77,10 +79,14 @@ impl Typed {
     }
 }
 
-fn query(names: &str, known: &'static [Column], format: Option<&str>) -> Result<Query, Failure> {
+fn query(
+    names: &str,
+    known: &(impl Iterator<Item = &'static Column> + Clone),
+    format: Option<&str>,
+) -> Result<Query, Failure> {
     let column = |name: &str| {
         let name = name.trim();
-        let mut known = known.iter();
+        let mut known = known.clone();
         let unknown = || {
             Failure::Arguments(format!(
                 "Field \"{name}\" is not a valid field to query.\n\n"

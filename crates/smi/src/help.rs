@@ -32,7 +32,7 @@ nvidia-smi [OPTION1 [ARG1]] [OPTION2 [ARG2]] ...
 ";
 
 /// What can be asked for.
-pub(crate) fn columns(columns: &[Column]) -> String {
+pub(crate) fn columns(columns: impl Iterator<Item = &'static Column>) -> String {
     let mut text = "List of valid properties to query:\n".to_owned();
     for column in columns {
         let also = match column.also {
