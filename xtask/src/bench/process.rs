@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -86,6 +86,17 @@ impl Process {
             threads: count("task")?,
             descriptors: count("fd")?,
         })
+    }
+
+    /// Waits for its end.
+    pub(super) fn wait(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+
+    /// The most memory that was resident so far, in KiB; an error once it has ended.
+    pub(super) fn peak_kib(&self) -> Result<u64> {
+        let status = fs::read_to_string(self.proc().join("status"))?;
+        status_field(&status, "VmHWM")
     }
 
     /// Resident memory.

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use mizzen_nvml_sim::control::{Fault, GpuRef, Gpus, Simulator};
 use mizzen_nvml_sim::environment;
-use mizzen_nvml_sim::host;
+use mizzen_nvml_sim::host::{self, DriverLayout, Installation};
 use mizzen_nvml_sim::library;
 use mizzen_nvml_sim::scenario::Scenario;
 
@@ -182,6 +182,24 @@ impl Subject {
             column: Column::Mizzen,
             recipe: node.recipe("mizzen", command),
         }
+    }
+
+    /// The command that makes the node's CDI spec, of a host that has the driver's files too.
+    pub(super) fn generate(binary: &Path, node: &Node) -> Result<Self> {
+        let host = node.work.join("installed");
+        let (known, partitions) = node.simulator.partitions()?;
+        let layout = Installation::Layout(DriverLayout::Debian);
+        host::write_installed(&known, &partitions, layout, &host)?;
+        let command = vec![
+            binary.display().to_string(),
+            "cdi".to_owned(),
+            "generate".to_owned(),
+            format!("--host-root={}", host.display()),
+        ];
+        Ok(Self {
+            column: Column::Mizzen,
+            recipe: node.recipe("generate", command),
+        })
     }
 
     pub(super) fn floor(node: &Node) -> Result<Self> {

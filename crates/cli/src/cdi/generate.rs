@@ -12,6 +12,8 @@ use super::{UNUSABLE, make, misunderstood, print};
 
 /// Carries the command out.
 pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode> {
+    // Most code that is mapped by now is that of the arguments and their help.
+    mizzen_nvml::release_start_code();
     let made = make::kinds(&args.make).and_then(|kinds| make::specs(&args.make, &kinds));
     let made = match made {
         Ok(made) => made,
