@@ -22,7 +22,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             .args(["--bin", "mizzen-hook", "--profile", "hook"])
             // Nothing of a host is needed to run it: hosts without glibc are hosts too.
             .args(["--", "-C", "target-feature=+crt-static"]);
-        let built = build.carry_out("mizzen-hook", "hook/mizzen-hook").map_err(hint)?;
+        let built = build
+            .carry_out("mizzen-hook", "hook/mizzen-hook")
+            .map_err(hint)?;
         embed(&built, "mizzen-hook", "MIZZEN_HOOK_PROGRAM")?;
     }
     Ok(())

@@ -265,7 +265,10 @@ mod tests {
             ("", "no hook is named"),
             ("hook", "no hook is named"),
             ("chmod --path /dev", "there is no hook \"chmod\""),
-            ("create-symlinks --folder /a", "create-symlinks does not take"),
+            (
+                "create-symlinks --folder /a",
+                "create-symlinks does not take",
+            ),
             ("create-symlinks --link", "--link wants a value"),
             ("create-symlinks --link a", "is not TARGET::LINK"),
             ("create-symlinks --link a::b::c", "is not TARGET::LINK"),

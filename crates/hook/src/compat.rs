@@ -137,12 +137,14 @@ mod tests {
             cuda: "12.6".to_owned(),
             drivers: vec![535, 550],
         };
-        let preferred = |version, driver, cuda| {
-            is_preferred(version, Some(&note), &host(driver, cuda))
-        };
+        let preferred =
+            |version, driver, cuda| is_preferred(version, Some(&note), &host(driver, cuda));
         assert!(preferred("560.28.03", "550.54.15", ""));
         assert!(!preferred("560.28.03", "545.1.2", ""), "not among them");
-        assert!(preferred("550.90.7", "550.54.15", ""), "newer in its branch");
+        assert!(
+            preferred("550.90.7", "550.54.15", ""),
+            "newer in its branch"
+        );
         assert!(!preferred("550.54.14", "550.54.15", ""));
         assert!(preferred("560.28.03", "", "12.4"));
         assert!(!preferred("560.28.03", "", "12.6"));

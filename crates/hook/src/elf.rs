@@ -96,13 +96,19 @@ impl<'a> Elf<'a> {
         let text = text.get(..length)?.split(|byte| *byte == 0).next()?;
         let is_name = !matches!(text, b"" | b"." | b"..")
             && text.len() <= MAX_SONAME_BYTES
-            && !text.iter().any(|byte| *byte == b'/' || byte.is_ascii_control());
+            && !text
+                .iter()
+                .any(|byte| *byte == b'/' || byte.is_ascii_control());
         is_name.then(|| String::from_utf8(text.to_vec()).ok())?
     }
 
     /// What the section of this name holds, as far as it is not longer than `limit`.
     pub(crate) fn section(&self, name: &str, limit: u64) -> Option<Vec<u8>> {
-        let (at, size_at, count_at) = if self.is_64 { (40, 58, 60) } else { (32, 46, 48) };
+        let (at, size_at, count_at) = if self.is_64 {
+            (40, 58, 60)
+        } else {
+            (32, 46, 48)
+        };
         let table = self.long(&self.start, at)?;
         let size = usize::from(half(&self.start, size_at)?);
         let count = usize::from(half(&self.start, count_at)?).min(MAX_HEADERS);

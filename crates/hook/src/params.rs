@@ -70,7 +70,9 @@ fn mount_over(root: &Root, path: &str, target: &OwnedFd, text: &str) -> io::Resu
     if fstat(target)?.file_type() != FileType::RegularFile {
         return Err(io::Error::other("it is no plain file"));
     }
-    let directory = path.rsplit_once('/').map_or("/", |(directory, _)| directory);
+    let directory = path
+        .rsplit_once('/')
+        .map_or("/", |(directory, _)| directory);
     let over = root.directory(directory)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("tmpfs", by_fd(&over), "tmpfs", flags, c"size=64k,mode=0555")?;
@@ -100,7 +102,11 @@ fn bind(tmpfs: &OwnedFd, target: &OwnedFd, text: &str) -> io::Result<()> {
 
 fn is_tmpfs(dir: &OwnedFd) -> io::Result<bool> {
     let magic = fstatfs(dir)?.f_type.to_ne_bytes();
-    let low = if cfg!(target_endian = "little") { &magic[..4] } else { &magic[magic.len() - 4..] };
+    let low = if cfg!(target_endian = "little") {
+        &magic[..4]
+    } else {
+        &magic[magic.len() - 4..]
+    };
     Ok(low == TMPFS)
 }
 

@@ -89,7 +89,9 @@ impl<'a> Table<'a> {
             table,
             left: table.len().saturating_mul(SHARING),
         };
-        let entries = rows.map(|row| entry(&mut texts, row)).collect::<Option<_>>()?;
+        let entries = rows
+            .map(|row| entry(&mut texts, row))
+            .collect::<Option<_>>()?;
         Some(Self {
             entries,
             hwcaps: hwcaps(&mut texts).unwrap_or_default(),

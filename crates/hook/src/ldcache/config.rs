@@ -56,10 +56,7 @@ pub(super) fn directories(root: &Root) -> Vec<String> {
 
 /// Configures these directories, so that an `ldconfig` in the container finds them too.
 pub(super) fn add(root: &Root, folders: &[&str]) -> Result<(), Failure> {
-    let lines: String = folders
-        .iter()
-        .flat_map(|folder| [folder, "\n"])
-        .collect();
+    let lines: String = folders.iter().flat_map(|folder| [folder, "\n"]).collect();
     root.replace(OURS, lines.as_bytes())
         .map_err(Failure::of(OURS, "written"))?;
     if root.has(CONFIG) {
@@ -121,7 +118,10 @@ impl Reader<'_> {
         if !last.contains(['*', '?']) {
             return self.file(&pattern, depth + 1);
         }
-        let names = self.root.directory(&directory).and_then(|dir| names_of(&dir));
+        let names = self
+            .root
+            .directory(&directory)
+            .and_then(|dir| names_of(&dir));
         for (name, _) in names.unwrap_or_default() {
             let is_hidden = name.starts_with('.') && !last.starts_with('.');
             if !is_hidden && matches(last.as_bytes(), name.as_bytes()) {
@@ -176,7 +176,11 @@ mod tests {
             ("", "", true),
             ("*", "", true),
         ] {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), is_meant, "{pattern} {name}");
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                is_meant,
+                "{pattern} {name}"
+            );
         }
     }
 }

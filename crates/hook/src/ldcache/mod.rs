@@ -83,7 +83,9 @@ pub(crate) fn update(root: &Root, folders: &[String]) -> Vec<Failure> {
     }
     // Those that the configuration does not name although it should: it is as good as first.
     let known: BTreeSet<Identity> = order.iter().map(|place| place.identity).collect();
-    let missing = folders.iter().filter(|(identity, _)| !known.contains(identity));
+    let missing = folders
+        .iter()
+        .filter(|(identity, _)| !known.contains(identity));
     let missing: Vec<Place> = missing
         .filter_map(|(_, place)| Place::at(root, &place.path).ok())
         .collect();
@@ -132,9 +134,11 @@ fn rewrite(root: &Root, order: &[Place], folders: &BTreeSet<Identity>) -> Result
         .filter(|entry| cached.is_there(entry, &scans))
         .map(|entry| (cached.rank(entry, &ranks), *entry))
         .collect();
-    entries.extend(paths.iter().map(|(rank, flags, name, path)| {
-        (*rank, Entry::new(*flags, name, path))
-    }));
+    entries.extend(
+        paths
+            .iter()
+            .map(|(rank, flags, name, path)| (*rank, Entry::new(*flags, name, path))),
+    );
     entries.sort_by_key(|(rank, _)| *rank);
     let after = Table {
         entries: entries.into_iter().map(|(_, entry)| entry).collect(),
@@ -216,7 +220,9 @@ impl<'a> Cached<'a> {
 
     /// The place of an entry's directory in the order; behind all where it has none.
     fn rank(&self, entry: &Entry<'_>, ranks: &BTreeMap<Identity, usize>) -> usize {
-        let rank = self.identity(entry).and_then(|identity| ranks.get(&identity));
+        let rank = self
+            .identity(entry)
+            .and_then(|identity| ranks.get(&identity));
         rank.copied().unwrap_or(usize::MAX)
     }
 }

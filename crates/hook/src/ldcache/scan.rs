@@ -77,7 +77,9 @@ pub(super) fn scan(
         }
         // What a known SONAME is followed by is the file that it leads to.
         let is_behind_link = *kind == FileType::RegularFile
-            && name.match_indices('.').any(|(end, _)| is_known(&name[..end]));
+            && name
+                .match_indices('.')
+                .any(|(end, _)| is_known(&name[..end]));
         if is_behind_link || budget.files == 0 {
             continue;
         }
@@ -95,7 +97,9 @@ impl Scan {
     fn add(&mut self, root: &Root, place: &Place, name: &str, kind: FileType) {
         let file = match kind {
             FileType::Symlink => root.file(&format!("{}/{name}", place.path)),
-            FileType::RegularFile => find_below(&place.dir, name).and_then(|file| open_plain(&file)),
+            FileType::RegularFile => {
+                find_below(&place.dir, name).and_then(|file| open_plain(&file))
+            }
             _ => return,
         };
         let Ok(file) = file else {

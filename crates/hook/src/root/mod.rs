@@ -252,10 +252,16 @@ fn make_below(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 fn check_place(dir: &OwnedFd) -> io::Result<()> {
     // The magic numbers are words of 32 bits, whatever the field's width and sign.
     let magic = fstatfs(dir)?.f_type.to_ne_bytes();
-    let low = if cfg!(target_endian = "little") { 0 } else { magic.len() - 4 };
+    let low = if cfg!(target_endian = "little") {
+        0
+    } else {
+        magic.len() - 4
+    };
     let magic = u32::from_ne_bytes([magic[low], magic[low + 1], magic[low + 2], magic[low + 3]]);
     if KERNEL_FILE_SYSTEMS.contains(&magic) {
-        return Err(io::Error::other("it would be in a file system of the kernel's"));
+        return Err(io::Error::other(
+            "it would be in a file system of the kernel's",
+        ));
     }
     Ok(())
 }
