@@ -12,6 +12,7 @@ mod clock;
 mod cluster;
 mod config_source;
 mod dirwatch;
+pub mod doctor;
 mod driver;
 mod durable;
 mod ground;

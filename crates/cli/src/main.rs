@@ -15,6 +15,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 mod agent;
 mod cdi;
 mod config;
+mod doctor;
 mod duration;
 mod fault;
 mod mig;
@@ -48,6 +49,9 @@ enum Command {
     /// Check a config file, and see what it makes of a node
     #[command(long_about = config::ABOUT)]
     Config(Box<config::ConfigArgs>),
+    /// Look for what keeps pods from their GPUs, and say how to mend it
+    #[command(long_about = doctor::ABOUT)]
+    Doctor(Box<doctor::DoctorArgs>),
     /// Cut GPUs into MIG devices: show, plan, apply, export and check how they are partitioned
     #[command(long_about = mig::ABOUT)]
     Mig(Box<mig::MigArgs>),
@@ -115,6 +119,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Agent(args) => agent::run(*args),
         Command::Cdi(args) => cdi::run(*args),
         Command::Config(args) => config::run(*args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Mig(args) => mig::run(*args),
         Command::Sim(args) => sim::run(*args),
         Command::Simulate(args) => simulate::run(*args),

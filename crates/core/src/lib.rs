@@ -8,6 +8,7 @@ pub mod cdi;
 pub mod config;
 pub mod device;
 mod dns;
+pub mod doctor;
 pub mod driver;
 pub mod gpu;
 pub mod health;
