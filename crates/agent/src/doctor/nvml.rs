@@ -15,7 +15,11 @@ const INIT_LIMIT: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(40);
 
 pub(super) fn facts(config: &Config) -> Looked<Result<NvmlFacts, DriverError>> {
-    let loader = nvml_builder(config).init_deadline(INIT_LIMIT).build();
+    let loader = nvml_builder(config)
+        .init_deadline(INIT_LIMIT)
+        // A GPU that is asked first may have to be woken.
+        .first_deadline(2 * config.health.nvml_call_timeout)
+        .build();
     within(LIMIT, move || {
         let session = loader.session()?;
         let inventory = session.snapshot()?;

@@ -10,6 +10,7 @@
 mod agent;
 mod cdi;
 mod config;
+mod doctor;
 mod ends;
 mod mig;
 mod mistakes;

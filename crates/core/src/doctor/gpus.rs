@@ -17,35 +17,20 @@ pub(super) fn judge(facts: &Facts, notes: &mut Notes) {
         let pci = broken
             .pci
             .map_or_else(String::new, |pci| format!(" ({pci})"));
-        notes
-            .error(
-                "gpu-broken",
-                format!("GPU {}{pci}: {}", broken.index, broken.error),
-            )
-            .means("NVML counts this GPU and cannot describe it; it is not offered to pods")
-            .run("sudo dmesg | grep -iE 'nvrm|xid'")
-            .run(format!("sudo nvidia-smi --gpu-reset -i {}", broken.index));
+        let name = format!("GPU {}{pci}", broken.index);
+        silent(&name, broken.index, &broken.error, notes);
     }
     for (gpu, condition) in known.gpus.iter().zip(&nvml.conditions) {
         condition_of(gpu, condition, notes);
     }
     let config = &facts.settings.config;
     partitions(&known.gpus, config, notes);
-    offered(nvml, config, notes);
     if notes.is_clean() {
-        notes.ok(
-            "gpus",
-            format!(
-                "{} {}",
-                counted(known.gpus.len(), "GPU"),
-                answer(known.gpus.len())
-            ),
-        );
+        let count = known.gpus.len();
+        let answer = if count == 1 { "answers" } else { "answer" };
+        notes.ok("gpus", format!("{} {answer}", counted(count, "GPU")));
     }
-}
-
-fn answer(count: usize) -> &'static str {
-    if count == 1 { "answers" } else { "answer" }
+    offered(nvml, config, notes);
 }
 
 /// GPUs that the bus has and NVML does not.
@@ -104,22 +89,30 @@ fn lost(facts: &Facts, nvml: &NvmlFacts, notes: &mut Notes) {
 fn condition_of(gpu: &Gpu, condition: &Result<GpuCondition, DriverError>, notes: &mut Notes) {
     let name = format!("GPU {} ({}, {})", gpu.index, gpu.name, gpu.pci);
     match condition {
-        Err(DriverError::Hung { after }) => {
-            notes
-                .error("gpu-hung", format!("{name} gave no answer within {} s", after.as_secs()))
-                .means("its firmware hangs, or it has fallen off the bus; the agent marks it unhealthy")
-                .run("sudo dmesg | grep -iE 'nvrm|xid'")
-                .run(format!("sudo nvidia-smi --gpu-reset -i {}", gpu.index));
-        }
-        Err(error) => {
-            notes
-                .error("gpu-silent", format!("{name}: {error}"))
-                .means("the agent marks it unhealthy, and the kubelet gives it to no pod")
-                .run("sudo dmesg | grep -iE 'nvrm|xid'")
-                .run(format!("sudo nvidia-smi --gpu-reset -i {}", gpu.index));
-        }
+        Err(error) => silent(&name, gpu.index, error, notes),
         Ok(condition) => recovery(gpu, &name, condition, notes),
     }
+}
+
+/// A GPU that does not say what it is, or how.
+fn silent(name: &str, index: u32, error: &DriverError, notes: &mut Notes) {
+    let finding = if let DriverError::Hung { after } = error {
+        let after = after.as_millis();
+        notes
+            .error(
+                "gpu-hung",
+                format!("{name} gave no answer within {after} ms"),
+            )
+            .means("its firmware hangs, or it has fallen off the bus; it is given to no pod")
+    } else {
+        notes
+            .error("gpu-broken", format!("{name}: {error}"))
+            .means("NVML counts this GPU and gets no answer from it; it is given to no pod")
+    };
+    finding
+        .advise("read the kernel's log; where a reset does not help, restart the machine")
+        .run("sudo dmesg | grep -iE 'nvrm|xid'")
+        .run(format!("sudo nvidia-smi --gpu-reset -i {index}"));
 }
 
 /// What the driver says must be done to a GPU.
