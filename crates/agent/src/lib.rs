@@ -25,6 +25,7 @@ mod privileges;
 mod probes;
 mod readiness;
 mod record;
+pub mod runtime;
 mod supervisor;
 
 pub use agent::{Agent, LoaderFactory, Order, nvml_loader, run_process};

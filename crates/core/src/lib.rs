@@ -17,6 +17,7 @@ pub mod mig;
 pub mod pool;
 pub mod prefer;
 pub mod resource;
+pub mod runtime;
 pub mod state;
 pub mod topology;
 pub mod xid;
