@@ -60,7 +60,7 @@ fn written_to(config: &Config, host: &Host) -> Vec<DirectoryFact> {
         all.extend(specs.map(|directory| (directory, "CDI specs")));
     }
     let fact = |(path, purpose): (PathBuf, _)| DirectoryFact {
-        state: directory(&path),
+        state: directory(&std::path::absolute(&path).unwrap_or_else(|_| path.clone())),
         path: host.shown(&path),
         purpose,
     };

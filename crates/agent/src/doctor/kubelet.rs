@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mizzen_core::config::Config;
-use mizzen_core::doctor::{AgentFacts, KubeletFacts, PluginFact, Reach, RegistrationFacts};
+use mizzen_core::doctor::{
+    AgentFacts, KubeletFacts, PluginFact, Reach, RegistrationFacts, RuntimeFacts,
+};
 use mizzen_kubelet_api::deviceplugin::{DevicePluginClient, Empty};
 use mizzen_kubelet_api::podresources::{
     ANSWER_SIZE, AllocatableResourcesRequest, PodResourcesListerClient,
@@ -21,7 +23,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
-use super::{Host, text};
+use super::{Host, runtime, text};
 
 /// How long each may take to answer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -42,6 +44,7 @@ pub(super) struct Asked {
     pub(super) kubelet: KubeletFacts,
     pub(super) registration: RegistrationFacts,
     pub(super) agent: AgentFacts,
+    pub(super) runtime: Option<RuntimeFacts>,
 }
 
 /// Asks everybody.
@@ -73,6 +76,7 @@ fn unasked(config: &Config, error: &io::Error) -> Asked {
             address: config.health_address,
             answer: Err(failed),
         },
+        runtime: None,
     }
 }
 
@@ -86,6 +90,7 @@ async fn asked(config: &Config, host: &Host) -> Asked {
     };
     let pod_resources = pod_resources(config, host);
     Asked {
+        runtime: runtime::facts(host).await,
         registration: RegistrationFacts {
             plugins: plugins(config.device_plugin_dir()).await,
             allocatable: allocatable(&pod_resources).await,

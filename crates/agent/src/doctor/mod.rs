@@ -9,6 +9,7 @@ mod here;
 mod kubelet;
 mod nodes;
 mod nvml;
+mod runtime;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,7 @@ pub fn look(settings: SettingsFacts) -> Facts {
         driver,
         nodes,
         cdi,
+        runtime: asked.runtime,
         kubelet: asked.kubelet,
         registration: asked.registration,
         agent: asked.agent,

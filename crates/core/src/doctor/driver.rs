@@ -4,7 +4,7 @@ use super::finding::Notes;
 use super::{DriverFacts, counted, some};
 use crate::cdi::Platform;
 
-const NO_GPU: &str = "this machine has no NVIDIA GPU";
+pub(super) const NO_GPU: &str = "this machine has no NVIDIA GPU";
 const NO_MODULE: &str = "the kernel driver is not loaded";
 /// The module that NVIDIA's driver binds GPUs to.
 const NVIDIA: &str = "nvidia";

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::driver::{DriverError, GpuCondition};
 use crate::gpu::PciBusId;
 use crate::inventory::Inventory;
+use crate::runtime::{PrivacyRisk, RuntimeReport};
 
 /// Everything that was seen. Paths are those of the host, also where the one who looked sees them
 /// elsewhere.
@@ -24,6 +25,8 @@ pub struct Facts {
     pub nodes: NodesFacts,
     /// The CDI specs.
     pub cdi: CdiFacts,
+    /// The container runtime; `None` where none was found.
+    pub runtime: Option<RuntimeFacts>,
     /// The kubelet's registration socket.
     pub kubelet: KubeletFacts,
     /// What is registered there.
@@ -227,6 +230,23 @@ pub enum HookState {
     Missing,
     /// A file that may not be run.
     NotExecutable,
+}
+
+/// The container runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeFacts {
+    /// How it is installed: `containerd`, `k3s`.
+    pub name: String,
+    /// Why it is this one, in words.
+    pub why: String,
+    /// What is known of it.
+    pub report: RuntimeReport,
+    /// The settings by which a pod may take GPUs.
+    pub risks: Vec<PrivacyRisk>,
+    /// Whether NVIDIA's toolkit gives a container the GPUs that its environment names.
+    pub accepts_variable: bool,
+    /// Why it could not be asked itself, in words, if it was to be.
+    pub unasked: Option<String>,
 }
 
 /// What came of connecting to a socket.

@@ -60,11 +60,13 @@ areas! {
     Gpus "gpus" "GPUs" "What each GPU answers, and how it is partitioned."
     Nodes "device-nodes" "Device nodes" "The files in `/dev` and the links in `/dev/char`."
     Cdi "cdi" "CDI specs" "The files that tell container runtimes of devices."
+ Runtime "runtime" "Container runtime" "What gives containers their devices."
     Kubelet "kubelet" "Kubelet" "Its registration socket."
     Registration "registration" "Registration" "Whether the kubelet knows the resources."
     Agent "agent" "Agent" "Whether the agent says that it is ready."
     Permissions "permissions" "Permissions" "What this process may do."
     Clock "clock" "Clock" "Whether the time can be right."
+    Privacy "privacy" "Privacy" "Whether pods can take GPUs that they were not given."
 }
 
 /// One thing that was found.

@@ -26,7 +26,8 @@ pub(super) fn judge(facts: &Facts, notes: &mut Notes) {
                 "kubelet-not-asked",
                 "--kubelet-socket is empty: the agent does not register",
             )
-            .means("no pod gets a GPU through this agent");
+            .means("no pod gets a GPU through this agent")
+            .advise("give it the kubelet's socket, or leave the setting (KUBELET_SOCKET) out");
         return;
     };
     let others = &kubelet.elsewhere;

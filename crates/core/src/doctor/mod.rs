@@ -15,6 +15,7 @@ mod nodes;
 mod nvml;
 mod permissions;
 mod registration;
+mod runtime;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ pub use facts::{
     AgentFacts, BusGpu, CdiFacts, ClockFacts, DirectoryFact, DirectoryState, DriverFacts, Facts,
     HookFact, HookState, KubeletFacts, LinkFact, Looked, MissingFile, NodeFact, NodeState,
     NodesFacts, NvmlFacts, PermissionFacts, PluginFact, Reach, RegistrationFacts, Resolved,
-    SettingsFacts, SpecFact, Synchronised,
+    RuntimeFacts, SettingsFacts, SpecFact, Synchronised,
 };
 pub use finding::{Area, Finding, Report, Severity};
 pub use nodes::{ExpectedNode, expected_nodes};
@@ -60,6 +61,11 @@ pub fn examine(facts: &Facts) -> Report {
     area(Area::Cdi, &|notes| {
         unless(driver, notes, |notes| cdi::judge(facts, nvml, notes));
     });
+    let no_gpu = driver::has_no_gpu(&facts.driver).then_some(driver::NO_GPU);
+    let found = facts.runtime.as_ref();
+    area(Area::Runtime, &|notes| {
+        unless(no_gpu, notes, |notes| runtime::judge(found, config, notes));
+    });
     area(Area::Kubelet, &|notes| kubelet::judge(facts, notes));
     let kubelet = kubelet::obstacle(facts);
     area(Area::Registration, &|notes| {
@@ -72,6 +78,9 @@ pub fn examine(facts: &Facts) -> Report {
         permissions::judge(&facts.permissions, config, notes);
     });
     area(Area::Clock, &|notes| clock::judge(&facts.clock, notes));
+    area(Area::Privacy, &|notes| {
+        unless(no_gpu, notes, |notes| runtime::privacy(found, notes));
+    });
     report
 }
 

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use super::*;
 use crate::cdi::{CdiSpec, ContainerEdits, Mount, Platform};
-use crate::config::{Config, MigStrategy};
+use crate::config::{Config, DeviceListStrategies, DeviceListStrategy, MigStrategy};
 use crate::driver::{DriverError, GpuCondition, RecoveryAction};
 use crate::gpu::{Gpu, GpuUuid, PciBusId};
 use crate::inventory::{BrokenGpu, DriverVersions, Inventory};
 use crate::mig::{GpuMig, MigMode};
+use crate::runtime::{
+    CdiState, DefinedRuntime, PrivacyRisk, Remark, RiskLevel, RuntimeVersion, SourceFile,
+    SpecDirectories, read_containerd,
+};
 
 const VERSION: &str = "580.95.05";
 const LIMIT: Duration = Duration::from_secs(5);
@@ -87,6 +91,7 @@ fn well() -> Facts {
             nodes: vec![node("/dev/nvidiactl", 255), node("/dev/nvidia0", 0)],
         },
         cdi: CdiFacts::default(),
+        runtime: Some(runtime("version = 3\n", "nvidia")),
         kubelet: KubeletFacts {
             socket: Some("/k/kubelet.sock".to_owned()),
             reach: Reach::Answered,
@@ -112,6 +117,28 @@ fn well() -> Facts {
             hardware: Some(1_000_010),
             synchronised: Synchronised::Yes,
         },
+    }
+}
+
+/// A containerd with this config and one more runtime; no risks.
+fn runtime(text: &str, name: &str) -> RuntimeFacts {
+    let file = SourceFile {
+        path: "/etc/containerd/config.toml".to_owned(),
+        text: text.to_owned(),
+    };
+    let mut report = read_containerd(&[file], None);
+    report.runtimes.push(DefinedRuntime {
+        name: name.to_owned(),
+        program: None,
+        place: None,
+    });
+    RuntimeFacts {
+        name: "containerd".to_owned(),
+        why: "its config is there".to_owned(),
+        report,
+        risks: Vec::new(),
+        accepts_variable: true,
+        unasked: None,
     }
 }
 
@@ -333,9 +360,8 @@ fn cdi_specs() {
         spec(facts).hooks.push(HookFact { path, state });
     }
     fn name(facts: &mut Facts, resolved: Resolved) {
-        let strategies = [crate::config::DeviceListStrategy::CdiCri];
         facts.settings.config.device_list_strategies =
-            crate::config::DeviceListStrategies::new(strategies);
+            DeviceListStrategies::new([DeviceListStrategy::CdiCri]);
         facts.cdi.names.push(("v.com/gpu=0".to_owned(), resolved));
     }
     check(&[
@@ -365,6 +391,64 @@ fn cdi_specs() {
     hook(&mut facts, HookState::Runs);
     name(&mut facts, Resolved::Yes);
     assert_eq!(examine(&facts).of(Area::Cdi).next().unwrap().id, "cdi");
+}
+
+#[test]
+fn the_container_runtime_and_privacy() {
+    fn of_cdi(facts: &mut Facts) -> &mut RuntimeFacts {
+        facts.settings.config.device_list_strategies =
+            DeviceListStrategies::new([DeviceListStrategy::CdiCri]);
+        facts.runtime.as_mut().unwrap()
+    }
+    fn risk(facts: &mut Facts, level: RiskLevel) {
+        facts.runtime.as_mut().unwrap().risks.push(PrivacyRisk {
+            level,
+            what: "it is the default".to_owned(),
+            place: None,
+            fix: "change it".to_owned(),
+        });
+    }
+    check(&[
+        ("runtime-unknown", |facts| facts.runtime = None),
+        ("runtime-cdi-off", |facts| {
+            of_cdi(facts).report.cdi.state = CdiState::Off
+        }),
+        ("runtime-cdi-unsupported", |facts| {
+            of_cdi(facts).report.cdi.state = CdiState::Unsupported;
+        }),
+        ("runtime-cdi-unknown", |facts| {
+            of_cdi(facts).report.cdi.state = CdiState::Unknown
+        }),
+        ("runtime-no-cri-field", |facts| {
+            of_cdi(facts).report.version = Some(RuntimeVersion::new(1, 7, 0));
+        }),
+        ("runtime-spec-directories", |facts| {
+            of_cdi(facts).report.spec_directories = SpecDirectories {
+                directories: vec!["/etc/cdi".to_owned()],
+                place: None,
+            };
+        }),
+        ("runtime-gives-nothing", |facts| {
+            facts.runtime = Some(runtime("version = 3\n", "runc"))
+        }),
+        ("runtime-refuses-variable", |facts| {
+            facts.runtime.as_mut().unwrap().accepts_variable = false;
+        }),
+        ("runtime-remark", |facts| {
+            let text = "not TOML".to_owned();
+            let remark = Remark { text, place: None };
+            facts.runtime.as_mut().unwrap().report.remarks.push(remark);
+        }),
+        ("runtime-not-asked", |facts| {
+            facts.runtime.as_mut().unwrap().unasked = Some("nobody listens".to_owned());
+        }),
+        ("pods-may-take-gpus", |facts| {
+            risk(facts, RiskLevel::Warning)
+        }),
+        ("pods-may-ask-for-gpus", |facts| {
+            risk(facts, RiskLevel::Note)
+        }),
+    ]);
 }
 
 #[test]

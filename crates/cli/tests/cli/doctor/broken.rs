@@ -335,6 +335,62 @@ fn cdi_specs_that_do_not_resolve_or_lie_are_told() {
 }
 
 #[test]
+fn a_runtime_that_gives_containers_nothing_or_too_much_is_told() {
+    const CONFIG: &str = "host/etc/containerd/config.toml";
+    check(&[
+        Break {
+            found: "error runtime-cdi-off",
+            words: "$ sudo mizzen runtime configure",
+            settings: &["--device-list-strategy=cdi-cri", "--cdi-disable-hooks=all"],
+            make: |node| {
+                node.specs(&[
+                    "--kind=k8s.device-plugin.nvidia.com/gpu",
+                    "--disable-hook=all",
+                ]);
+                node.write(
+                    CONFIG,
+                    "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\nenable_cdi = false\n",
+                );
+            },
+        },
+        Break {
+            found: "warning runtime-gives-nothing",
+            words: "has none",
+            settings: &[],
+            make: |node| drop(node.write(CONFIG, "version = 3\n")),
+        },
+        Break {
+            found: "error runtime-refuses-variable",
+            words: "is told to heed no variable",
+            settings: &[],
+            make: |node| {
+                let text = "accept-nvidia-visible-devices-envvar-when-unprivileged = false\n";
+                node.write("host/etc/nvidia-container-runtime/config.toml", text);
+            },
+        },
+        Break {
+            found: "hint runtime-unknown",
+            words: "no container runtime was found",
+            settings: &[],
+            make: |node| node.remove(CONFIG),
+        },
+    ]);
+    // Last of all, after what a node without a kubelet lacks.
+    let node = Node::new();
+    let config = fs::read_to_string(node.path(CONFIG)).unwrap();
+    let table = "[plugins.'io.containerd.cri.v1.runtime'.containerd]\n";
+    node.write(
+        CONFIG,
+        format!("{config}{table}default_runtime_name = 'nvidia'\n"),
+    );
+    let report = node.report(&[]);
+    assert_eq!(bad(&report).last().unwrap(), "warning pods-may-take-gpus");
+    let told = node.doctor(&[]).ended_with(1).stdout();
+    assert!(told.contains("/etc/containerd/config.toml:7"), "{told}");
+    assert!(told.contains("NVIDIA_VISIBLE_DEVICES=all"), "{told}");
+}
+
+#[test]
 fn a_kubelet_that_cannot_be_reached_is_told() {
     const SOCKET: &str = "kubelet/device-plugins/kubelet.sock";
     check(&[
@@ -386,7 +442,7 @@ fn what_the_process_may_not_do_and_a_wrong_clock_are_told() {
     let node = Node::new();
     node.write("state", "a file");
     let report = node.report(ALONE);
-    assert_eq!(bad(&report)[1..], ["error directory-missing"], "{report:#}");
+    assert_eq!(bad(&report)[1], "error directory-missing", "{report:#}");
     let told = node.doctor(ALONE).ended_with(1).stdout();
     assert!(
         told.contains("state/there is no directory, and none can be made"),
@@ -409,7 +465,7 @@ fn what_the_process_may_not_do_and_a_wrong_clock_are_told() {
         "warning clock-hardware",
         "hint clock-unsynchronised",
     ];
-    assert_eq!(bad(&report)[1..], expected, "{report:#}");
+    assert_eq!(bad(&report)[1..4], expected, "{report:#}");
     let told = node.doctor(ALONE).ended_with(1).stdout();
     let words = "the clock is 3 days behind the time at which /etc/ld.so.cache was written";
     assert!(told.contains(words), "{told}");

@@ -15,6 +15,13 @@ use crate::support::{Ran, mizzen};
 
 /// Two GPUs that can be partitioned at once.
 pub(crate) const SCENARIO: &str = "gpus:\n- {model: h100-80gb, count: 2}\n";
+/// A runtime of NVIDIA's beside the ordinary one, for pods that ask for it.
+const CONTAINERD: &str = "version = 3
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.nvidia]
+runtime_type = 'io.containerd.runc.v2'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.nvidia.options]
+BinaryName = '/usr/bin/nvidia-container-runtime'
+";
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -45,6 +52,7 @@ impl Node {
         node.write("node.yaml", SCENARIO);
         let host = node.path("host").display().to_string();
         node.sim(&["host", &host, "--driver-layout", "debian"]);
+        node.write("host/etc/containerd/config.toml", CONTAINERD);
         node
     }
 
