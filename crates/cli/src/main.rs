@@ -18,6 +18,7 @@ mod config;
 mod doctor;
 mod duration;
 mod fault;
+mod hook;
 mod mig;
 mod sim;
 mod simulate;
@@ -52,6 +53,9 @@ enum Command {
     /// Look for what keeps pods from their GPUs, and say how to mend it
     #[command(long_about = doctor::ABOUT)]
     Doctor(Box<doctor::DoctorArgs>),
+    /// Carry out the hooks of CDI specs, or install the small program that does
+    #[command(long_about = hook::ABOUT)]
+    Hook(Box<hook::HookArgs>),
     /// Cut GPUs into MIG devices: show, plan, apply, export and check how they are partitioned
     #[command(long_about = mig::ABOUT)]
     Mig(Box<mig::MigArgs>),
@@ -120,6 +124,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Cdi(args) => cdi::run(*args),
         Command::Config(args) => config::run(*args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Hook(args) => hook::run(*args),
         Command::Mig(args) => mig::run(*args),
         Command::Sim(args) => sim::run(*args),
         Command::Simulate(args) => simulate::run(*args),
