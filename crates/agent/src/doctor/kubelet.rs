@@ -170,7 +170,7 @@ fn root_dirs(kernel: &HostRoot) -> Vec<PathBuf> {
     command_lines.collect()
 }
 
-fn root_dir(words: &str) -> Option<PathBuf> {
+pub(super) fn root_dir(words: &str) -> Option<PathBuf> {
     let mut words = words.split('\0');
     let program = words.next()?;
     if program.rsplit('/').next() != Some("kubelet") {
@@ -295,7 +295,7 @@ fn dialled(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn parsed(answer: &str) -> Option<(bool, String)> {
+pub(super) fn parsed(answer: &str) -> Option<(bool, String)> {
     let (head, words) = answer.split_once("\r\n\r\n")?;
     let code = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?;
     let words = words.trim().lines().collect::<Vec<_>>().join("; ");

@@ -41,7 +41,7 @@ pub(super) fn facts(host: &Host, places: &Places, inventory: Option<&Inventory>)
 }
 
 /// The character devices by their names; what follows `Block devices:` is none.
-fn majors(text: &str) -> BTreeMap<String, u32> {
+pub(super) fn majors(text: &str) -> BTreeMap<String, u32> {
     let characters = text.lines().take_while(|line| !line.starts_with("Block"));
     let device = |line: &str| {
         let (major, name) = line.trim().split_once(' ')?;

@@ -1,6 +1,7 @@
 //! `mizzen doctor`, on a simulated node that is well and on broken ones.
 
 mod broken;
+mod document;
 mod flags;
 mod node;
 mod registration;

@@ -6,7 +6,7 @@ use super::finding::Notes;
 use super::{CdiFacts, Facts, HookState, Resolved, SpecFact, counted, some};
 use crate::allocate::{cdi_gpu, visible_id};
 use crate::cdi::CdiSpec;
-use crate::config::Config;
+use crate::config::{Config, HOOK_PROGRAM};
 use crate::inventory::Inventory;
 use crate::pool::{DevicePool, offer};
 
@@ -140,8 +140,8 @@ fn judge_spec(spec: &SpecFact, facts: &Facts, notes: &mut Notes) {
     }
     let missing: Vec<&str> = spec.missing.iter().map(|file| file.path.as_str()).collect();
     if !missing.is_empty() {
-        let nodes = spec.missing.iter().any(|file| file.is_node);
-        let what = if nodes {
+        let has_node = spec.missing.iter().any(|file| file.is_node);
+        let what = if has_node {
             "device nodes and files"
         } else {
             "files"
@@ -160,7 +160,7 @@ fn judge_spec(spec: &SpecFact, facts: &Facts, notes: &mut Notes) {
             HookState::Missing => (
                 "cdi-hook-missing",
                 format!("{path} has runtimes run {}, which is not there", hook.path),
-                format!("ls -l {}", hook.path),
+                put_there(&hook.path),
             ),
             HookState::NotExecutable => (
                 "cdi-hook-not-executable",
@@ -175,8 +175,9 @@ fn judge_spec(spec: &SpecFact, facts: &Facts, notes: &mut Notes) {
             .error(id, found)
             .means("containers that get a device of it do not start")
             .advise(
-                "--nvidia-cdi-hook-path names the program: NVIDIA's nvidia-ctk, or one that takes \
-                 its words; --cdi-disable-hooks all does without",
+                "the agent installs mizzen-hook in --hook-dir and keeps it there; another program \
+                 that --nvidia-cdi-hook-path names is yours to install; --cdi-disable-hooks=all \
+                 does without",
             )
             .run(command);
     }
@@ -187,9 +188,51 @@ fn renewal(spec: &SpecFact) -> String {
     if spec.is_of_plugin {
         return RENEW.to_owned();
     }
-    let directory = spec
-        .path
-        .rsplit_once('/')
-        .map_or("/var/run/cdi", |(directory, _)| directory);
-    format!("sudo mizzen cdi generate --output-dir {directory}")
+    format!(
+        "sudo mizzen cdi generate --output-dir {}",
+        directory(&spec.path)
+    )
+}
+
+/// How a program of hooks comes where specs have it.
+fn put_there(path: &str) -> String {
+    if path.ends_with(&format!("/{HOOK_PROGRAM}")) {
+        format!("sudo mizzen hook install --dir {}", directory(path))
+    } else {
+        format!("ls -l {path}")
+    }
+}
+
+/// The directory of a file.
+fn directory(path: &str) -> &str {
+    path.rsplit_once('/')
+        .map_or("/", |(directory, _)| directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cdi::{ContainerEdits, Mount};
+
+    use super::*;
+
+    #[test]
+    fn the_driver_of_a_spec_is_told_by_its_libraries() {
+        let spec = |path: &str| CdiSpec {
+            container_edits: ContainerEdits {
+                mounts: vec![Mount {
+                    host_path: path.to_owned(),
+                    ..Mount::default()
+                }],
+                ..ContainerEdits::default()
+            },
+            ..CdiSpec::default()
+        };
+        let of = |path: &str| driver_version(&spec(path)).map(str::to_owned);
+        assert_eq!(
+            of("/usr/lib64/libcuda.so.550.54.15").as_deref(),
+            Some("550.54.15")
+        );
+        assert_eq!(of("/usr/lib64/libcuda.so.1"), None);
+        assert_eq!(of("/usr/lib64/libcudadebugger.so.550.54.15"), None);
+    }
 }

@@ -45,7 +45,7 @@ pub(super) fn judge(facts: &ClockFacts, notes: &mut Notes) {
                 .run("timedatectl timesync-status");
         }
         Synchronised::Yes if notes.is_clean() => {
-            notes.ok("clock", "the clock is sane and synchronised")
+            notes.ok("clock", "the clock is sane and synchronised");
         }
         Synchronised::Watched(by) if notes.is_clean() => {
             notes.ok("clock", format!("the clock is sane; {by} keeps it"));

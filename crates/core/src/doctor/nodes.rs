@@ -97,8 +97,8 @@ pub(super) fn judge(facts: &NodesFacts, notes: &mut Notes) {
 
 fn missing(facts: &NodesFacts, notes: &mut Notes) {
     let lacks = |needed: bool| -> Vec<&str> {
-        let nodes = facts.nodes.iter();
-        nodes
+        let expected = facts.nodes.iter();
+        expected
             .filter(|node| node.state == NodeState::Missing && node.is_needed == needed)
             .map(|node| node.path.as_str())
             .collect()
@@ -221,4 +221,39 @@ fn links(facts: &NodesFacts, notes: &mut Notes) {
             "sudo sh -c 'for n in /dev/nvidia* /dev/nvidia-caps/*; do [ -c $n ] && \
              ln -sf $n /dev/char/$((0x$(stat -c %t $n))):$((0x$(stat -c %T $n))); done'",
         );
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    #[test]
+    fn the_nodes_that_are_expected_have_the_numbers_of_the_kernels_list() {
+        let majors = |names: &[(&str, u32)]| -> BTreeMap<String, u32> {
+            names
+                .iter()
+                .map(|(name, major)| ((*name).to_owned(), *major))
+                .collect()
+        };
+        let new = majors(&[
+            ("nvidia", 195),
+            ("nvidiactl", 195),
+            ("nvidia-uvm", 505),
+            ("nvidia-caps", 503),
+        ]);
+        let nodes = expected_nodes(&new, &BTreeSet::from([0, 3]), &BTreeSet::from([12]));
+        let numbers = |path: &str| nodes.iter().find(|node| node.path == path).unwrap().numbers;
+        assert_eq!(numbers("/dev/nvidiactl"), Some((195, 255)));
+        assert_eq!(numbers("/dev/nvidia3"), Some((195, 3)));
+        assert_eq!(numbers("/dev/nvidia-uvm-tools"), Some((505, 1)));
+        assert_eq!(numbers("/dev/nvidia-caps/nvidia-cap12"), Some((503, 12)));
+        let old = majors(&[("nvidia-frontend", 195)]);
+        let nodes = expected_nodes(&old, &BTreeSet::from([0]), &BTreeSet::new());
+        let known: Vec<_> = nodes
+            .iter()
+            .map(|node| node.numbers.map(|(major, _)| major))
+            .collect();
+        assert_eq!(known, [Some(195), None, None, Some(195), Some(195)]);
+    }
 }

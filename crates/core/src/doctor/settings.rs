@@ -1,7 +1,7 @@
 //! The settings.
 
+use super::SettingsFacts;
 use super::finding::Notes;
-use super::{SettingsFacts, counted};
 
 pub(super) fn judge(facts: &SettingsFacts, notes: &mut Notes) {
     for mistake in &facts.mistakes {
@@ -18,13 +18,17 @@ pub(super) fn judge(facts: &SettingsFacts, notes: &mut Notes) {
             .warning("settings-odd", warning.to_string())
             .means("the setting is accepted, and may not do what was meant");
     }
+    if facts.config.source.place.has_names() {
+        notes
+            .hint(
+                "settings-by-node",
+                "the config of this node is chosen by its label",
+            )
+            .means("that config is not read here: below is judged what flags and environment say")
+            .advise("the agent's log and the Events of the Node tell which config is in force")
+            .run("kubectl describe node NODE | grep -A20 Events:");
+    }
     if notes.is_clean() {
         notes.ok("settings", format!("{} can be used", facts.source));
-    } else if facts.mistakes.len() > 1 {
-        let count = counted(facts.mistakes.len(), "mistake");
-        notes.hint(
-            "settings-count",
-            format!("{count}, all of them above: one restart mends them"),
-        );
     }
 }

@@ -1,19 +1,21 @@
 //! Every finding occurs, and only where it belongs.
 
+mod answering;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
-use crate::cdi::{CdiSpec, ContainerEdits, Mount, Platform};
-use crate::config::{Config, DeviceListStrategies, DeviceListStrategy, MigStrategy};
+use crate::cdi::Platform;
+use crate::config::{
+    Config, ConfigPlace, ConfigWarning, DeviceListStrategies, DeviceListStrategy, MigStrategy,
+    Origin,
+};
 use crate::driver::{DriverError, GpuCondition, RecoveryAction};
 use crate::gpu::{Gpu, GpuUuid, PciBusId};
 use crate::inventory::{BrokenGpu, DriverVersions, Inventory};
 use crate::mig::{GpuMig, MigMode};
-use crate::runtime::{
-    CdiState, DefinedRuntime, PrivacyRisk, Remark, RiskLevel, RuntimeVersion, SourceFile,
-    SpecDirectories, read_containerd,
-};
+use crate::runtime::{DefinedRuntime, SourceFile, read_containerd};
 
 const VERSION: &str = "580.95.05";
 const LIMIT: Duration = Duration::from_secs(5);
@@ -166,11 +168,7 @@ fn check(breaks: &[Break]) {
         assert_eq!(first, Some(*id), "{:#?}", report.findings);
         for finding in &report.findings {
             let is_bad = !matches!(finding.severity, Severity::Ok | Severity::Skipped);
-            assert_eq!(
-                is_bad && finding.id != "settings-count",
-                finding.meaning.is_some(),
-                "{finding:?}"
-            );
+            assert_eq!(is_bad, finding.meaning.is_some(), "{finding:?}");
             assert!(!finding.found.is_empty());
         }
     }
@@ -216,7 +214,7 @@ fn the_driver() {
         }),
         ("gpus-unbound", |facts| facts.driver.bus[1].driver = None),
         ("driver-versions-differ", |facts| {
-            facts.driver.libraries = Some("550.1.2".to_owned())
+            facts.driver.libraries = Some("550.1.2".to_owned());
         }),
     ]);
 }
@@ -234,7 +232,7 @@ fn nvml_and_gpus() {
     check(&[
         ("nvml-hung", |facts| facts.nvml = Looked::Late(LIMIT)),
         ("nvml-hung", |facts| {
-            fails(facts, DriverError::Hung { after: LIMIT })
+            fails(facts, DriverError::Hung { after: LIMIT });
         }),
         ("nvml-missing", |facts| {
             fails(
@@ -242,7 +240,7 @@ fn nvml_and_gpus() {
                 DriverError::LibraryNotFound {
                     searched: Vec::new(),
                 },
-            )
+            );
         }),
         ("nvml-unusable", |facts| {
             let (path, reason) = ("/l".to_owned(), "no ELF".to_owned());
@@ -258,14 +256,14 @@ fn nvml_and_gpus() {
             fails(
                 facts,
                 DriverError::NotRunning("Driver Not Loaded".to_owned()),
-            )
+            );
         }),
         ("nvml-no-permission", |facts| {
-            fails(facts, DriverError::NoPermission)
+            fails(facts, DriverError::NoPermission);
         }),
         ("nvml-failed", |facts| fails(facts, DriverError::InUse)),
         ("nvml-other-driver", |facts| {
-            nvml(facts).inventory.driver.driver = "470.1".to_owned()
+            nvml(facts).inventory.driver.driver = "470.1".to_owned();
         }),
         ("gpu-lost", |facts| drop(nvml(facts).inventory.gpus.pop())),
         ("gpu-not-on-bus", |facts| drop(facts.driver.bus.pop())),
@@ -279,10 +277,10 @@ fn nvml_and_gpus() {
             });
         }),
         ("gpu-hung", |facts| {
-            nvml(facts).conditions[0] = Err(DriverError::Hung { after: LIMIT })
+            nvml(facts).conditions[0] = Err(DriverError::Hung { after: LIMIT });
         }),
         ("gpu-broken", |facts| {
-            nvml(facts).conditions[0] = Err(DriverError::GpuLost)
+            nvml(facts).conditions[0] = Err(DriverError::GpuLost);
         }),
         ("gpu-needs-recovery", |facts| {
             nvml(facts).conditions[0] = Ok(GpuCondition {
@@ -297,7 +295,7 @@ fn nvml_and_gpus() {
             facts.settings.config.mig_strategy = MigStrategy::Mixed;
         }),
         ("mig-strategy-idle", |facts| {
-            facts.settings.config.mig_strategy = MigStrategy::Single
+            facts.settings.config.mig_strategy = MigStrategy::Single;
         }),
         ("nothing-offered", |facts| {
             nvml(facts).inventory.gpus.clear();
@@ -314,26 +312,26 @@ fn device_nodes_and_their_links() {
     }
     check(&[
         ("node-missing", |facts| {
-            facts.nodes.nodes[1].state = NodeState::Missing
+            facts.nodes.nodes[1].state = NodeState::Missing;
         }),
         ("node-optional", |facts| {
             facts.nodes.nodes[1].state = NodeState::Missing;
             facts.nodes.nodes[1].is_needed = false;
         }),
         ("node-wrong", |facts| {
-            facts.nodes.nodes[1].state = NodeState::NoDevice
+            facts.nodes.nodes[1].state = NodeState::NoDevice;
         }),
         ("node-wrong", |facts| {
-            facts.nodes.nodes[1].state = NodeState::Device(1, 3)
+            facts.nodes.nodes[1].state = NodeState::Device(1, 3);
         }),
         ("node-forbidden", |facts| opening(facts, "EPERM")),
         ("node-denied", |facts| opening(facts, "EACCES")),
         ("node-dead", |facts| opening(facts, "ENXIO")),
         ("node-hangs", |facts| {
-            facts.nodes.nodes[1].opened = Some(Looked::Late(LIMIT))
+            facts.nodes.nodes[1].opened = Some(Looked::Late(LIMIT));
         }),
         ("dev-char-links", |facts| {
-            facts.nodes.nodes[0].link = LinkFact::Missing
+            facts.nodes.nodes[0].link = LinkFact::Missing;
         }),
     ]);
     let mut facts = well();
@@ -366,10 +364,10 @@ fn cdi_specs() {
     }
     check(&[
         ("cdi-invalid", |facts| {
-            spec(facts).mistake = Some("no kind".to_owned())
+            spec(facts).mistake = Some("no kind".to_owned());
         }),
         ("cdi-old-driver", |facts| {
-            spec(facts).driver_version = Some("550.1".to_owned())
+            spec(facts).driver_version = Some("550.1".to_owned());
         }),
         ("cdi-stale", |facts| {
             let path = "/usr/lib/libcuda.so".to_owned();
@@ -380,151 +378,17 @@ fn cdi_specs() {
         }),
         ("cdi-hook-missing", |facts| hook(facts, HookState::Missing)),
         ("cdi-hook-not-executable", |facts| {
-            hook(facts, HookState::NotExecutable)
+            hook(facts, HookState::NotExecutable);
         }),
         ("cdi-unresolved", |facts| name(facts, Resolved::Unknown)),
         ("cdi-conflict", |facts| {
-            name(facts, Resolved::Conflict(vec!["/a".to_owned()]))
+            name(facts, Resolved::Conflict(vec!["/a".to_owned()]));
         }),
     ]);
     let mut facts = well();
     hook(&mut facts, HookState::Runs);
     name(&mut facts, Resolved::Yes);
     assert_eq!(examine(&facts).of(Area::Cdi).next().unwrap().id, "cdi");
-}
-
-#[test]
-fn the_container_runtime_and_privacy() {
-    fn of_cdi(facts: &mut Facts) -> &mut RuntimeFacts {
-        facts.settings.config.device_list_strategies =
-            DeviceListStrategies::new([DeviceListStrategy::CdiCri]);
-        facts.runtime.as_mut().unwrap()
-    }
-    fn risk(facts: &mut Facts, level: RiskLevel) {
-        facts.runtime.as_mut().unwrap().risks.push(PrivacyRisk {
-            level,
-            what: "it is the default".to_owned(),
-            place: None,
-            fix: "change it".to_owned(),
-        });
-    }
-    check(&[
-        ("runtime-unknown", |facts| facts.runtime = None),
-        ("runtime-cdi-off", |facts| {
-            of_cdi(facts).report.cdi.state = CdiState::Off
-        }),
-        ("runtime-cdi-unsupported", |facts| {
-            of_cdi(facts).report.cdi.state = CdiState::Unsupported;
-        }),
-        ("runtime-cdi-unknown", |facts| {
-            of_cdi(facts).report.cdi.state = CdiState::Unknown
-        }),
-        ("runtime-no-cri-field", |facts| {
-            of_cdi(facts).report.version = Some(RuntimeVersion::new(1, 7, 0));
-        }),
-        ("runtime-spec-directories", |facts| {
-            of_cdi(facts).report.spec_directories = SpecDirectories {
-                directories: vec!["/etc/cdi".to_owned()],
-                place: None,
-            };
-        }),
-        ("runtime-gives-nothing", |facts| {
-            facts.runtime = Some(runtime("version = 3\n", "runc"))
-        }),
-        ("runtime-refuses-variable", |facts| {
-            facts.runtime.as_mut().unwrap().accepts_variable = false;
-        }),
-        ("runtime-remark", |facts| {
-            let text = "not TOML".to_owned();
-            let remark = Remark { text, place: None };
-            facts.runtime.as_mut().unwrap().report.remarks.push(remark);
-        }),
-        ("runtime-not-asked", |facts| {
-            facts.runtime.as_mut().unwrap().unasked = Some("nobody listens".to_owned());
-        }),
-        ("pods-may-take-gpus", |facts| {
-            risk(facts, RiskLevel::Warning)
-        }),
-        ("pods-may-ask-for-gpus", |facts| {
-            risk(facts, RiskLevel::Note)
-        }),
-    ]);
-}
-
-#[test]
-fn kubelet_registration_and_agent() {
-    fn plugin(facts: &mut Facts) -> &mut PluginFact {
-        &mut facts.registration.plugins[0]
-    }
-    fn counts(count: usize) -> Result<BTreeMap<String, usize>, Reach> {
-        Ok(BTreeMap::from([("nvidia.com/gpu".to_owned(), count)]))
-    }
-    check(&[
-        ("kubelet-not-asked", |facts| facts.kubelet.socket = None),
-        ("kubelet-missing", |facts| {
-            facts.kubelet.reach = Reach::Missing
-        }),
-        ("kubelet-elsewhere", |facts| {
-            facts.kubelet.reach = Reach::Missing;
-            facts
-                .kubelet
-                .elsewhere
-                .push("/other/kubelet.sock".to_owned());
-        }),
-        ("kubelet-also-elsewhere", |facts| {
-            facts
-                .kubelet
-                .elsewhere
-                .push("/other/kubelet.sock".to_owned());
-        }),
-        ("kubelet-no-socket", |facts| {
-            facts.kubelet.reach = Reach::NoSocket
-        }),
-        ("kubelet-refused", |facts| {
-            facts.kubelet.reach = Reach::Refused
-        }),
-        ("kubelet-denied", |facts| {
-            facts.kubelet.reach = Reach::Denied
-        }),
-        ("kubelet-silent", |facts| {
-            facts.kubelet.reach = Reach::Late(LIMIT)
-        }),
-        ("kubelet-failed", |facts| {
-            facts.kubelet.reach = Reach::Failed("?".to_owned())
-        }),
-        ("no-plugin", |facts| facts.registration.plugins.clear()),
-        ("plugin-stranger", |facts| {
-            plugin(facts).program = Some("nvidia-device-p".to_owned());
-        }),
-        ("plugin-socket-stale", |facts| {
-            plugin(facts).reach = Reach::Refused
-        }),
-        ("plugin-silent", |facts| {
-            plugin(facts).reach = Reach::Late(LIMIT)
-        }),
-        ("plugin-failed", |facts| plugin(facts).reach = Reach::Denied),
-        ("not-registered", |facts| {
-            facts.registration.allocatable = Ok(BTreeMap::new())
-        }),
-        ("registered-differently", |facts| {
-            facts.registration.allocatable = counts(1)
-        }),
-        ("registration-unknown", |facts| {
-            facts.registration.allocatable = Err(Reach::Missing)
-        }),
-        ("agent-not-ready", |facts| {
-            facts.agent.answer = Ok((false, "the driver".to_owned()))
-        }),
-        ("agent-absent", |facts| {
-            facts.agent.answer = Err(Reach::Refused)
-        }),
-        ("agent-silent", |facts| {
-            facts.agent.answer = Err(Reach::Late(LIMIT))
-        }),
-        ("agent-unreachable", |facts| {
-            facts.agent.answer = Err(Reach::Denied)
-        }),
-    ]);
 }
 
 #[test]
@@ -538,29 +402,38 @@ fn permissions_clock_and_settings() {
     }
     check(&[
         ("settings-invalid", |facts| {
-            facts.settings.mistakes.push("line 3".to_owned())
+            facts.settings.mistakes.push("line 3".to_owned());
+        }),
+        ("settings-odd", |facts| {
+            facts.settings.config.warnings.push(ConfigWarning {
+                origin: Origin::CommandLine("--x".to_owned()),
+                message: "it does nothing".to_owned(),
+            });
+        }),
+        ("settings-by-node", |facts| {
+            facts.settings.config.source.place = ConfigPlace::Directory("/configs".into());
         }),
         ("not-root", |facts| facts.permissions.user = 1000),
         ("no-sys-admin", |facts| {
-            facts.settings.config.mig_manager.enabled = true
+            facts.settings.config.mig_manager.enabled = true;
         }),
         ("directory-missing", |facts| {
-            directory(facts, DirectoryState::NoDirectory)
+            directory(facts, DirectoryState::NoDirectory);
         }),
         ("directory-read-only", |facts| {
-            directory(facts, DirectoryState::ReadOnly)
+            directory(facts, DirectoryState::ReadOnly);
         }),
         ("directory-denied", |facts| {
-            directory(facts, DirectoryState::Denied)
+            directory(facts, DirectoryState::Denied);
         }),
         ("selinux", |facts| facts.permissions.selinux = true),
         ("apparmor", |facts| {
-            facts.permissions.apparmor = Some("docker-default".to_owned())
+            facts.permissions.apparmor = Some("docker-default".to_owned());
         }),
         ("clock-behind", |facts| facts.clock.now = 0),
         ("clock-hardware", |facts| facts.clock.hardware = Some(0)),
         ("clock-unsynchronised", |facts| {
-            facts.clock.synchronised = Synchronised::NotYet
+            facts.clock.synchronised = Synchronised::NotYet;
         }),
     ]);
 }
@@ -591,54 +464,4 @@ fn what_depends_on_something_broken_is_skipped_and_not_judged() {
     }
     assert_eq!(report.count(Severity::Error), 2);
     assert_eq!(of(Area::Clock), ["clock"]);
-}
-
-#[test]
-fn the_nodes_that_are_expected_have_the_numbers_of_the_kernels_list() {
-    let majors = |names: &[(&str, u32)]| -> BTreeMap<String, u32> {
-        names
-            .iter()
-            .map(|(name, major)| ((*name).to_owned(), *major))
-            .collect()
-    };
-    let new = majors(&[
-        ("nvidia", 195),
-        ("nvidiactl", 195),
-        ("nvidia-uvm", 505),
-        ("nvidia-caps", 503),
-    ]);
-    let nodes = expected_nodes(&new, &BTreeSet::from([0, 3]), &BTreeSet::from([12]));
-    let numbers = |path: &str| nodes.iter().find(|node| node.path == path).unwrap().numbers;
-    assert_eq!(numbers("/dev/nvidiactl"), Some((195, 255)));
-    assert_eq!(numbers("/dev/nvidia3"), Some((195, 3)));
-    assert_eq!(numbers("/dev/nvidia-uvm-tools"), Some((505, 1)));
-    assert_eq!(numbers("/dev/nvidia-caps/nvidia-cap12"), Some((503, 12)));
-    let old = majors(&[("nvidia-frontend", 195)]);
-    let nodes = expected_nodes(&old, &BTreeSet::from([0]), &BTreeSet::new());
-    let known: Vec<_> = nodes
-        .iter()
-        .map(|node| node.numbers.map(|(major, _)| major))
-        .collect();
-    assert_eq!(known, [Some(195), None, None, Some(195), Some(195)]);
-}
-
-#[test]
-fn the_driver_of_a_spec_is_told_by_its_libraries() {
-    let spec = |path: &str| CdiSpec {
-        container_edits: ContainerEdits {
-            mounts: vec![Mount {
-                host_path: path.to_owned(),
-                ..Mount::default()
-            }],
-            ..ContainerEdits::default()
-        },
-        ..CdiSpec::default()
-    };
-    let of = |path: &str| driver_version(&spec(path)).map(str::to_owned);
-    assert_eq!(
-        of("/usr/lib64/libcuda.so.550.54.15").as_deref(),
-        Some("550.54.15")
-    );
-    assert_eq!(of("/usr/lib64/libcuda.so.1"), None);
-    assert_eq!(of("/usr/lib64/libcudadebugger.so.550.54.15"), None);
 }

@@ -19,7 +19,7 @@ fn nothing_is_wrong_with_a_good_node() {
     assert!(told.contains("registered: nvidia.com/gpu: 2"), "{told}");
     assert!(told.ends_with("\nnothing is wrong; 1 hint\n"), "{told}");
 
-    let settings = ["--device-list-strategy=cdi-cri", "--cdi-disable-hooks=all"];
+    let settings = ["--device-list-strategy=cdi-cri"];
     let node = Node::with_agent(&settings);
     node.write("host/etc/containerd/config.toml", "version = 3\n");
     let told = node.doctor(&settings).ended_with(0).stdout();
