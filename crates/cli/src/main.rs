@@ -18,6 +18,7 @@ mod config;
 mod duration;
 mod fault;
 mod mig;
+mod runtime;
 mod sim;
 mod simulate;
 mod target;
@@ -51,6 +52,9 @@ enum Command {
     /// Cut GPUs into MIG devices: show, plan, apply, export and check how they are partitioned
     #[command(long_about = mig::ABOUT)]
     Mig(Box<mig::MigArgs>),
+    /// Check the node's container runtime, and turn CDI on in it
+    #[command(long_about = runtime::ABOUT)]
+    Runtime(Box<runtime::RuntimeArgs>),
     /// Drive the simulated GPU driver: place its library, inject faults, load and heal GPUs
     #[command(long_about = sim::ABOUT)]
     Sim(Box<sim::SimArgs>),
@@ -116,6 +120,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Cdi(args) => cdi::run(*args),
         Command::Config(args) => config::run(*args),
         Command::Mig(args) => mig::run(*args),
+        Command::Runtime(args) => runtime::run(*args),
         Command::Sim(args) => sim::run(*args),
         Command::Simulate(args) => simulate::run(*args),
         Command::Completions { shell } => print_completions(shell),

@@ -13,6 +13,7 @@ mod config;
 mod ends;
 mod mig;
 mod mistakes;
+mod runtime;
 mod sim;
 mod simulate;
 mod simulate_config;
