@@ -20,6 +20,7 @@ mod duration;
 mod fault;
 mod hook;
 mod mig;
+mod runtime;
 mod sim;
 mod simulate;
 mod target;
@@ -59,6 +60,9 @@ enum Command {
     /// Cut GPUs into MIG devices: show, plan, apply, export and check how they are partitioned
     #[command(long_about = mig::ABOUT)]
     Mig(Box<mig::MigArgs>),
+    /// Check the node's container runtime, and turn CDI on in it
+    #[command(long_about = runtime::ABOUT)]
+    Runtime(Box<runtime::RuntimeArgs>),
     /// Drive the simulated GPU driver: place its library, inject faults, load and heal GPUs
     #[command(long_about = sim::ABOUT)]
     Sim(Box<sim::SimArgs>),
@@ -126,6 +130,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Hook(args) => hook::run(*args),
         Command::Mig(args) => mig::run(*args),
+        Command::Runtime(args) => runtime::run(*args),
         Command::Sim(args) => sim::run(*args),
         Command::Simulate(args) => simulate::run(*args),
         Command::Completions { shell } => print_completions(shell),

@@ -14,6 +14,7 @@ mod doctor;
 mod ends;
 mod mig;
 mod mistakes;
+mod runtime;
 mod sim;
 mod simulate;
 mod simulate_config;
