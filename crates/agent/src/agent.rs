@@ -10,7 +10,7 @@ use std::time::Duration;
 use mizzen_core::config::{Config, ConfigPlace};
 use mizzen_core::driver::DriverLoader;
 use mizzen_core::state::{Event, NodeState};
-use mizzen_nvml::{HostRoot, NvmlLoader};
+use mizzen_nvml::{HostRoot, NvmlLoader, NvmlLoaderBuilder};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -394,6 +394,11 @@ const NODES_SETTLE: Duration = Duration::from_millis(50);
 
 /// The loader for the real driver, which it finds where these settings say.
 pub fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
+    Arc::new(nvml_builder(config).build())
+}
+
+/// The same, before it is built.
+pub(crate) fn nvml_builder(config: &Config) -> NvmlLoaderBuilder {
     let mut builder = NvmlLoader::builder()
         .host_root(HostRoot::new(&config.host_root))
         .deadline(config.health.nvml_call_timeout);
@@ -403,7 +408,7 @@ pub fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
     for root in machine::driver_roots(config) {
         builder = builder.driver_root(root);
     }
-    Arc::new(builder.build())
+    builder
 }
 
 /// Runs an agent as a process: until SIGTERM, SIGINT or SIGQUIT, and reading its settings again

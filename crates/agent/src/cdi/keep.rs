@@ -96,8 +96,7 @@ impl Look {
 }
 
 /// Where specs are on a host, as this process sees it.
-fn directories(config: &Config) -> Vec<PathBuf> {
-    let host = HostRoot::new(&config.host_root);
+pub(crate) fn directories(host: &HostRoot) -> Vec<PathBuf> {
     let here = |directory: &&str| {
         // /var/run leads to /run on every host, and must not lead out of the host's root.
         let (parent, name) = directory.rsplit_once('/').unwrap_or(("", directory));
@@ -179,7 +178,7 @@ impl SpecKeeper {
 
     /// Brings the files in line with the inputs, where there is a driver and files are wanted.
     async fn follow(&mut self, inputs: Inputs) -> Result<Option<Look>, TaskError> {
-        let directories = directories(&inputs.config);
+        let directories = directories(&HostRoot::new(&inputs.config.host_root));
         let store = store(&directories);
         let mut found = None;
         if inputs.driver.is_some() && (inputs.uses_cdi() || store.has_any()) {
@@ -277,7 +276,7 @@ fn list(paths: &[PathBuf]) -> String {
 /// different, and reads what runtimes then find.
 fn look(inputs: &Inputs, hooks: &hook::Installer) -> Look {
     let config = &inputs.config;
-    let directories = directories(config);
+    let directories = directories(&HostRoot::new(&config.host_root));
     let mut remarks = Vec::new();
     let store = store(&directories);
     let specs = valid(specs(inputs, &wanted(config, &store)), &mut remarks);

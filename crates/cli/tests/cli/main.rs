@@ -10,9 +10,11 @@
 mod agent;
 mod cdi;
 mod config;
+mod doctor;
 mod ends;
 mod mig;
 mod mistakes;
+mod runtime;
 mod sim;
 mod simulate;
 mod simulate_config;
