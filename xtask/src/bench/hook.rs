@@ -119,7 +119,7 @@ impl Container {
             .stdin(Stdio::piped())
             .stderr(notes)
             .spawn()?;
-        let state = format!(r#"{{"bundle": {:?}}}"#, self.dir);
+        let state = format!(r#"{{"bundle": "{}"}}"#, self.dir.display());
         let mut input = child.stdin.take().context("its standard input")?;
         input.write_all(state.as_bytes())?;
         Ok(child)

@@ -363,13 +363,13 @@ fn valid(specs: Vec<CdiSpec>, remarks: &mut Vec<String>) -> Vec<CdiSpec> {
 
 /// Sees to the program of the hooks, without which containers do not start, and tells what is
 /// wrong with it.
-fn hook_remark(config: &Config, installer: &hook::Installer) -> Option<String> {
+fn hook_remark(config: &Config, hooks: &hook::Installer) -> Option<String> {
     let options = SpecOptions::of_config(config);
     let path = options.hooks.path()?;
     if config.cdi_hook_path.is_some() {
         return missing_hook(config, path);
     }
-    match installer.install(&hook::directory(config)) {
+    match hooks.install(&hook::directory(config)) {
         Ok(installed) => {
             if installed.is_new {
                 tracing::info!(

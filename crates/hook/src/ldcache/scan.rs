@@ -135,11 +135,16 @@ impl Scan {
         }
     }
 
-    /// Takes in a link, if it is what a SONAME wants, or one for those who build programs.
+    /// Takes in a link, if it is what a SONAME wants, or the same without a version, for those who
+    /// build programs.
     fn symlink(&mut self, name: &str, file: io::Result<File>) {
-        if let Some((flags, soname)) = library(file)
-            && (soname.is_some_and(|soname| soname == name) || name.ends_with(".so"))
-        {
+        let Some((flags, Some(soname))) = library(file) else {
+            return;
+        };
+        let has_no_version = name
+            .split_once(".so")
+            .is_some_and(|(_, version)| version.is_empty());
+        if soname == name || has_no_version && soname.starts_with(name) {
             self.add(name, name, flags);
         }
     }

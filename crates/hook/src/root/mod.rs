@@ -203,7 +203,11 @@ impl Root {
 pub(crate) fn link_below(dir: &OwnedFd, name: &str, target: &str) -> io::Result<()> {
     match readlinkat(dir, name, Vec::new()) {
         Ok(held) if held.as_bytes() == target.as_bytes() => return Ok(()),
-        Ok(_) | Err(Errno::NOENT) => {}
+        Ok(_) => {}
+        Err(Errno::NOENT) => {
+            check_place(dir)?;
+            return Ok(symlinkat(target, dir, name)?);
+        }
         Err(Errno::INVAL) => {
             let there = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
             if there.file_type() != FileType::RegularFile {
