@@ -113,7 +113,10 @@ fn sum(report: &Report) -> Line {
     .map(|(count, word)| counted(count, word))
     .collect();
     let words = counts.join(", ");
-    let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
+    let (errors, warnings) = (
+        report.count(Severity::Error),
+        report.count(Severity::Warning),
+    );
     match (errors, warnings) {
         (0, 0) if words.is_empty() => Line::of(GOOD, "nothing is wrong"),
         (0, 0) => Line::of(GOOD, "nothing is wrong").and(PLAIN, format!("; {words}")),

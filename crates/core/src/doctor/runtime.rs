@@ -50,7 +50,11 @@ pub(super) fn judge(facts: Option<&RuntimeFacts>, config: &Config, notes: &mut N
         };
         let (known, installed) = (report.name(), &facts.name);
         let is_plain = known.starts_with(installed.as_str());
-        let by = if is_plain { known } else { format!("{known} of {installed}") };
+        let by = if is_plain {
+            known
+        } else {
+            format!("{known} of {installed}")
+        };
         notes.ok("runtime", format!("{by}: {state}"));
     }
 }
