@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mizzen_core::doctor::{
-    ExpectedNode, LinkFact, NodeFact, NodeState, NodesFacts, expected_nodes,
+    ExpectedNode, LinkFact, Looked, NodeFact, NodeState, NodesFacts, expected_nodes,
 };
 use mizzen_core::inventory::Inventory;
 use mizzen_core::mig::Capabilities;
@@ -52,7 +52,12 @@ pub(super) fn majors(text: &str) -> BTreeMap<String, u32> {
 
 /// The minor numbers of the GPUs that the kernel's module or NVML knows.
 fn gpus(kernel: &HostRoot, inventory: Option<&Inventory>) -> BTreeSet<u32> {
-    let of_module = kernel.driver_gpus();
+    // The module may have to ask a GPU that does not answer.
+    let kernel = kernel.clone();
+    let of_module = match within(OPEN_LIMIT, move || kernel.driver_gpus()) {
+        Looked::Seen(gpus) => gpus,
+        Looked::Late(_) => Vec::new(),
+    };
     let of_module = of_module.iter().filter_map(|gpu| gpu.minor);
     let known = inventory.into_iter().flat_map(|known| &known.gpus);
     of_module.chain(known.map(|gpu| gpu.minor)).collect()

@@ -113,9 +113,14 @@ fn sum(report: &Report) -> Line {
     .map(|(count, word)| counted(count, word))
     .collect();
     let words = counts.join(", ");
-    match (report.count(Severity::Error), counts.is_empty()) {
-        (0, true) => Line::of(GOOD, "nothing is wrong"),
-        (0, false) => Line::of(GOOD, "nothing is wrong").and(PLAIN, format!("; {words}")),
+    let (errors, warnings) = (
+        report.count(Severity::Error),
+        report.count(Severity::Warning),
+    );
+    match (errors, warnings) {
+        (0, 0) if words.is_empty() => Line::of(GOOD, "nothing is wrong"),
+        (0, 0) => Line::of(GOOD, "nothing is wrong").and(PLAIN, format!("; {words}")),
+        (0, _) => Line::of(WARN, format!("no error; {words}")),
         (1, _) => Line::of(BAD, words),
         _ => Line::of(BAD, words).and(
             PLAIN,

@@ -154,6 +154,12 @@ fn judge_spec(spec: &SpecFact, facts: &Facts, notes: &mut Notes) {
             .means("containers that get a device of it do not start")
             .run(renew);
     }
+    hooks(spec, notes);
+}
+
+/// The programs that a spec has runtimes run.
+fn hooks(spec: &SpecFact, notes: &mut Notes) {
+    let path = &spec.path;
     for hook in &spec.hooks {
         let (id, found, command) = match hook.state {
             HookState::Runs => continue,

@@ -142,14 +142,8 @@ fn recovery(gpu: &Gpu, name: &str, condition: &GpuCondition, notes: &mut Notes) 
         .run(command);
 }
 
-/// The settings against how the GPUs are cut.
-fn partitions(gpus: &[Gpu], config: &Config, notes: &mut Notes) {
-    let mig = |gpu: &&Gpu| gpu.mig.as_ref().is_some_and(|mig| mig.mode.current);
-    let cut: Vec<String> = gpus
-        .iter()
-        .filter(mig)
-        .map(|gpu| gpu.index.to_string())
-        .collect();
+/// GPUs on which MIG is about to be turned on or off.
+fn pending(gpus: &[Gpu], notes: &mut Notes) {
     for gpu in gpus {
         let Some(mode) = gpu.mig.as_ref().map(|mig| mig.mode) else {
             continue;
@@ -168,6 +162,17 @@ fn partitions(gpus: &[Gpu], config: &Config, notes: &mut Notes) {
                 .run(format!("sudo nvidia-smi --gpu-reset -i {}", gpu.index));
         }
     }
+}
+
+/// The settings against how the GPUs are cut.
+fn partitions(gpus: &[Gpu], config: &Config, notes: &mut Notes) {
+    let mig = |gpu: &&Gpu| gpu.mig.as_ref().is_some_and(|mig| mig.mode.current);
+    let cut: Vec<String> = gpus
+        .iter()
+        .filter(mig)
+        .map(|gpu| gpu.index.to_string())
+        .collect();
+    pending(gpus, notes);
     match config.mig_strategy {
         MigStrategy::None if !cut.is_empty() => {
             notes

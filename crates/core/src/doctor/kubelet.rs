@@ -70,7 +70,13 @@ pub(super) fn judge(facts: &Facts, notes: &mut Notes) {
                 .run(format!("ls -l {socket}")),
         ),
     }
-    if kubelet.reach == Reach::Answered && !others.is_empty() {
+    if kubelet.reach == Reach::Answered {
+        also_elsewhere(others, notes);
+    }
+}
+
+fn also_elsewhere(others: &[String], notes: &mut Notes) {
+    if !others.is_empty() {
         notes
             .hint(
                 "kubelet-also-elsewhere",

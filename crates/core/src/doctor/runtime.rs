@@ -48,10 +48,14 @@ pub(super) fn judge(facts: Option<&RuntimeFacts>, config: &Config, notes: &mut N
             CdiState::Unsupported => "it has no CDI, and needs none",
             CdiState::Unknown => "whether CDI is on is not known, and it is not needed",
         };
-        notes.ok(
-            "runtime",
-            format!("{} ({}): {state}", report.name(), facts.name),
-        );
+        let (known, installed) = (report.name(), &facts.name);
+        let is_plain = known.starts_with(installed.as_str());
+        let by = if is_plain {
+            known
+        } else {
+            format!("{known} of {installed}")
+        };
+        notes.ok("runtime", format!("{by}: {state}"));
     }
 }
 

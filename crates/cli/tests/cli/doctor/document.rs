@@ -15,7 +15,7 @@ fn the_commands_in_the_document_print_what_it_says() {
     let node = Node::new();
     std::fs::create_dir(node.path("laptop")).unwrap();
     let blocks: Vec<&str> = document.split("```console\n$ ").skip(1).collect();
-    assert!(blocks.len() >= 3);
+    assert!(blocks.len() >= 2);
     for block in blocks {
         let block = block.split("```").next().unwrap();
         let (command, output) = block.split_once('\n').unwrap();
@@ -39,10 +39,10 @@ fn every_finding_is_in_the_document() {
     let sources = repository("crates/core/src/doctor");
     let mut ids = std::collections::BTreeSet::new();
     for file in std::fs::read_dir(sources).unwrap().flatten() {
-        let text = std::fs::read_to_string(file.path()).unwrap();
-        if file.file_name() == "tests.rs" {
+        if file.path().is_dir() || file.file_name() == "tests.rs" {
             continue;
         }
+        let text = std::fs::read_to_string(file.path()).unwrap();
         for call in [".error(", ".warning(", ".hint("] {
             for rest in text.split(call).skip(1) {
                 let id = rest.trim_start().strip_prefix('"');
