@@ -72,7 +72,7 @@ impl Inputs {
 
     /// Whether specs are asked for.
     fn uses_cdi(&self) -> bool {
-        self.config.device_list_strategies.any_cdi() || !self.config.cdi_kinds.is_empty()
+        self.config.device_list_strategies.need_specs() || !self.config.cdi_kinds.is_empty()
     }
 }
 
@@ -288,9 +288,10 @@ fn look(inputs: &Inputs) -> Look {
             ));
         }
     }
-    if !specs.is_empty() {
-        remarks.extend(missing_hook(config));
-    }
+    let missing_hook = missing_hook(config).filter(|_| !specs.is_empty());
+    // Where the agent has the choice, it chooses nothing that keeps containers from starting.
+    let is_usable = missing_hook.is_none() || !config.device_list_strategies.is_auto();
+    remarks.extend(missing_hook);
     let catalog = read_catalog(&directories);
     for name in &inputs.names {
         match catalog.resolve(name) {
@@ -309,7 +310,8 @@ fn look(inputs: &Inputs) -> Look {
             )),
         }
     }
-    let is_of_plugin = |name: &&str| name.starts_with(PLUGIN_VENDOR) && catalog.resolves(name);
+    let is_of_plugin =
+        |name: &&str| is_usable && name.starts_with(PLUGIN_VENDOR) && catalog.resolves(name);
     let names = catalog.names().filter(is_of_plugin);
     let found: BTreeSet<String> = names.map(str::to_owned).collect();
     Look {
@@ -340,7 +342,7 @@ fn specs(inputs: &Inputs, wanted: &[Wanted]) -> Vec<CdiSpec> {
 /// for the containers that have such names.
 fn wanted(config: &Config, store: &SpecStore) -> Vec<Wanted> {
     let mut wanted = Wanted::of_config(config);
-    if !config.device_list_strategies.any_cdi() {
+    if !config.device_list_strategies.need_specs() {
         let of_plugin = Wanted::of_plugin(config).into_iter();
         wanted.extend(of_plugin.filter(|wanted| store.holds(&wanted.kind)));
     }
