@@ -7,6 +7,7 @@ mod gpu_pods;
 mod manifests;
 mod mig;
 mod restarts;
+mod runtime;
 mod same_story;
 mod sharing;
 
@@ -102,6 +103,14 @@ fn manifests_and_configs() -> Vec<Test> {
         test!(
             "the API server refuses GPU requests that break one of its three rules",
             cluster_itself::gpu_requests_follow_three_rules
+        ),
+        test!(
+            "containerd's files are read as containerd reads them",
+            runtime::files_are_read_as_containerd_reads_them
+        ),
+        test!(
+            "a containerd without CDI has it after mizzen runtime configure and a restart",
+            runtime::cdi_is_turned_on
         ),
         test!(
             "the API server accepts every field of the manifests",

@@ -72,7 +72,7 @@ impl Inputs {
 
     /// Whether specs are asked for.
     fn uses_cdi(&self) -> bool {
-        self.config.device_list_strategies.any_cdi() || !self.config.cdi_kinds.is_empty()
+        self.config.device_list_strategies.need_specs() || !self.config.cdi_kinds.is_empty()
     }
 }
 
@@ -280,10 +280,11 @@ fn look(inputs: &Inputs, hooks: &hook::Installer) -> Look {
     let mut remarks = Vec::new();
     let store = store(&directories);
     let specs = valid(specs(inputs, &wanted(config, &store)), &mut remarks);
-    if !specs.is_empty() {
-        // Before a spec names it.
-        remarks.extend(hook_remark(config, hooks));
-    }
+    // Before a spec names it.
+    let no_hook = (!specs.is_empty()).then(|| hook_remark(config, hooks)).flatten();
+    // Where the agent has the choice, it chooses nothing that keeps containers from starting.
+    let is_usable = no_hook.is_none() || !config.device_list_strategies.is_auto();
+    remarks.extend(no_hook);
     let outcome = store.keep(&specs);
     if let Ok(outcome) = &outcome {
         for path in &outcome.foreign {
@@ -311,7 +312,8 @@ fn look(inputs: &Inputs, hooks: &hook::Installer) -> Look {
             )),
         }
     }
-    let is_of_plugin = |name: &&str| name.starts_with(PLUGIN_VENDOR) && catalog.resolves(name);
+    let is_of_plugin =
+        |name: &&str| is_usable && name.starts_with(PLUGIN_VENDOR) && catalog.resolves(name);
     let names = catalog.names().filter(is_of_plugin);
     let found: BTreeSet<String> = names.map(str::to_owned).collect();
     Look {
@@ -342,7 +344,7 @@ fn specs(inputs: &Inputs, wanted: &[Wanted]) -> Vec<CdiSpec> {
 /// for the containers that have such names.
 fn wanted(config: &Config, store: &SpecStore) -> Vec<Wanted> {
     let mut wanted = Wanted::of_config(config);
-    if !config.device_list_strategies.any_cdi() {
+    if !config.device_list_strategies.need_specs() {
         let of_plugin = Wanted::of_plugin(config).into_iter();
         wanted.extend(of_plugin.filter(|wanted| store.holds(&wanted.kind)));
     }

@@ -2,10 +2,12 @@
 //! says itself.
 
 mod ask;
+mod delivery;
 mod find;
 mod glob;
 #[cfg(test)]
 mod tests;
 
 pub use ask::{AskError, ask};
+pub(crate) use delivery::{first_choice, follow};
 pub use find::{FoundRuntime, Wish, find};

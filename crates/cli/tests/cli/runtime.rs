@@ -146,9 +146,9 @@ fn containerd_2_gets_a_drop_in_where_its_config_imports_one() {
 #[test]
 fn what_cannot_be_is_refused_in_words() {
     let node = Node::new();
-    let none = node.runtime("check");
-    assert_eq!(none.code(), 3);
-    assert!(none.stderr().contains("no container runtime"));
+    let missing = node.runtime("check");
+    assert_eq!(missing.code(), 3);
+    assert!(missing.stderr().contains("no container runtime"));
     node.write(CONTAINERD, V2);
     let old = node.runtime("configure --runtime-version 1.6.20");
     assert_eq!(old.code(), 1);

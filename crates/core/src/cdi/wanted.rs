@@ -99,7 +99,7 @@ impl Wanted {
     /// by CDI, and those of `--cdi-kinds`.
     pub fn of_config(config: &Config) -> Vec<Self> {
         let mut all = Vec::new();
-        if config.device_list_strategies.any_cdi() {
+        if config.device_list_strategies.need_specs() {
             all = Self::of_plugin(config);
         }
         let strategies: BTreeSet<NameStrategy> =

@@ -95,39 +95,80 @@ impl Choice for DeviceListStrategy {
     ];
 }
 
+/// The word that leaves the choice of a way to the agent.
+pub(super) const AUTO: &str = "auto";
+
 /// The ways that are used at once; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceListStrategies(BTreeSet<DeviceListStrategy>);
+pub struct DeviceListStrategies {
+    used: BTreeSet<DeviceListStrategy>,
+    /// Whether the agent chooses them by what the node's runtime can do.
+    is_auto: bool,
+    /// Whether specs are kept although no way that is used needs them: one may be used as soon as
+    /// its names are found.
+    awaits_specs: bool,
+}
 
 impl DeviceListStrategies {
     /// The strategies in `strategies`, or [`DeviceListStrategy::Envvar`] where there is none.
     pub fn new(strategies: impl IntoIterator<Item = DeviceListStrategy>) -> Self {
-        let mut set: BTreeSet<_> = strategies.into_iter().collect();
-        if set.is_empty() {
-            set.insert(DeviceListStrategy::Envvar);
+        let mut used: BTreeSet<_> = strategies.into_iter().collect();
+        if used.is_empty() {
+            used.insert(DeviceListStrategy::Envvar);
         }
-        Self(set)
+        Self {
+            used,
+            is_auto: false,
+            awaits_specs: false,
+        }
+    }
+
+    /// What the agent has chosen where it was told `auto`: this way; `awaits_specs` says whether
+    /// it would rather use CDI.
+    pub fn chosen(strategy: DeviceListStrategy, awaits_specs: bool) -> Self {
+        Self {
+            is_auto: true,
+            awaits_specs,
+            ..Self::new([strategy])
+        }
+    }
+
+    /// Whether the agent chooses them.
+    pub fn is_auto(&self) -> bool {
+        self.is_auto
     }
 
     /// Whether `strategy` is used.
     pub fn includes(&self, strategy: DeviceListStrategy) -> bool {
-        self.0.contains(&strategy)
+        self.used.contains(&strategy)
     }
 
     /// Whether any of them needs CDI.
     pub fn any_cdi(&self) -> bool {
-        self.0.iter().any(|strategy| strategy.is_cdi())
+        self.used.iter().any(|strategy| strategy.is_cdi())
     }
 
     /// Whether all of them need CDI, so that nothing else is to be told.
     pub fn all_cdi(&self) -> bool {
-        self.0.iter().all(|strategy| strategy.is_cdi())
+        self.used.iter().all(|strategy| strategy.is_cdi())
+    }
+
+    /// Whether specs of what is handed out are to be kept.
+    pub fn need_specs(&self) -> bool {
+        self.any_cdi() || self.awaits_specs
+    }
+
+    /// Their words, in their order.
+    pub fn words(&self) -> String {
+        let words: Vec<&str> = self.used.iter().map(|strategy| strategy.word()).collect();
+        words.join(",")
     }
 }
 
 impl Default for DeviceListStrategies {
+    /// `auto`, of which nothing is known yet: the reference's way.
     fn default() -> Self {
-        Self::new([])
+        Self::chosen(DeviceListStrategy::Envvar, false)
     }
 }
 

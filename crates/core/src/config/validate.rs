@@ -14,8 +14,8 @@ use super::naming::{GpuFilter, GpuSelector, SELECTOR};
 use super::raw::{RawConfig, RawValue};
 use super::setting::{Setting, parse_address, parse_boolean};
 use super::types::{
-    Choice, Config, DeviceListStrategies, DeviceListStrategy, DiscoveryStrategy, HealthTuning,
-    ImexConfig, MigStrategy,
+    AUTO, Choice, Config, DeviceListStrategies, DeviceListStrategy, DiscoveryStrategy,
+    HealthTuning, ImexConfig, MigStrategy,
 };
 use crate::cdi::{CdiKind, HAND_VENDOR, Wanted};
 use crate::xid::XidPolicy;
@@ -127,12 +127,26 @@ impl Reader<'_> {
         let Some(value) = self.raw.get(Setting::DeviceListStrategy) else {
             return DeviceListStrategies::default();
         };
+        if let [text] = value.texts.as_slice()
+            && text == AUTO
+        {
+            return DeviceListStrategies::default();
+        }
         let mut strategies = Vec::new();
         for text in &value.texts {
             match DeviceListStrategy::from_word(text) {
                 Some(strategy) => strategies.push(strategy),
+                None if text == AUTO => self.errors.push(ConfigError::InvalidValue {
+                    origin: value.origin.clone(),
+                    value: text.clone(),
+                    expected: "auto alone, or a list of the others".to_owned(),
+                    suggestion: None,
+                }),
                 None => self.invalid(Setting::DeviceListStrategy, &value.origin, text),
             }
+        }
+        if value.texts.is_empty() {
+            return DeviceListStrategies::default();
         }
         DeviceListStrategies::new(strategies)
     }

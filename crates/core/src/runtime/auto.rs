@@ -31,7 +31,8 @@ impl AutoChoice {
     /// The strategies, given whether CDI names can be used.
     pub fn strategies(&self, cdi_is_usable: bool) -> DeviceListStrategies {
         let cdi = self.cdi.filter(|_| cdi_is_usable);
-        DeviceListStrategies::new([cdi.unwrap_or(DeviceListStrategy::Envvar)])
+        let strategy = cdi.unwrap_or(DeviceListStrategy::Envvar);
+        DeviceListStrategies::chosen(strategy, self.cdi.is_some())
     }
 }
 
