@@ -17,6 +17,7 @@ mod cdi;
 mod config;
 mod duration;
 mod fault;
+mod hook;
 mod mig;
 mod sim;
 mod simulate;
@@ -48,6 +49,9 @@ enum Command {
     /// Check a config file, and see what it makes of a node
     #[command(long_about = config::ABOUT)]
     Config(Box<config::ConfigArgs>),
+    /// Carry out the hooks of CDI specs, or install the small program that does
+    #[command(long_about = hook::ABOUT)]
+    Hook(Box<hook::HookArgs>),
     /// Cut GPUs into MIG devices: show, plan, apply, export and check how they are partitioned
     #[command(long_about = mig::ABOUT)]
     Mig(Box<mig::MigArgs>),
@@ -115,6 +119,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Agent(args) => agent::run(*args),
         Command::Cdi(args) => cdi::run(*args),
         Command::Config(args) => config::run(*args),
+        Command::Hook(args) => hook::run(*args),
         Command::Mig(args) => mig::run(*args),
         Command::Sim(args) => sim::run(*args),
         Command::Simulate(args) => simulate::run(*args),

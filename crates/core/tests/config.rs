@@ -58,6 +58,7 @@ fn the_defaults_of_the_table_are_those_of_the_config() {
             row.setting,
             Setting::DevRoot
                 | Setting::NvmlLibrary
+                | Setting::CdiHookPath
                 | Setting::ConfigFile
                 | Setting::Kubeconfig
                 | Setting::PodResourcesSocket
@@ -95,7 +96,8 @@ fn the_settings_of_cdi_reach_the_config() {
     ]);
     let config = config.validate().unwrap();
     assert_eq!(config.cdi_annotation_prefix, "cdi.example.com/");
-    assert_eq!(config.cdi_hook_path, Path::new("/hook"));
+    assert_eq!(config.cdi_hook_path.as_deref(), Some(Path::new("/hook")));
+    assert_eq!(config.hook_program(), Path::new("/hook"));
     assert_eq!(config.cdi_feature_flags, ["a", "b"]);
     assert_eq!(config.cdi_disable_hooks, ["all"]);
     let kinds: Vec<String> = config.cdi_kinds.iter().map(ToString::to_string).collect();

@@ -22,7 +22,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Asked, Outcome, Places, SpecStore, discover, read_catalog};
+use super::{Asked, Outcome, Places, SpecStore, discover, hook, read_catalog};
 use crate::dirwatch::{DirEvent, DirWatch};
 use crate::supervisor::TaskError;
 
@@ -279,6 +279,10 @@ fn look(inputs: &Inputs) -> Look {
     let mut remarks = Vec::new();
     let store = store(&directories);
     let specs = valid(specs(inputs, &wanted(config, &store)), &mut remarks);
+    if !specs.is_empty() {
+        // Before a spec names it.
+        remarks.extend(hook_remark(config));
+    }
     let outcome = store.keep(&specs);
     if let Ok(outcome) = &outcome {
         for path in &outcome.foreign {
@@ -287,9 +291,6 @@ fn look(inputs: &Inputs) -> Look {
                 path.display()
             ));
         }
-    }
-    if !specs.is_empty() {
-        remarks.extend(missing_hook(config));
     }
     let catalog = read_catalog(&directories);
     for name in &inputs.names {
@@ -359,11 +360,40 @@ fn valid(specs: Vec<CdiSpec>, remarks: &mut Vec<String>) -> Vec<CdiSpec> {
     specs.into_iter().filter(is_valid).collect()
 }
 
-/// Containers do not start where the program of their hooks is missing. Nothing is said where this
-/// process does not see the host's root.
-fn missing_hook(config: &Config) -> Option<String> {
+/// Sees to the program of the hooks, without which containers do not start, and tells what is
+/// wrong with it.
+fn hook_remark(config: &Config) -> Option<String> {
     let options = SpecOptions::of_config(config);
     let path = options.hooks.path()?;
+    if config.cdi_hook_path.is_some() {
+        return missing_hook(config, path);
+    }
+    match hook::install(&hook::directory(config)) {
+        Ok(installed) => {
+            if installed.is_new {
+                tracing::info!(
+                    event = "cdi-hook",
+                    path,
+                    "the program of the CDI specs' hooks is installed"
+                );
+            }
+            installed.is_noexec.then(|| format!(
+                "{path}, which the CDI specs name for hooks, is on a file system that is mounted \
+                 noexec: containers with GPUs will not start; set --hook-dir to a directory that \
+                 programs may be run from"
+            ))
+        }
+        Err(error) => Some(format!(
+            "{path}, which the CDI specs name for hooks, cannot be installed: {error}; containers \
+             with GPUs will not start without it: make {} of the host writable for the agent, set \
+             --hook-dir, or give --cdi-disable-hooks=all",
+            config.hook_dir.display()
+        )),
+    }
+}
+
+/// Nothing is said where this process does not see the host's root.
+fn missing_hook(config: &Config, path: &str) -> Option<String> {
     if config.driver_root != Path::new("/") {
         return None;
     }

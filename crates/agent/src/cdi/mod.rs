@@ -4,6 +4,7 @@
 
 mod configs;
 mod dri;
+pub mod hook;
 mod keep;
 mod libraries;
 mod nodes;

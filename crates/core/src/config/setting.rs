@@ -215,7 +215,14 @@ settings! {
         flag: Some("nvidia-cdi-hook-path"), aliases: ["nvidia-ctk-path"],
         env: ["NVIDIA_CDI_HOOK_PATH", "NVIDIA_CTK_PATH"],
         key: Some("flags.plugin.nvidiaCTKPath"), kind: Kind::Path,
-        default: "/usr/bin/nvidia-ctk", help: "Path on the host of the hook that CDI specs name",
+        default: "mizzen-hook in the hook directory",
+        help: "Path on the host of the hook that CDI specs name, in place of Mizzen's own",
+    }
+    HookDir {
+        flag: Some("hook-dir"), aliases: [], env: ["MIZZEN_HOOK_DIR"],
+        key: None, kind: Kind::Path,
+        default: "/var/lib/mizzen/bin",
+        help: "Directory on the host for mizzen-hook, which CDI specs name",
     }
     DriverRootCtrPath {
         flag: Some("driver-root-ctr-path"), aliases: ["container-driver-root"],

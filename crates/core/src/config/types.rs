@@ -241,8 +241,10 @@ pub struct Config {
     pub mofed_enabled: bool,
     /// `--cdi-annotation-prefix`, with its slash.
     pub cdi_annotation_prefix: String,
-    /// `--nvidia-cdi-hook-path`.
-    pub cdi_hook_path: PathBuf,
+    /// `--nvidia-cdi-hook-path`; `None` where hooks are carried out by [`HOOK_PROGRAM`].
+    pub cdi_hook_path: Option<PathBuf>,
+    /// `--hook-dir`: where that program is on the host.
+    pub hook_dir: PathBuf,
     /// `--cdi-feature-flags`.
     pub cdi_feature_flags: Vec<String>,
     /// `--cdi-disable-hooks`.
@@ -289,7 +291,16 @@ pub struct Config {
     pub mig_manager: MigManagerConfig,
 }
 
+/// The program that carries out the hooks of CDI specs, unless another one is named.
+pub const HOOK_PROGRAM: &str = "mizzen-hook";
+
 impl Config {
+    /// The program on the host that carries out the hooks of CDI specs.
+    pub fn hook_program(&self) -> PathBuf {
+        let named = self.cdi_hook_path.clone();
+        named.unwrap_or_else(|| self.hook_dir.join(HOOK_PROGRAM))
+    }
+
     /// The directory of the device plugins' sockets: the one of the kubelet's.
     pub fn device_plugin_dir(&self) -> &Path {
         let parent = self.kubelet_socket.as_deref().and_then(Path::parent);
@@ -313,7 +324,8 @@ impl Default for Config {
             gds_enabled: false,
             mofed_enabled: false,
             cdi_annotation_prefix: "cdi.k8s.io/".into(),
-            cdi_hook_path: "/usr/bin/nvidia-ctk".into(),
+            cdi_hook_path: None,
+            hook_dir: "/var/lib/mizzen/bin".into(),
             cdi_feature_flags: Vec::new(),
             cdi_disable_hooks: Vec::new(),
             cdi_kinds: Vec::new(),

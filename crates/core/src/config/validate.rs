@@ -89,9 +89,8 @@ impl Reader<'_> {
             cdi_annotation_prefix: self
                 .text(Setting::CdiAnnotationPrefix)
                 .map_or(default.cdi_annotation_prefix, |value| value.1),
-            cdi_hook_path: self
-                .path(Setting::CdiHookPath)
-                .unwrap_or(default.cdi_hook_path),
+            cdi_hook_path: self.path(Setting::CdiHookPath),
+            hook_dir: self.path(Setting::HookDir).unwrap_or(default.hook_dir),
             cdi_feature_flags: self.list(Setting::CdiFeatureFlags),
             cdi_disable_hooks: self.list(Setting::CdiDisableHooks),
             cdi_kinds: self.cdi_kinds(),
