@@ -123,7 +123,7 @@ impl Hardware {
             }
             // As on every host.
             let host = hardware.host();
-            fs::create_dir_all(host.join("var"))?;
+            fs::create_dir_all(host.join("var/lib/mizzen"))?;
             symlink("../run", host.join("var/run"))?;
         }
         Ok(hardware)

@@ -252,6 +252,7 @@ pub(crate) struct TestBinaries {
     nvml_list: PathBuf,
     nvidia_runtime: PathBuf,
     nvml_linked: PathBuf,
+    target: PathBuf,
 }
 
 impl TestBinaries {
@@ -278,6 +279,7 @@ impl TestBinaries {
             nvml_list: resolve(target.join("debug/nvml-list"))?,
             nvidia_runtime: resolve(target.join("debug/nvidia-runtime"))?,
             nvml_linked: resolve(nvml_linked)?,
+            target,
         })
     }
 
@@ -294,6 +296,22 @@ impl TestBinaries {
     /// The same as [`TestBinaries::nvml_list`], linked with the driver's library.
     pub(crate) fn nvml_linked(&self) -> &Path {
         &self.nvml_linked
+    }
+
+    /// Another implementation of CDI, built when a test asks for it: what it is made of is none of
+    /// Mizzen's.
+    pub(crate) async fn cdi_oracle(&self) -> Result<PathBuf> {
+        let target = self.target.join("cdi-oracle");
+        let program = target.join("debug/mizzen-cdi-oracle");
+        let manifest = layout::repository()?.join("e2e/oracle/Cargo.toml");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["build", "--locked", "--manifest-path"])
+            .arg(manifest)
+            .arg("--target-dir")
+            .arg(target);
+        run_quietly("mizzen-cdi-oracle", cargo, "cargo builds what is tested").await?;
+        Ok(program)
     }
 
     /// A program that prints the UUIDs that NVML shows it.

@@ -219,6 +219,10 @@ fn container_devices() -> Vec<Test> {
             cdi::names::a_rival_takes_the_names
         ),
         test!(
+            "the crate container-device-interface injects what the agent's CDI specs say",
+            cdi::oracle::another_reader_agrees
+        ),
+        test!(
             "with CDI an upgraded driver reaches the next pod, and a running one goes on",
             cdi::upgrade::the_next_pod_has_the_new_driver
         ),

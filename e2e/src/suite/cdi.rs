@@ -4,6 +4,7 @@
 
 pub(super) mod files;
 pub(super) mod names;
+pub(super) mod oracle;
 pub(super) mod podman;
 pub(super) mod pods;
 pub(super) mod policy;
@@ -88,11 +89,14 @@ impl Bench<'_> {
             }
         }
         let container = &mut pod["containers"][0];
-        for mount in list(&mut container["volumeMounts"])? {
+        let mounts = list(&mut container["volumeMounts"])?;
+        for mount in mounts.iter_mut() {
             if mount["name"] == "cdi" {
                 mount["mountPath"] = json!("/driver-root/run/cdi");
             }
         }
+        // The program of the hooks is the machine's: the runtime starts it by its path there.
+        mounts.push(json!({ "name": "state", "mountPath": "/driver-root/var/lib/mizzen" }));
         let environment = list(&mut container["env"])?;
         for variable in environment.iter_mut() {
             if variable["name"] == "PASS_DEVICE_SPECS" {
@@ -102,7 +106,6 @@ impl Bench<'_> {
         for (name, value) in [
             ("DEVICE_LIST_STRATEGY", strategies.join(",")),
             ("MIG_STRATEGY", "mixed".to_owned()),
-            ("NVIDIA_CDI_HOOK_PATH", "/tmp/mizzen-hook".to_owned()),
         ] {
             environment.push(json!({ "name": name, "value": value }));
         }

@@ -43,29 +43,27 @@ pub(in super::super) async fn a_gpu_by_hand(context: &Context<'_>) -> Result<()>
     Ok(())
 }
 
-/// The specs of the simulated machine, for people.
+/// The specs of the simulated machine, for people, and the program of their hooks.
 async fn generate(bench: &Bench<'_>) -> Result<PathBuf> {
-    let directory = bench.hardware.directory().join("specs-by-hand");
-    fs::create_dir_all(&directory)?;
+    let specs = bench.hardware.directory().join("specs-by-hand");
+    let hooks = bench.hardware.directory().join("hooks");
+    fs::create_dir_all(&specs)?;
+    let mut install = Command::new(bench.context.binaries.mizzen());
+    output(install.args(["hook", "install", "--dir"]).arg(&hooks)).await?;
     let mut mizzen = Command::new(bench.context.binaries.mizzen());
     mizzen
-        .args([
-            "cdi",
-            "generate",
-            "--kind",
-            "nvidia.com/gpu",
-            "--nvidia-cdi-hook-path",
-            "/tmp/mizzen-hook",
-        ])
+        .args(["cdi", "generate", "--kind", "nvidia.com/gpu"])
         .arg("--driver-root")
         .arg(bench.hardware.host())
+        .arg("--hook-dir")
+        .arg(&hooks)
         .arg("--output-dir")
-        .arg(&directory)
+        .arg(&specs)
         .env("MIZZEN_SIM", bench.hardware.scenario())
         .env("MIZZEN_SIM_STATE", bench.hardware.state())
         .env("MIZZEN_SIM_DEV_ROOT", bench.hardware.host());
     output(&mut mizzen).await?;
-    Ok(directory)
+    Ok(specs)
 }
 
 /// Runs a command in a container of the image with a C library, and says what it prints.
