@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::Context;
 use super::{Bench, LIBRARIES, VERSION, bench};
@@ -16,13 +16,8 @@ use crate::pods::GPU;
 /// Where each library of a directory is found in the end, by name.
 const FOLLOW: &str =
     "cd /usr/lib64 && for name in *; do echo $name $(busybox readlink -f $name); done";
-/// What a container's /etc must have for what the kubelet and the driver's spec mount there.
-const MOUNTED: [&str; 4] = [
-    "OpenCL/vendors/nvidia.icd",
-    "hostname",
-    "hosts",
-    "resolv.conf",
-];
+/// What the kubelet mounts into a container's /etc.
+const OF_THE_KUBELET: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 
 /// In the image with `ldconfig`, by `ldconfig`; in both by the links themselves.
 pub(in super::super) async fn the_linker_finds_the_driver(context: &Context<'_>) -> Result<()> {
@@ -34,21 +29,29 @@ pub(in super::super) async fn the_linker_finds_the_driver(context: &Context<'_>)
     let cache = bench
         .exec("cache-glibc", &["/usr/sbin/ldconfig", "-p"])
         .await?;
-    for (library, path) in [
-        ("libnvidia-ml.so.1", LIBRARIES),
-        ("libcuda.so.1", LIBRARIES),
-        ("libnvidia-ptxjitcompiler.so.1", LIBRARIES),
+    for (library, file) in [
+        (
+            "libnvidia-ml.so.1",
+            format!("{LIBRARIES}/libnvidia-ml.so.{VERSION}"),
+        ),
+        ("libcuda.so.1", format!("{LIBRARIES}/libcuda.so.{VERSION}")),
         // What the image brought is still found where it was.
-        ("libc.so.6", "/lib/x86_64-linux-gnu"),
+        (
+            "libc.so.6",
+            "/usr/lib/x86_64-linux-gnu/libc.so.6".to_owned(),
+        ),
     ] {
         let entry = format!("\t{library} (libc6,x86-64");
-        let of_library: Vec<&str> = cache
+        let mut paths = cache
             .lines()
             .filter(|line| line.starts_with(&entry))
-            .collect();
+            .filter_map(|line| line.rsplit_once(" => "));
+        let found = paths.next().map_or("", |(_, path)| path);
+        let follow = ["busybox", "readlink", "-f", found];
+        let leads_to = bench.exec("cache-glibc", &follow).await?;
         ensure!(
-            matches!(of_library[..], [line] if line.ends_with(&format!(" => {path}/{library}"))),
-            "the cache has {of_library:?} for {library}"
+            leads_to.trim() == file && paths.next().is_none(),
+            "the cache has {found:?} for {library}, which is {leads_to}, not {file}"
         );
     }
     Ok(())
@@ -135,12 +138,21 @@ pub(in super::super) async fn a_nicety_that_fails(context: &Context<'_>) -> Resu
     has_the_links(&bench, "bare", VERSION).await
 }
 
-/// A directory of the host's for an /etc.
+/// A directory of the host's for an /etc: it has the places of what the kubelet and the spec mount
+/// there, for the runtime could not make them.
 fn read_only_etc(bench: &Bench<'_>) -> Result<PathBuf> {
     let directory = bench.hardware.directory().join("read-only-etc");
-    fs::create_dir_all(directory.join("OpenCL/vendors"))?;
-    for name in MOUNTED {
-        fs::write(directory.join(name), "")?;
+    let spec = bench.specs().join("k8s.device-plugin.nvidia.com-gpu.json");
+    let spec: Value = serde_json::from_slice(&fs::read(spec)?)?;
+    let mounts = spec["containerEdits"]["mounts"].as_array();
+    let mounts = mounts.context("the spec has mounts")?.iter();
+    let mounted = mounts.filter_map(|mount| mount["containerPath"].as_str());
+    for path in mounted.chain(OF_THE_KUBELET) {
+        if let Some(below) = path.strip_prefix("/etc/") {
+            let place = directory.join(below);
+            fs::create_dir_all(place.parent().unwrap_or(&directory))?;
+            fs::write(place, "")?;
+        }
     }
     Ok(directory)
 }

@@ -6,7 +6,8 @@ use anyhow::{Result, bail, ensure};
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
-use kube::api::{Api, DeleteParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -16,12 +17,17 @@ use crate::images::BUSYBOX_IMAGE;
 use crate::{client, pods};
 
 const POLICY: &str = "mizzen-privacy";
+/// A pod from before it.
+const EARLIER: &str = "earlier";
 /// How long the API server may take to see a new policy.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Each way of naming GPUs is refused, with its reason; ordinary pods are none of the policy's
 /// business.
 pub(in super::super) async fn who_names_gpus_is_refused(context: &Context<'_>) -> Result<()> {
+    let mut earlier = annotated();
+    earlier["metadata"]["name"] = json!(EARLIER);
+    context.pods.create(&earlier).await?;
     for document in Manifest::Privacy.documents()? {
         client::apply(&context.client, &document).await?;
     }
@@ -38,13 +44,10 @@ async fn attempts(context: &Context<'_>) -> Result<()> {
     let by_annotation = "annotations below cdi.k8s.io/ give devices that were not requested";
     let by_variable = "variables of NVIDIA's runtime give devices that were not requested";
     let by_mount = "mounts in /var/run/nvidia-container-devices give devices";
-    let annotated = changed(
-        "/metadata",
-        "annotations",
-        json!({ "cdi.k8s.io/a": "b/c=d" }),
-    );
+    let annotated = annotated();
     wait_for_policy(context, &annotated).await?;
     refused(context, &annotated, by_annotation).await?;
+    pods_that_are_there(context, [by_annotation, by_variable]).await?;
     for value in ["all", "0", "GPU-1"] {
         let variable = json!([{ "name": "NVIDIA_VISIBLE_DEVICES", "value": value }]);
         refused(context, &changed(FIRST, "env", variable), by_variable).await?;
@@ -82,6 +85,46 @@ async fn attempts(context: &Context<'_>) -> Result<()> {
         .pods
         .create(&changed("/metadata", "annotations", other))
         .await
+}
+
+/// A pod from before the policy can be changed, but not so that it names more; nor can somebody who
+/// debugs it.
+async fn pods_that_are_there(context: &Context<'_>, words: [&str; 2]) -> Result<()> {
+    let all: Api<Pod> = Api::namespaced(context.client.clone(), "default");
+    let label = json!({ "metadata": { "labels": { "example.com/seen": "yes" } } });
+    let parameters = PatchParams::default();
+    all.patch(EARLIER, &parameters, &Patch::Merge(&label))
+        .await?;
+    let more = json!({ "metadata": { "annotations": { "cdi.k8s.io/b": "b/c=e" } } });
+    let patched = all.patch(EARLIER, &parameters, &Patch::Merge(&more)).await;
+    says(patched.err(), words[0])?;
+    let debugger = json!({ "spec": { "ephemeralContainers": [{
+        "name": "debugger",
+        "image": BUSYBOX_IMAGE,
+        "env": [{ "name": "NVIDIA_VISIBLE_DEVICES", "value": "all" }],
+    }] } });
+    let debugged = all
+        .patch_ephemeral_containers(EARLIER, &parameters, &Patch::Strategic(&debugger))
+        .await;
+    says(debugged.err(), words[1])
+}
+
+fn says(refusal: Option<kube::Error>, words: &str) -> Result<()> {
+    let said = refusal.map(|error| error.to_string());
+    ensure!(
+        said.as_ref().is_some_and(|said| said.contains(words)),
+        "it is told {said:?}, not {words}"
+    );
+    Ok(())
+}
+
+/// A pod with an annotation as the kubelet gives containers.
+fn annotated() -> Value {
+    changed(
+        "/metadata",
+        "annotations",
+        json!({ "cdi.k8s.io/a": "b/c=d" }),
+    )
 }
 
 /// The first container.
