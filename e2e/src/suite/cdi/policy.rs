@@ -98,15 +98,15 @@ async fn pods_that_are_there(context: &Context<'_>, words: [&str; 2]) -> Result<
     let more = json!({ "metadata": { "annotations": { "cdi.k8s.io/b": "b/c=e" } } });
     let patched = all.patch(EARLIER, &parameters, &Patch::Merge(&more)).await;
     says(patched.err(), words[0])?;
-    let debugger = json!({ "spec": { "ephemeralContainers": [{
+    let ephemeral = json!({ "spec": { "ephemeralContainers": [{
         "name": "debugger",
         "image": BUSYBOX_IMAGE,
         "env": [{ "name": "NVIDIA_VISIBLE_DEVICES", "value": "all" }],
     }] } });
-    let debugged = all
-        .patch_ephemeral_containers(EARLIER, &parameters, &Patch::Strategic(&debugger))
+    let patched = all
+        .patch_ephemeral_containers(EARLIER, &parameters, &Patch::Strategic(&ephemeral))
         .await;
-    says(debugged.err(), words[1])
+    says(patched.err(), words[1])
 }
 
 fn says(refusal: Option<kube::Error>, words: &str) -> Result<()> {
