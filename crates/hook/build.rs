@@ -17,12 +17,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={input}");
     }
     if is_asked_for("embedded") {
-        let mut build = InnerBuild::new("rustc", "hook-program")?;
-        build
+        let mut inner = InnerBuild::new("rustc", "hook-program")?;
+        inner
             .args(["--bin", "mizzen-hook", "--profile", "hook"])
             // Nothing of a host is needed to run it: hosts without glibc are hosts too.
             .args(["--", "-C", "target-feature=+crt-static"]);
-        let built = build
+        let built = inner
             .carry_out("mizzen-hook", "hook/mizzen-hook")
             .map_err(hint)?;
         embed(&built, "mizzen-hook", "MIZZEN_HOOK_PROGRAM")?;

@@ -90,6 +90,7 @@ fn the_settings_of_cdi_reach_the_config() {
     let config = flags(&[
         ("cdi-annotation-prefix", "cdi.example.com/"),
         ("nvidia-ctk-path", "/hook"),
+        ("hook-dir", "/hooks"),
         ("cdi-feature-flags", "a,b"),
         ("cdi-disable-hooks", "all"),
         ("cdi-kinds", "nvidia.com/gpu,management.nvidia.com/gpu"),
@@ -98,6 +99,11 @@ fn the_settings_of_cdi_reach_the_config() {
     assert_eq!(config.cdi_annotation_prefix, "cdi.example.com/");
     assert_eq!(config.cdi_hook_path.as_deref(), Some(Path::new("/hook")));
     assert_eq!(config.hook_program(), Path::new("/hook"));
+    let ours = Config {
+        cdi_hook_path: None,
+        ..config.clone()
+    };
+    assert_eq!(ours.hook_program(), Path::new("/hooks/mizzen-hook"));
     assert_eq!(config.cdi_feature_flags, ["a", "b"]);
     assert_eq!(config.cdi_disable_hooks, ["all"]);
     let kinds: Vec<String> = config.cdi_kinds.iter().map(ToString::to_string).collect();

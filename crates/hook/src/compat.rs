@@ -110,7 +110,71 @@ fn numbers(version: &str) -> Option<Vec<u64>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    /// An ELF file with two sections: the note, and the sections' names.
+    fn library(note: &[u8]) -> File {
+        const HEADER: usize = 64;
+        let names = b"\0.note.cuda.fwd_compatibility\0.shstrtab\0";
+        let (note_at, names_at) = (HEADER, HEADER + note.len());
+        let table_at = names_at + names.len();
+        let mut bytes = vec![0; HEADER];
+        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        bytes[40..48].copy_from_slice(&(table_at as u64).to_le_bytes());
+        for (at, value) in [(58, 64u16), (60, 3), (62, 2)] {
+            bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        }
+        bytes.extend(note);
+        bytes.extend(names);
+        let sections = [
+            (0u32, 0, 0),
+            (1, note_at, note.len()),
+            (30, names_at, names.len()),
+        ];
+        for (name, at, length) in sections {
+            let mut section = [0; 64];
+            section[..4].copy_from_slice(&name.to_le_bytes());
+            section[24..32].copy_from_slice(&(at as u64).to_le_bytes());
+            section[32..40].copy_from_slice(&(length as u64).to_le_bytes());
+            bytes.extend(section);
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file
+    }
+
+    fn section(owner: &[u8], text: &[u8]) -> Vec<u8> {
+        let mut section = Vec::new();
+        for value in [owner.len(), text.len(), 1] {
+            section.extend(u32::try_from(value).unwrap().to_le_bytes());
+        }
+        section.extend(owner);
+        section.resize(section.len().next_multiple_of(4), 0);
+        section.extend(text);
+        section
+    }
+
+    #[test]
+    fn the_note_of_a_library_is_read_and_another_owners_is_not() {
+        let text = br#"{"Format": 1, "CUDA Version": "12.6", "Driver": [535, 550], "Device": [7]}"#;
+        let expected = Note {
+            cuda: "12.6".to_owned(),
+            drivers: vec![535, 550],
+        };
+        let read = |section: &[u8]| note(&library(section));
+        assert_eq!(
+            read(&section(b"NVIDIA Corporation\0", text)),
+            Some(expected)
+        );
+        assert_eq!(read(&section(b"GNU\0", text)), None);
+        assert_eq!(read(&section(b"NVIDIA Corporation\0", b"no JSON")), None);
+        let whole = section(b"NVIDIA Corporation\0", text);
+        for length in 0..whole.len() {
+            assert_eq!(read(&whole[..length]), None, "{length}");
+        }
+    }
 
     fn host(driver: &str, cuda: &str) -> Compat {
         Compat {

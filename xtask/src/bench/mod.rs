@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 mod floor;
+mod hook;
 mod kubelet;
 mod measures;
 mod process;
@@ -141,6 +142,9 @@ impl Bench {
     /// Who is measured for a figure: Mizzen, the floor where it has one, the peer if given.
     fn subjects(&self, node: &Node, figure: &Figure) -> Result<Vec<Subject>> {
         let mut subjects = vec![Subject::mizzen(&self.binary, node)];
+        if matches!(figure.what, What::Hook) {
+            return Ok(subjects);
+        }
         if figure.floor {
             subjects.push(Subject::floor(node)?);
         }
@@ -196,6 +200,16 @@ impl Bench {
                 }
                 let samples = Samples::new(samples);
                 format!("{}, worst {}", ms(samples.median()), ms(samples.worst()))
+            }
+            What::Hook => {
+                let cost = hook::run(&self.work, args.starts)?;
+                let mib = |kib: u64| f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0;
+                format!(
+                    "{}; {:.1} MiB; {:.2} MiB",
+                    spread(&cost.times),
+                    mib(cost.peak_kib),
+                    mib(cost.program_bytes.div_ceil(1024) as u64),
+                )
             }
             What::Growth => {
                 let (before, after) =
@@ -261,6 +275,7 @@ enum What {
     Reregister,
     After(Trouble),
     Growth,
+    Hook,
 }
 
 impl Figure {
@@ -411,4 +426,10 @@ const FIGURES: &[Figure] = &[
         "–",
     )
     .on(On::EightPartitioned),
+    Figure::new(
+        "hook update-ldcache, 300 libraries and 40 of the driver; peak resident; program",
+        What::Hook,
+        "–",
+        "≤ 5 ms; ≤ 4 MiB; ≤ 2 MiB",
+    ),
 ];

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mizzen_core::config::{Config, HOOK_PROGRAM};
 use mizzen_hook::program;
@@ -24,6 +25,50 @@ pub struct Installed {
     pub is_new: bool,
     /// Whether the file system forbids that it is run.
     pub is_noexec: bool,
+}
+
+/// Sees to the program again and again, and reads it only where it may have changed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Installer(Arc<Mutex<Option<Seen>>>);
+
+/// What was found the last time.
+#[derive(Debug)]
+struct Seen {
+    stamp: Stamp,
+    is_noexec: bool,
+}
+
+/// Device, inode, length, and the seconds and nanoseconds of the last change.
+type Stamp = (u64, u64, u64, i64, i64);
+
+impl Installer {
+    /// See [`install`].
+    pub(super) fn install(&self, directory: &Path) -> io::Result<Installed> {
+        let path = directory.join(HOOK_PROGRAM);
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(seen), Ok(stamp)) = (&*seen, stamp(&path))
+            && seen.stamp == stamp
+        {
+            return Ok(Installed {
+                path,
+                is_new: false,
+                is_noexec: seen.is_noexec,
+            });
+        }
+        *seen = None;
+        let installed = install(directory)?;
+        *seen = Some(Seen {
+            stamp: stamp(&installed.path)?,
+            is_noexec: installed.is_noexec,
+        });
+        Ok(installed)
+    }
+}
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    let known = fs::symlink_metadata(path)?;
+    let changed = (known.ctime(), known.ctime_nsec());
+    Ok((known.dev(), known.ino(), known.len(), changed.0, changed.1))
 }
 
 /// The directory of the program, as this process sees it: `--hook-dir` below `--host-root`.
@@ -144,6 +189,19 @@ mod tests {
         fs::rename(&path, &elsewhere).unwrap();
         symlink(&elsewhere, &path).unwrap();
         is_replaced("a link");
+    }
+
+    #[test]
+    fn a_program_that_vanishes_is_installed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let installer = Installer::default();
+        let path = installer.install(dir.path()).unwrap().path;
+        assert!(!installer.install(dir.path()).unwrap().is_new);
+        fs::remove_file(&path).unwrap();
+        assert!(installer.install(dir.path()).unwrap().is_new);
+        fs::write(&path, "another").unwrap();
+        assert!(installer.install(dir.path()).unwrap().is_new);
+        assert!(is_there(&path));
     }
 
     #[test]

@@ -163,6 +163,8 @@ struct SpecKeeper {
     told: Option<BTreeSet<String>>,
     /// The remarks that were made.
     said: BTreeSet<String>,
+    /// The program of the hooks.
+    hooks: hook::Installer,
 }
 
 impl SpecKeeper {
@@ -188,8 +190,8 @@ impl SpecKeeper {
                 let each = directories.iter().map(PathBuf::as_path);
                 self.watch = DirWatch::on_contents(each).ok();
             }
-            let for_look = inputs.clone();
-            let look = spawn_blocking(move || look(&for_look)).await?;
+            let (for_look, hooks) = (inputs.clone(), self.hooks.clone());
+            let look = spawn_blocking(move || look(&for_look, &hooks)).await?;
             self.say(&look);
             found = Some(look);
         }
@@ -271,9 +273,9 @@ fn list(paths: &[PathBuf]) -> String {
     each.join(", ")
 }
 
-/// Finds the driver's files, makes the specs, writes what is different, and reads what runtimes
-/// then find.
-fn look(inputs: &Inputs) -> Look {
+/// Finds the driver's files, makes the specs, sees to the program that they name, writes what is
+/// different, and reads what runtimes then find.
+fn look(inputs: &Inputs, hooks: &hook::Installer) -> Look {
     let config = &inputs.config;
     let directories = directories(config);
     let mut remarks = Vec::new();
@@ -281,7 +283,7 @@ fn look(inputs: &Inputs) -> Look {
     let specs = valid(specs(inputs, &wanted(config, &store)), &mut remarks);
     if !specs.is_empty() {
         // Before a spec names it.
-        remarks.extend(hook_remark(config));
+        remarks.extend(hook_remark(config, hooks));
     }
     let outcome = store.keep(&specs);
     if let Ok(outcome) = &outcome {
@@ -362,13 +364,13 @@ fn valid(specs: Vec<CdiSpec>, remarks: &mut Vec<String>) -> Vec<CdiSpec> {
 
 /// Sees to the program of the hooks, without which containers do not start, and tells what is
 /// wrong with it.
-fn hook_remark(config: &Config) -> Option<String> {
+fn hook_remark(config: &Config, hooks: &hook::Installer) -> Option<String> {
     let options = SpecOptions::of_config(config);
     let path = options.hooks.path()?;
     if config.cdi_hook_path.is_some() {
         return missing_hook(config, path);
     }
-    match hook::install(&hook::directory(config)) {
+    match hooks.install(&hook::directory(config)) {
         Ok(installed) => {
             if installed.is_new {
                 tracing::info!(

@@ -115,10 +115,8 @@ fn rewrite(root: &Root, order: &[Place], folders: &BTreeSet<Identity>) -> Result
         let is_cached = cached.files.contains_key(&place.identity);
         if folders.contains(&place.identity) || !is_cached {
             let known = cached.files.get(&place.identity);
-            let mut scan = scan::scan(root, place, known, &mut budget);
-            if folders.contains(&place.identity) {
-                scan.link_sonames(&place.dir);
-            }
+            let links = folders.contains(&place.identity);
+            let scan = scan::scan(root, place, known, links, &mut budget);
             scans.insert(place.identity, scan);
         }
     }

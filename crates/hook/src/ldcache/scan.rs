@@ -1,6 +1,7 @@
 //! What is in a directory of libraries.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -23,6 +24,15 @@ pub(super) struct Budget {
     files: usize,
     /// Names that may be read.
     names: usize,
+}
+
+impl Budget {
+    /// Whether one more file may be opened.
+    fn spend(&mut self) -> bool {
+        let left = self.files.checked_sub(1);
+        self.files = left.unwrap_or(0);
+        left.is_some()
+    }
 }
 
 impl Default for Budget {
@@ -52,16 +62,16 @@ pub(super) struct Scan {
     pub(super) kept: BTreeSet<String>,
     /// What the cache does not know yet.
     pub(super) found: Vec<Found>,
-    /// The SONAMEs for which there is no file or link, with the file that has it and its flags.
-    unlinked: BTreeMap<String, (String, u32)>,
 }
 
 /// Looks at the libraries of a directory that the cache does not name yet; `known` are those that
-/// it names. A directory that cannot be read holds nothing.
+/// it names. Where `links` says so, links are made for SONAMEs that have none. A directory that
+/// cannot be read holds nothing.
 pub(super) fn scan(
     root: &Root,
     place: &Place,
     known: Option<&BTreeSet<&str>>,
+    links: bool,
     budget: &mut Budget,
 ) -> Scan {
     let mut scan = Scan::default();
@@ -69,87 +79,102 @@ pub(super) fn scan(
         return scan;
     };
     budget.names -= names.len();
-    let is_known = |name: &str| known.is_some_and(|known| known.contains(name));
-    for (name, kind) in names.iter().filter(|(name, _)| is_library(name)) {
-        if is_known(name) {
-            scan.kept.insert(name.clone());
-            continue;
-        }
+    let there: BTreeSet<&str> = names.iter().map(|(name, _)| &**name).collect();
+    let is_kept =
+        |name: &str| known.is_some_and(|known| known.contains(name)) && there.contains(name);
+    let libraries = || names.iter().filter(|(name, _)| is_library(name));
+    let kept = libraries().filter(|(name, _)| is_kept(name));
+    scan.kept = kept.map(|(name, _)| name.clone()).collect();
+    // The SONAMEs of files that are called otherwise, with the file and its flags.
+    let mut sonames = BTreeMap::new();
+    for (name, kind) in libraries().filter(|(name, _)| !is_kept(name)) {
         // What a known SONAME is followed by is the file that it leads to.
-        let is_behind_link = *kind == FileType::RegularFile
-            && name
-                .match_indices('.')
-                .any(|(end, _)| is_known(&name[..end]));
-        if is_behind_link || budget.files == 0 {
-            continue;
+        let is_behind_link = name
+            .match_indices('.')
+            .any(|(end, _)| is_kept(&name[..end]));
+        if *kind == FileType::RegularFile && !is_behind_link && budget.spend() {
+            let file = find_below(&place.dir, name).and_then(|found| open_plain(&found));
+            scan.file(name, file, &mut sonames);
         }
-        budget.files -= 1;
-        scan.add(root, place, name, *kind);
     }
-    let there: BTreeSet<&str> = scan.found.iter().map(|found| &*found.file).collect();
-    let is_there = |name: &str| there.contains(name) || is_known(name);
-    scan.unlinked.retain(|name, _| !is_there(name));
+    let leads_somewhere = |name: &str| root.has(&format!("{}/{name}", place.path));
+    sonames.retain(|name, _| !(there.contains(&**name) && leads_somewhere(name)));
+    if links {
+        scan.link(&place.dir, sonames);
+    }
+    let found = scan.found.iter().map(|found| found.file.clone());
+    let found: BTreeSet<String> = found.collect();
+    for (name, kind) in libraries().filter(|(name, _)| !is_kept(name)) {
+        if *kind == FileType::Symlink && !found.contains(name) && budget.spend() {
+            scan.symlink(name, root.file(&format!("{}/{name}", place.path)));
+        }
+    }
     scan
 }
 
+/// By SONAME, the best file that has it, and its flags.
+type Sonames = BTreeMap<String, (String, u32)>;
+
 impl Scan {
-    /// Looks at one file or link.
-    fn add(&mut self, root: &Root, place: &Place, name: &str, kind: FileType) {
-        let file = match kind {
-            FileType::Symlink => root.file(&format!("{}/{name}", place.path)),
-            FileType::RegularFile => {
-                find_below(&place.dir, name).and_then(|file| open_plain(&file))
+    /// Takes in a file, under its own name or for the link that its SONAME wants.
+    fn file(&mut self, name: &str, file: io::Result<File>, sonames: &mut Sonames) {
+        let Some((flags, soname)) = library(file) else {
+            return;
+        };
+        match soname {
+            Some(soname) if soname != name => {
+                let (best, its_flags) = sonames
+                    .entry(soname)
+                    .or_insert_with(|| (name.to_owned(), flags));
+                // Of several versions, the highest.
+                if compare(name, best).is_gt() {
+                    (*best, *its_flags) = (name.to_owned(), flags);
+                }
             }
-            _ => return,
-        };
-        let Ok(file) = file else {
-            return;
-        };
-        let Some(elf) = Elf::of(&file) else {
-            return;
-        };
-        let Some(flags) = elf.cache_flags() else {
-            return;
-        };
-        let soname = elf.soname();
-        let is_link = kind == FileType::Symlink;
-        let is_its_name = soname.as_ref().is_none_or(|soname| soname == name);
-        if is_its_name && !(is_link && soname.is_none()) || is_link && name.ends_with(".so") {
-            self.found.push(Found {
-                name: name.to_owned(),
-                file: name.to_owned(),
-                flags,
-            });
-        } else if let Some(soname) = soname
-            && !is_link
-        {
-            self.offer(soname, name, flags);
+            _ => self.add(name, name, flags),
         }
     }
 
-    /// Of several files with one SONAME, the highest version has it.
-    fn offer(&mut self, soname: String, file: &str, flags: u32) {
-        let (best, its_flags) = self
-            .unlinked
-            .entry(soname)
-            .or_insert_with(|| (file.to_owned(), flags));
-        if compare(file, best).is_gt() {
-            (*best, *its_flags) = (file.to_owned(), flags);
+    /// Takes in a link, if it is what a SONAME wants, or the same without a version, for those who
+    /// build programs.
+    fn symlink(&mut self, name: &str, file: io::Result<File>) {
+        let Some((flags, Some(soname))) = library(file) else {
+            return;
+        };
+        let has_no_version = name
+            .split_once(".so")
+            .is_some_and(|(_, version)| version.is_empty());
+        if soname == name || has_no_version && soname.starts_with(name) {
+            self.add(name, name, flags);
         }
     }
 
-    /// Makes a link for each SONAME that has none. Where that cannot be, the cache leads to the
-    /// file itself.
-    pub(super) fn link_sonames(&mut self, dir: &OwnedFd) {
-        for (soname, (file, flags)) in std::mem::take(&mut self.unlinked) {
-            let is_linked = link_below(dir, &soname, &file).is_ok();
-            self.found.push(Found {
-                file: if is_linked { soname.clone() } else { file },
-                name: soname,
-                flags,
-            });
+    /// Makes links for SONAMEs that have none. Where that cannot be, the cache leads to the file
+    /// itself.
+    fn link(&mut self, dir: &OwnedFd, sonames: Sonames) {
+        for (soname, (file, flags)) in sonames {
+            if link_below(dir, &soname, &file).is_ok() {
+                self.add(&soname, &soname, flags);
+            } else {
+                self.add(&soname, &file, flags);
+            }
         }
     }
+
+    fn add(&mut self, name: &str, file: &str, flags: u32) {
+        self.found.push(Found {
+            name: name.to_owned(),
+            file: file.to_owned(),
+            flags,
+        });
+    }
+}
+
+/// What the cache has to know of a library: its flags, and its SONAME.
+fn library(file: io::Result<File>) -> Option<(u32, Option<String>)> {
+    let file = file.ok()?;
+    let elf = Elf::of(&file)?;
+    Some((elf.cache_flags()?, elf.soname()))
 }
 
 /// Whether the dynamic linker could be asked for a file of this name.

@@ -126,10 +126,11 @@ impl Root {
     /// What the plain file at this path holds, if that is at most `limit` bytes.
     pub(crate) fn read(&self, path: &str, limit: u64) -> io::Result<Vec<u8>> {
         let file = self.file(path)?;
-        if file.metadata()?.len() > limit {
+        let length = file.metadata()?.len();
+        if length > limit {
             return Err(Errno::FBIG.into());
         }
-        let mut text = Vec::new();
+        let mut text = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         file.take(limit).read_to_end(&mut text)?;
         Ok(text)
     }
@@ -150,10 +151,10 @@ impl Root {
                 found => break found?,
             }
         };
+        if names[there..].contains(&"..") {
+            return Err(Errno::NOENT.into());
+        }
         for name in &names[there..] {
-            if *name == ".." {
-                return Err(Errno::NOENT.into());
-            }
             dir = make_below(&dir, name)?;
         }
         Ok(dir)
@@ -202,7 +203,11 @@ impl Root {
 pub(crate) fn link_below(dir: &OwnedFd, name: &str, target: &str) -> io::Result<()> {
     match readlinkat(dir, name, Vec::new()) {
         Ok(held) if held.as_bytes() == target.as_bytes() => return Ok(()),
-        Ok(_) | Err(Errno::NOENT) => {}
+        Ok(_) => {}
+        Err(Errno::NOENT) => {
+            check_place(dir)?;
+            return Ok(symlinkat(target, dir, name)?);
+        }
         Err(Errno::INVAL) => {
             let there = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
             if there.file_type() != FileType::RegularFile {
