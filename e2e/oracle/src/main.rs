@@ -37,10 +37,7 @@ fn check(directory: &Path) -> Result<()> {
 }
 
 fn inject(directory: &str, names: Vec<String>) -> Result<Spec, Box<dyn Error>> {
-    let cache = new_cache(vec![
-        with_auto_refresh(false),
-        with_spec_dirs(&[directory]),
-    ]);
+    let cache = new_cache(vec![with_auto_refresh(false), with_spec_dirs(&[directory])]);
     let mut cache = cache.lock().map_err(|error| error.to_string())?;
     cache.refresh()?;
     let mut spec = Spec::default();

@@ -49,21 +49,16 @@ async fn has_version(bench: &Bench<'_>, pod: &str, version: &str) -> Result<()> 
     Ok(())
 }
 
-/// Waits until the spec of what is handed out is of this version alone.
+/// Waits until the spec of what is handed out has the libraries of this version alone.
 async fn specs_follow(bench: &Bench<'_>, version: &str) -> Result<()> {
     let spec = bench.specs().join("k8s.device-plugin.nvidia.com-gpu.json");
-    let library = |version: &str| format!("libcuda.so.{version}\"");
     let deadline = Instant::now() + LIMIT;
     loop {
         let text = fs::read_to_string(&spec).unwrap_or_default();
-        let [other] = [VERSION, NEXT]
-            .into_iter()
-            .filter(|one| *one != version)
-            .collect::<Vec<_>>()[..]
-        else {
-            return Ok(());
-        };
-        if text.contains(&library(version)) && !text.contains(&library(other)) {
+        let mut libraries = text.match_indices("/libcuda.so.5").peekable();
+        let is_new =
+            |(at, _): (usize, &str)| text[at..].starts_with(&format!("/libcuda.so.{version}\""));
+        if libraries.peek().is_some() && libraries.all(is_new) {
             return Ok(());
         }
         ensure!(
