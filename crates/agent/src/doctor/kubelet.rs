@@ -31,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 const SENT_AWAY: Duration = Duration::from_millis(15);
 /// The most that is read of an agent's words.
 const MOST_WORDS: u64 = 64 << 10;
-/// Directories of kubelets besides the ordinary one: k0s, MicroK8s.
+/// Directories of kubelets besides the ordinary one: k0s, `MicroK8s`.
 const DIRECTORIES: [&str; 3] = [
     "/var/lib/kubelet",
     "/var/lib/k0s/kubelet",
@@ -233,8 +233,9 @@ fn answered<T>(
 async fn plugins(directory: &Path) -> Vec<PluginFact> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let is_one = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.is_some_and(|name| name.starts_with("nvidia") && name.ends_with(".sock"))
+        let name = path.file_stem().and_then(|name| name.to_str());
+        let is_ours = name.is_some_and(|name| name.starts_with("nvidia"));
+        is_ours && path.extension().is_some_and(|end| end == "sock")
     };
     let mut sockets: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
     sockets.sort();
