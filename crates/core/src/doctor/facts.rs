@@ -1,7 +1,7 @@
 //! What was seen on a node, as plain data.
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::cdi::Platform;

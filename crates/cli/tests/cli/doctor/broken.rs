@@ -455,7 +455,7 @@ fn what_the_process_may_not_do_and_a_wrong_clock_are_told() {
         .open(node.host("etc/ld.so.cache"))
         .unwrap();
     cache
-        .set_modified(SystemTime::now() + Duration::from_secs(3 * 86_400 + 60))
+        .set_modified(SystemTime::now() + Duration::from_mins(3 * 24 * 60 + 1))
         .unwrap();
     fs::create_dir_all(node.host("run/systemd/timesync")).unwrap();
     node.write("host/sys/class/rtc/rtc0/since_epoch", "86400\n");
