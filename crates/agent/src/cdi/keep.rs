@@ -281,7 +281,9 @@ fn look(inputs: &Inputs, hooks: &hook::Installer) -> Look {
     let store = store(&directories);
     let specs = valid(specs(inputs, &wanted(config, &store)), &mut remarks);
     // Before a spec names it.
-    let no_hook = (!specs.is_empty()).then(|| hook_remark(config, hooks)).flatten();
+    let no_hook = (!specs.is_empty())
+        .then(|| hook_remark(config, hooks))
+        .flatten();
     // Where the agent has the choice, it chooses nothing that keeps containers from starting.
     let is_usable = no_hook.is_none() || !config.device_list_strategies.is_auto();
     remarks.extend(no_hook);

@@ -19,15 +19,18 @@ use std::thread;
 use std::time::Duration;
 
 use mizzen_core::config::Config;
-use mizzen_core::doctor::{Facts, Looked, SettingsFacts};
+use mizzen_core::doctor::{Facts, Looked, RuntimeFacts, SettingsFacts};
+use mizzen_core::runtime::{AutoInputs, choose};
 use mizzen_nvml::HostRoot;
 
 use crate::cdi::Places;
 
 /// Looks at everything, with these settings.
-pub fn look(settings: SettingsFacts) -> Facts {
+pub fn look(mut settings: SettingsFacts) -> Facts {
+    let host = Host::of(&settings.config);
+    let asked = kubelet::ask(&settings.config, &host);
+    settle(&mut settings.config, asked.runtime.as_ref());
     let config = &settings.config;
-    let host = Host::of(config);
     let places = Places::of_config(config);
     let driver = driver::facts(&host, &places);
     let nvml = nvml::facts(config);
@@ -35,7 +38,6 @@ pub fn look(settings: SettingsFacts) -> Facts {
     let inventory = known.map(|known| &known.inventory);
     let nodes = nodes::facts(&host, &places, inventory);
     let cdi = cdi::facts(&host, config, inventory);
-    let asked = kubelet::ask(config, &host);
     Facts {
         driver,
         nodes,
@@ -49,6 +51,19 @@ pub fn look(settings: SettingsFacts) -> Facts {
         nvml,
         settings,
     }
+}
+
+/// Makes of the strategy `auto` what an agent makes of it with this runtime, if specs can be had.
+fn settle(config: &mut Config, runtime: Option<&RuntimeFacts>) {
+    if !config.device_list_strategies.is_auto() {
+        return;
+    }
+    let choice = choose(AutoInputs {
+        report: runtime.map(|runtime| &runtime.report),
+        pass_device_specs: config.pass_device_specs,
+    });
+    config.device_list_strategies = choice.strategies(true);
+    config.pass_device_specs = choice.pass_device_specs;
 }
 
 /// The machine, as this process sees it.

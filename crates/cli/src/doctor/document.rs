@@ -26,7 +26,8 @@ struct Found<'a> {
     area: &'static str,
     id: &'static str,
     severity: &'static str,
-    found: &'a str,
+    #[serde(rename = "found")]
+    what: &'a str,
     meaning: Option<&'a str>,
     advice: Option<&'a str>,
     commands: &'a [String],
@@ -38,7 +39,7 @@ impl<'a> From<&'a Finding> for Found<'a> {
             area: finding.area.word(),
             id: finding.id,
             severity: finding.severity.word(),
-            found: &finding.found,
+            what: &finding.found,
             meaning: finding.meaning.as_deref(),
             advice: finding.advice.as_deref(),
             commands: &finding.commands,

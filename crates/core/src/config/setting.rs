@@ -449,6 +449,7 @@ impl Setting {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::types::{AUTO, DeviceListStrategy};
     use super::*;
 
     #[test]

@@ -124,16 +124,22 @@ fn nvidia(facts: &RuntimeFacts, config: &Config, notes: &mut Notes) {
         .device_list_strategies
         .includes(DeviceListStrategy::Envvar);
     if report.nvidia_runtimes().next().is_none() && !report.nvidia_by_default() {
+        let name = report.name();
+        let found = if config.device_list_strategies.is_auto() {
+            format!("{name} resolves no CDI names of ours, and has no runtime of NVIDIA's")
+        } else {
+            format!("the device-list strategy is one of NVIDIA's runtime, and {name} has none")
+        };
         notes
-            .warning(
-                "runtime-gives-nothing",
-                format!("the device-list strategy is one of NVIDIA's runtime, and {} has none", report.name()),
-            )
+            .warning("runtime-gives-nothing", found)
             .means(
                 "containers with a GPU get no library of the driver, so nvidia-smi and CUDA are \
                  not found in them",
             )
-            .advise("set --device-list-strategy=cdi-cri (DEVICE_LIST_STRATEGY), and turn CDI on if it is off")
+            .advise(
+                "turn CDI on if it is off, and leave the device-list strategy at auto \
+                 (DEVICE_LIST_STRATEGY), which then uses it",
+            )
             .run(CONFIGURE);
     } else if by_variable && !facts.accepts_variable {
         notes

@@ -262,7 +262,7 @@ fn dockers_feature_is_put_in_and_taken_out() {
     assert_eq!(undo(RuntimeKind::Docker, &made, None), Undone::Nothing);
     // Edited since: only the feature goes.
     let before = "{\n  \"a\": 1\n}\n";
-    let edited = with_feature(before).unwrap().replace("1", "2");
+    let edited = with_feature(before).unwrap().replace('1', "2");
     assert_eq!(
         undo(RuntimeKind::Docker, &edited, Some(before)),
         Undone::Stripped(before.replace('1', "2"))
@@ -286,7 +286,7 @@ fn root_lines() -> impl Strategy<Value = String> {
                     seen.push(line);
                 }
             }
-            seen.iter().map(|line| format!("{line}\n")).collect()
+            seen.iter().flat_map(|line| [*line, "\n"]).collect()
         })
 }
 
