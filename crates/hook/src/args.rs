@@ -232,13 +232,13 @@ mod tests {
             path: path.to_owned(),
         };
         let links = Hook::CreateSymlinks(vec![link("a.so.1", "/lib/a.so"), link("../b", "c/d")]);
-        let line = "create-symlinks --link a.so.1::/lib/a.so --link=../b::c/d";
+        let words = "create-symlinks --link a.so.1::/lib/a.so --link=../b::c/d";
         let expected = Ok(Command::Hook {
             hook: links,
             state: None,
         });
-        assert_eq!(parsed(line), expected);
-        assert_eq!(parsed(&format!("hook {line}")), expected);
+        assert_eq!(parsed(words), expected);
+        assert_eq!(parsed(&format!("hook {words}")), expected);
         assert_eq!(
             parsed("update-ldcache --folder /a --container-spec=- --folder=/b"),
             Ok(Command::Hook {
