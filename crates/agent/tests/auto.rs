@@ -51,6 +51,7 @@ async fn a_runtime_with_cdi_is_given_names_and_one_without_gets_nodes() {
 async fn names_whose_hooks_could_not_run_are_not_given() {
     let mut node = node(ON).await;
     node.config.cdi_disable_hooks.clear();
+    node.config.cdi_hook_path = Some("/opt/no-such-hook".into());
     node.start_agent();
     node.allocatable(1).await;
     let (names, nodes) = given(&node).await;

@@ -310,9 +310,9 @@ fn every_error_is_reported_at_once_with_where_it_came_from() {
     let mut expected = [
         "--mig-strategy: \"singel\" is not valid: expected one of none, single, mixed; did you \
          mean \"single\"?",
-        "--device-list-strategy: \"env-var\" is not valid: expected a list of envvar, \
+        "--device-list-strategy: \"env-var\" is not valid: expected a list of auto, envvar, \
          volume-mounts, cdi-annotations, cdi-cri; did you mean \"envvar\"?",
-        "--device-list-strategy: \"cdi_cri\" is not valid: expected a list of envvar, \
+        "--device-list-strategy: \"cdi_cri\" is not valid: expected a list of auto, envvar, \
          volume-mounts, cdi-annotations, cdi-cri; did you mean \"cdi-cri\"?",
         "--device-discovery-strategy: this build finds GPUs through NVML only; use auto or nvml",
         "--health-hold-down: \"30\" is not valid: expected numbers with units, such as 30s or \

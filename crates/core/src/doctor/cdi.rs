@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::finding::Notes;
-use super::{CdiFacts, Facts, HookState, Resolved, SpecFact, counted, some};
+use super::{CdiFacts, Facts, HookState, Reach, Resolved, SpecFact, counted, some};
 use crate::allocate::{cdi_gpu, visible_id};
 use crate::cdi::CdiSpec;
 use crate::config::{Config, HOOK_PROGRAM};
@@ -40,7 +40,9 @@ pub fn device_names(inventory: &Inventory, config: &Config) -> BTreeSet<String> 
 
 pub(super) fn judge(facts: &Facts, nvml: Option<&'static str>, notes: &mut Notes) {
     let cdi = &facts.cdi;
-    let is_used = facts.settings.config.device_list_strategies.any_cdi();
+    let strategies = &facts.settings.config.device_list_strategies;
+    let awaits_agent = strategies.is_auto() && cdi.specs.is_empty() && !has_plugin(facts);
+    let is_used = strategies.any_cdi() && !awaits_agent;
     for spec in &cdi.specs {
         judge_spec(spec, facts, notes);
     }
@@ -60,11 +62,14 @@ pub(super) fn judge(facts: &Facts, nvml: Option<&'static str>, notes: &mut Notes
             format!("{names} of devices resolve in {directories}"),
         );
     } else if cdi.specs.is_empty() {
+        let why = if strategies.any_cdi() {
+            "; the agent writes them when it starts"
+        } else {
+            ", and the device-list strategy needs none"
+        };
         notes.ok(
             "cdi-unused",
-            format!(
-                "no spec of NVIDIA's in {directories}, and the device-list strategy needs none"
-            ),
+            format!("no spec of NVIDIA's in {directories}{why}"),
         );
     } else {
         let specs = counted(cdi.specs.len(), "spec");
@@ -73,6 +78,12 @@ pub(super) fn judge(facts: &Facts, nvml: Option<&'static str>, notes: &mut Notes
             format!("{specs} of NVIDIA's in {directories}, and all that they name is there"),
         );
     }
+}
+
+/// Whether a device plugin answers, which has written what it wants to be written.
+fn has_plugin(facts: &Facts) -> bool {
+    let mut plugins = facts.registration.plugins.iter();
+    plugins.any(|plugin| plugin.reach == Reach::Answered)
 }
 
 fn names(cdi: &CdiFacts, is_used: bool, notes: &mut Notes) {

@@ -356,13 +356,23 @@ fn a_runtime_that_gives_containers_nothing_or_too_much_is_told() {
         Break {
             found: "warning runtime-gives-nothing",
             words: "has none",
-            settings: &[],
+            settings: &["--device-list-strategy=envvar"],
             make: |node| drop(node.write(CONFIG, "version = 3\n")),
+        },
+        Break {
+            found: "warning runtime-gives-nothing",
+            words: "resolves no CDI names of ours, and has no runtime of NVIDIA's",
+            settings: &[],
+            make: |node| {
+                let text =
+                    "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\nenable_cdi = false\n";
+                node.write(CONFIG, text);
+            },
         },
         Break {
             found: "error runtime-refuses-variable",
             words: "is told to heed no variable",
-            settings: &[],
+            settings: &["--device-list-strategy=envvar"],
             make: |node| {
                 let text = "accept-nvidia-visible-devices-envvar-when-unprivileged = false\n";
                 node.write("host/etc/nvidia-container-runtime/config.toml", text);
