@@ -1,17 +1,19 @@
 //! What an ELF file says of itself, read with a limit on everything: what kind of library it is,
 //! its SONAME, and a section by its name.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 /// The start of a file, in which the headers of nearly every library are.
 const START_BYTES: usize = 1024;
-/// The most program or section headers that are looked at.
-const MAX_HEADERS: usize = 128;
+/// The most program headers, and the most section headers; a file with more is not read.
+const MAX_SEGMENTS: usize = 64;
+const MAX_SECTIONS: usize = 128;
 /// The most of a dynamic section that is read.
-const MAX_DYNAMIC_BYTES: u64 = 16 << 10;
+const MAX_DYNAMIC_BYTES: u64 = 8 << 10;
 /// The most of the names of sections that is read.
-const MAX_NAMES_BYTES: u64 = 64 << 10;
+const MAX_NAMES_BYTES: u64 = 16 << 10;
 /// The longest SONAME, which is a file's name.
 const MAX_SONAME_BYTES: usize = 255;
 
@@ -36,6 +38,8 @@ pub(crate) struct Elf<'a> {
     start: Vec<u8>,
     /// Whether its words are of 64 bits.
     is_64: bool,
+    /// How many bytes of the file were asked for.
+    bytes_read: Cell<usize>,
 }
 
 impl<'a> Elf<'a> {
@@ -49,7 +53,17 @@ impl<'a> Elf<'a> {
             [0x7f, b'E', b'L', b'F', 2, 1] => true,
             _ => return None,
         };
-        Some(Self { file, start, is_64 })
+        Some(Self {
+            file,
+            start,
+            is_64,
+            bytes_read: Cell::new(START_BYTES),
+        })
+    }
+
+    /// How many bytes of the file were asked for so far.
+    pub(crate) fn bytes_read(&self) -> usize {
+        self.bytes_read.get()
     }
 
     /// The flags of its entry in the dynamic linker's cache: a library for glibc 2, and what it
@@ -91,9 +105,8 @@ impl<'a> Elf<'a> {
         let at = (strings - load.address)
             .checked_add(load.offset)?
             .checked_add(name?)?;
-        let mut text = [0; MAX_SONAME_BYTES + 1];
-        let length = self.file.read_at(&mut text, at).ok()?;
-        let text = text.get(..length)?.split(|byte| *byte == 0).next()?;
+        let text = self.read(at, MAX_SONAME_BYTES as u64 + 1)?;
+        let text = text.split(|byte| *byte == 0).next()?;
         let is_name = !matches!(text, b"" | b"." | b"..")
             && text.len() <= MAX_SONAME_BYTES
             && !text
@@ -111,9 +124,9 @@ impl<'a> Elf<'a> {
         };
         let table = self.long(&self.start, at)?;
         let size = usize::from(half(&self.start, size_at)?);
-        let count = usize::from(half(&self.start, count_at)?).min(MAX_HEADERS);
+        let count = usize::from(half(&self.start, count_at)?);
         let names_index = usize::from(half(&self.start, count_at + 2)?);
-        if size < if self.is_64 { 64 } else { 40 } {
+        if size != if self.is_64 { 64 } else { 40 } || count > MAX_SECTIONS {
             return None;
         }
         let headers = self.read(table, u64::try_from(size * count).ok()?)?;
@@ -136,8 +149,8 @@ impl<'a> Elf<'a> {
         let (at, size_at) = if self.is_64 { (32, 54) } else { (28, 42) };
         let table = self.long(&self.start, at)?;
         let size = usize::from(half(&self.start, size_at)?);
-        let count = usize::from(half(&self.start, size_at + 2)?).min(MAX_HEADERS);
-        if size < if self.is_64 { 56 } else { 32 } {
+        let count = usize::from(half(&self.start, size_at + 2)?);
+        if size != if self.is_64 { 56 } else { 32 } || count > MAX_SEGMENTS {
             return None;
         }
         let bytes = self.read(table, u64::try_from(size * count).ok()?)?;
@@ -163,6 +176,7 @@ impl<'a> Elf<'a> {
         if let Some(bytes) = start {
             return Some(bytes.to_vec());
         }
+        self.bytes_read.set(self.bytes_read.get() + length);
         let mut bytes = vec![0; length];
         let length = self.file.read_at(&mut bytes, at).ok()?;
         bytes.truncate(length);
@@ -207,4 +221,55 @@ fn half(bytes: &[u8], at: usize) -> Option<u16> {
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..at.checked_add(4)?)?;
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// A library with so many program headers of this size: what is loaded, its dynamic section,
+    /// and nothing.
+    fn library(size: u16, count: u16) -> File {
+        const AT: usize = 64;
+        let table_end = AT + usize::from(size) * usize::from(count);
+        let mut bytes = vec![0; table_end + 64];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(0, b"\x7fELF\x02\x01");
+        put(32, &(AT as u64).to_le_bytes());
+        put(54, &size.to_le_bytes());
+        put(56, &count.to_le_bytes());
+        let end = table_end as u64;
+        for (row, kind, offset, length) in [(0, PT_LOAD, 0, end + 64), (1, PT_DYNAMIC, end, 48)] {
+            let at = AT + row * usize::from(size);
+            put(at, &kind.to_le_bytes());
+            for (field, value) in [(8, offset), (16, offset), (32, length)] {
+                put(at + field, &value.to_le_bytes());
+            }
+        }
+        for (word, value) in [DT_STRTAB, end + 48, DT_SONAME, 1].iter().enumerate() {
+            put(table_end + 8 * word, &value.to_le_bytes());
+        }
+        put(table_end + 49, b"liba.so");
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn headers_of_another_size_or_without_number_are_not_read() {
+        let soname = |size, count| {
+            let file = library(size, count);
+            let elf = Elf::of(&file).unwrap();
+            let soname = elf.soname();
+            assert!(elf.bytes_read() <= 16 << 10, "{size} {count}");
+            soname
+        };
+        assert_eq!(soname(56, 3).as_deref(), Some("liba.so"));
+        assert_eq!(soname(56, 64).as_deref(), Some("liba.so"));
+        for (size, count) in [(56, 65), (56, 0xffff), (57, 3), (64, 3), (0xffff, 3)] {
+            assert_eq!(soname(size, count), None, "{size} {count}");
+        }
+    }
 }

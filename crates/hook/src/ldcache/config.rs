@@ -1,9 +1,11 @@
 //! `/etc/ld.so.conf`: the directories of libraries, in their order.
 
+use std::collections::BTreeSet;
+
 use crate::failure::Failure;
 use crate::root::Root;
 
-use super::names_of;
+use super::scan::Budget;
 
 const CONFIG: &str = "/etc/ld.so.conf";
 /// Ours: before what an image configures for itself, and behind CUDA's compatibility libraries,
@@ -13,9 +15,13 @@ const OURS: &str = "/etc/ld.so.conf.d/00-mizzen.conf";
 const USUAL: &str = "include /etc/ld.so.conf.d/*.conf\n";
 /// The most that is read of one file.
 const LIMIT: u64 = 64 << 10;
-/// The most files that are read, and how deep they may include each other.
-const MAX_FILES: usize = 256;
+/// How deep files may include each other.
 const MAX_DEPTH: usize = 8;
+/// The most names of a directory that a pattern is held against, and the longest such pattern.
+const MAX_LISTED: usize = 1_000;
+const MAX_PATTERN_BYTES: usize = 64;
+/// The most directories that [`OURS`] has in it.
+const MAX_OURS: usize = 64;
 /// The most directories.
 const MAX_DIRECTORIES: usize = 256;
 
@@ -36,10 +42,10 @@ pub(super) fn is_glibc(root: &Root) -> bool {
 }
 
 /// Every directory: the configured ones, then those that the distribution's linker knows itself.
-pub(super) fn directories(root: &Root) -> Vec<String> {
+pub(super) fn directories(root: &Root, budget: &mut Budget) -> Vec<String> {
     let mut reader = Reader {
         root,
-        files: MAX_FILES,
+        budget,
         directories: Vec::new(),
     };
     reader.file(CONFIG, 0);
@@ -54,9 +60,21 @@ pub(super) fn directories(root: &Root) -> Vec<String> {
     directories
 }
 
-/// Configures these directories, so that an `ldconfig` in the container finds them too.
+/// Configures these directories, so that an `ldconfig` in the container finds them too. Those of an
+/// earlier run stay, behind them.
 pub(super) fn add(root: &Root, folders: &[&str]) -> Result<(), Failure> {
-    let lines: String = folders.iter().flat_map(|folder| [folder, "\n"]).collect();
+    let before = root.read(OURS, LIMIT).unwrap_or_default();
+    let before = String::from_utf8_lossy(&before);
+    let held = before.lines().filter(|line| line.starts_with('/'));
+    let mut seen = BTreeSet::new();
+    let lines: String = folders
+        .iter()
+        .copied()
+        .chain(held)
+        .filter(|folder| seen.insert(*folder))
+        .take(MAX_OURS)
+        .flat_map(|folder| [folder, "\n"])
+        .collect();
     root.replace(OURS, lines.as_bytes())
         .map_err(Failure::of(OURS, "written"))?;
     if root.has(CONFIG) {
@@ -68,18 +86,17 @@ pub(super) fn add(root: &Root, folders: &[&str]) -> Result<(), Failure> {
 
 struct Reader<'a> {
     root: &'a Root,
-    /// How many files may still be read.
-    files: usize,
+    budget: &'a mut Budget,
     directories: Vec<String>,
 }
 
 impl Reader<'_> {
     fn file(&mut self, path: &str, depth: usize) {
-        if self.files == 0 || depth > MAX_DEPTH {
+        if depth > MAX_DEPTH || !self.budget.configuration() {
             return;
         }
-        self.files -= 1;
         let text = self.root.read(path, LIMIT).unwrap_or_default();
+        self.budget.bytes(text.len());
         let text = String::from_utf8_lossy(&text);
         for line in text.lines() {
             let line = line.split('#').next().unwrap_or_default().trim();
@@ -107,6 +124,9 @@ impl Reader<'_> {
 
     /// Reads the files that a pattern means; only its last name may have `*` and `?` in it.
     fn include(&mut self, from: &str, pattern: &str, depth: usize) {
+        if self.budget.is_configured() {
+            return;
+        }
         let parent = |path: &str| path.rsplit_once('/').map_or("", |(dir, _)| dir).to_owned();
         let pattern = if pattern.starts_with('/') {
             pattern.to_owned()
@@ -118,10 +138,13 @@ impl Reader<'_> {
         if !last.contains(['*', '?']) {
             return self.file(&pattern, depth + 1);
         }
+        if last.len() > MAX_PATTERN_BYTES || !self.budget.listing() {
+            return;
+        }
         let names = self
             .root
             .directory(&directory)
-            .and_then(|dir| names_of(&dir));
+            .and_then(|dir| self.budget.names(&dir, MAX_LISTED));
         for (name, _) in names.unwrap_or_default() {
             let is_hidden = name.starts_with('.') && !last.starts_with('.');
             if !is_hidden && matches(last.as_bytes(), name.as_bytes()) {

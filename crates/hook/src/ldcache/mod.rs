@@ -69,7 +69,8 @@ pub(crate) fn update(root: &Root, folders: &[String]) -> Vec<Failure> {
             return failures;
         }
     }
-    let configured = config::directories(root);
+    let mut budget = Budget::default();
+    let configured = config::directories(root, &mut budget);
     let mut order = places(root, &configured);
     let known: BTreeSet<Identity> = order.iter().map(|place| place.identity).collect();
     let new: Vec<&str> = folders
@@ -79,7 +80,7 @@ pub(crate) fn update(root: &Root, folders: &[String]) -> Vec<Failure> {
         .collect();
     if !new.is_empty() {
         failures.extend(config::add(root, &new).err());
-        order = places(root, &config::directories(root));
+        order = places(root, &config::directories(root, &mut budget));
     }
     // Those that the configuration does not name although it should: it is as good as first.
     let known: BTreeSet<Identity> = order.iter().map(|place| place.identity).collect();
@@ -91,7 +92,7 @@ pub(crate) fn update(root: &Root, folders: &[String]) -> Vec<Failure> {
         .collect();
     order.splice(0..0, missing);
     let wanted = folders.keys().copied().collect();
-    failures.extend(rewrite(root, &order, &wanted).err());
+    failures.extend(rewrite(root, &order, &wanted, &mut budget).err());
     failures
 }
 
@@ -105,18 +106,22 @@ fn places(root: &Root, paths: &[String]) -> Vec<Place> {
 
 /// Writes the cache anew, if it is not what it should be. `order` is that of the directories, and
 /// `folders` are those whose libraries shall be known.
-fn rewrite(root: &Root, order: &[Place], folders: &BTreeSet<Identity>) -> Result<(), Failure> {
+fn rewrite(
+    root: &Root,
+    order: &[Place],
+    folders: &BTreeSet<Identity>,
+    budget: &mut Budget,
+) -> Result<(), Failure> {
     let before = root.read(CACHE, MAX_CACHE_BYTES).unwrap_or_default();
     let table = Table::read(&before).unwrap_or_default();
     let cached = Cached::of(root, &table);
-    let mut budget = Budget::default();
     let mut scans = BTreeMap::new();
     for place in order {
         let is_cached = cached.files.contains_key(&place.identity);
         if folders.contains(&place.identity) || !is_cached {
             let known = cached.files.get(&place.identity);
             let links = folders.contains(&place.identity);
-            let scan = scan::scan(root, place, known, links, &mut budget);
+            let scan = scan::scan(root, place, known, links, budget);
             scans.insert(place.identity, scan);
         }
     }

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, openat, statat};
 
 use super::Place;
 use crate::elf::Elf;
-use crate::root::{Root, StatExt as _, find_below, link_below, open_plain};
+use crate::root::{Root, StatExt as _, find_below, open_plain};
 
 /// The most names of one directory; the largest known have a tenth.
 const MAX_NAMES: usize = 20_000;
@@ -22,16 +22,53 @@ const LISTING_BYTES: usize = 32 << 10;
 pub(super) struct Budget {
     /// Files that may be opened.
     files: usize,
-    /// Names that may be read.
+    /// Names that may be read, of configurations too.
     names: usize,
+    /// Bytes of files that may be read; the last one may take a few more.
+    bytes: usize,
+    /// Files of the configuration that may be read.
+    configurations: usize,
+    /// Directories of the configuration that may be listed.
+    listings: usize,
 }
 
 impl Budget {
-    /// Whether one more file may be opened.
-    fn spend(&mut self) -> bool {
-        let left = self.files.checked_sub(1);
-        self.files = left.unwrap_or(0);
-        left.is_some()
+    /// Whether one more library may be opened.
+    fn library(&mut self) -> bool {
+        self.bytes > 0 && spend(&mut self.files)
+    }
+
+    /// Whether one more file of the configuration may be read.
+    pub(super) fn configuration(&mut self) -> bool {
+        self.bytes > 0 && spend(&mut self.configurations)
+    }
+
+    /// Whether one more directory of the configuration may be listed.
+    pub(super) fn listing(&mut self) -> bool {
+        self.names > 0 && spend(&mut self.listings)
+    }
+
+    /// Whether no file of the configuration may be read any more.
+    pub(super) fn is_configured(&self) -> bool {
+        self.configurations == 0
+    }
+
+    /// Charges bytes that were read.
+    pub(super) fn bytes(&mut self, read: usize) {
+        self.bytes = self.bytes.saturating_sub(read);
+    }
+
+    /// The names in a directory, at most so many, each entry charged; see [`names_of`].
+    pub(super) fn names(
+        &mut self,
+        dir: &OwnedFd,
+        most: usize,
+    ) -> io::Result<Vec<(String, FileType)>> {
+        let most = most.min(self.names);
+        let mut left = most;
+        let names = names_up_to(dir, &mut left);
+        self.names -= most - left;
+        names
     }
 }
 
@@ -40,8 +77,18 @@ impl Default for Budget {
         Self {
             files: 8_000,
             names: 40_000,
+            bytes: 24 << 20,
+            configurations: 256,
+            listings: 32,
         }
     }
+}
+
+/// Whether there was one left.
+fn spend(left: &mut usize) -> bool {
+    let less = left.checked_sub(1);
+    *left = less.unwrap_or(0);
+    less.is_some()
 }
 
 /// A library that the dynamic linker shall find.
@@ -75,10 +122,9 @@ pub(super) fn scan(
     budget: &mut Budget,
 ) -> Scan {
     let mut scan = Scan::default();
-    let Ok(names) = names_up_to(&place.dir, MAX_NAMES.min(budget.names)) else {
+    let Ok(names) = budget.names(&place.dir, MAX_NAMES) else {
         return scan;
     };
-    budget.names -= names.len();
     let there: BTreeSet<&str> = names.iter().map(|(name, _)| &**name).collect();
     let is_kept =
         |name: &str| known.is_some_and(|known| known.contains(name)) && there.contains(name);
@@ -92,21 +138,22 @@ pub(super) fn scan(
         let is_behind_link = name
             .match_indices('.')
             .any(|(end, _)| is_kept(&name[..end]));
-        if *kind == FileType::RegularFile && !is_behind_link && budget.spend() {
+        if *kind == FileType::RegularFile && !is_behind_link && budget.library() {
             let file = find_below(&place.dir, name).and_then(|found| open_plain(&found));
-            scan.file(name, file, &mut sonames);
+            scan.file(name, library(file, budget), &mut sonames);
         }
     }
     let leads_somewhere = |name: &str| root.has(&format!("{}/{name}", place.path));
     sonames.retain(|name, _| !(there.contains(&**name) && leads_somewhere(name)));
     if links {
-        scan.link(&place.dir, sonames);
+        scan.link(root, &place.dir, sonames);
     }
     let found = scan.found.iter().map(|found| found.file.clone());
     let found: BTreeSet<String> = found.collect();
     for (name, kind) in libraries().filter(|(name, _)| !is_kept(name)) {
-        if *kind == FileType::Symlink && !found.contains(name) && budget.spend() {
-            scan.symlink(name, root.file(&format!("{}/{name}", place.path)));
+        if *kind == FileType::Symlink && !found.contains(name) && budget.library() {
+            let file = root.file(&format!("{}/{name}", place.path));
+            scan.symlink(name, library(file, budget));
         }
     }
     scan
@@ -117,8 +164,8 @@ type Sonames = BTreeMap<String, (String, u32)>;
 
 impl Scan {
     /// Takes in a file, under its own name or for the link that its SONAME wants.
-    fn file(&mut self, name: &str, file: io::Result<File>, sonames: &mut Sonames) {
-        let Some((flags, soname)) = library(file) else {
+    fn file(&mut self, name: &str, library: Option<Library>, sonames: &mut Sonames) {
+        let Some((flags, soname)) = library else {
             return;
         };
         match soname {
@@ -137,8 +184,8 @@ impl Scan {
 
     /// Takes in a link, if it is what a SONAME wants, or the same without a version, for those who
     /// build programs.
-    fn symlink(&mut self, name: &str, file: io::Result<File>) {
-        let Some((flags, Some(soname))) = library(file) else {
+    fn symlink(&mut self, name: &str, library: Option<Library>) {
+        let Some((flags, Some(soname))) = library else {
             return;
         };
         let has_no_version = name
@@ -151,9 +198,9 @@ impl Scan {
 
     /// Makes links for SONAMEs that have none. Where that cannot be, the cache leads to the file
     /// itself.
-    fn link(&mut self, dir: &OwnedFd, sonames: Sonames) {
+    fn link(&mut self, root: &Root, dir: &OwnedFd, sonames: Sonames) {
         for (soname, (file, flags)) in sonames {
-            if link_below(dir, &soname, &file).is_ok() {
+            if root.link_below(dir, &soname, &file).is_ok() {
                 self.add(&soname, &soname, flags);
             } else {
                 self.add(&soname, &file, flags);
@@ -171,10 +218,14 @@ impl Scan {
 }
 
 /// What the cache has to know of a library: its flags, and its SONAME.
-fn library(file: io::Result<File>) -> Option<(u32, Option<String>)> {
+type Library = (u32, Option<String>);
+
+fn library(file: io::Result<File>, budget: &mut Budget) -> Option<Library> {
     let file = file.ok()?;
     let elf = Elf::of(&file)?;
-    Some((elf.cache_flags()?, elf.soname()))
+    let library = elf.cache_flags().map(|flags| (flags, elf.soname()));
+    budget.bytes(elf.bytes_read());
+    library
 }
 
 /// Whether the dynamic linker could be asked for a file of this name.
@@ -186,10 +237,11 @@ fn is_library(name: &str) -> bool {
 /// The names in a directory and what they are, in the order of the names; those that are no text
 /// are left out.
 pub(crate) fn names_of(dir: &OwnedFd) -> io::Result<Vec<(String, FileType)>> {
-    names_up_to(dir, MAX_NAMES)
+    names_up_to(dir, &mut { MAX_NAMES })
 }
 
-fn names_up_to(dir: &OwnedFd, limit: usize) -> io::Result<Vec<(String, FileType)>> {
+/// Takes every entry that is read off `left`, and stops when nothing is.
+fn names_up_to(dir: &OwnedFd, left: &mut usize) -> io::Result<Vec<(String, FileType)>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = openat(dir, ".", flags, Mode::empty())?;
     let mut buffer = vec![MaybeUninit::uninit(); LISTING_BYTES];
@@ -197,7 +249,7 @@ fn names_up_to(dir: &OwnedFd, limit: usize) -> io::Result<Vec<(String, FileType)
     let mut names = Vec::new();
     while let Some(entry) = entries.next() {
         let entry = entry?;
-        if names.len() >= limit {
+        if !spend(left) {
             break;
         }
         let Ok(name) = entry.file_name().to_str() else {
@@ -212,4 +264,38 @@ fn names_up_to(dir: &OwnedFd, limit: usize) -> io::Result<Vec<(String, FileType)
     }
     names.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_text_count_too() {
+        let scene = tempfile::tempdir().unwrap();
+        for number in 0..100 {
+            let name = [b'l', 0xff, number];
+            let name = OsStr::from_bytes(if number == b'/' || number == 0 {
+                b"l"
+            } else {
+                &name
+            });
+            fs::write(scene.path().join(name), "").unwrap();
+        }
+        let dir = OwnedFd::from(File::open(scene.path()).unwrap());
+        let mut budget = Budget {
+            names: 90,
+            ..Budget::default()
+        };
+        budget.names(&dir, 60).unwrap();
+        assert_eq!(budget.names, 30);
+        budget.names(&dir, 60).unwrap();
+        assert_eq!(budget.names, 0);
+        assert!(budget.names(&dir, 60).unwrap().is_empty());
+        assert!(!budget.listing());
+    }
 }

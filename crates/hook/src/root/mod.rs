@@ -6,6 +6,7 @@
 //! found is held by a descriptor that opens nothing (`O_PATH`) until it is known to be a directory
 //! or a plain file; what is made is made by its last name below such a descriptor.
 
+mod place;
 mod walk;
 
 use std::cell::Cell;
@@ -15,17 +16,21 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fchmod, fstat, fstatfs, mkdirat,
-    openat, openat2, readlinkat, renameat, stat, statat, symlinkat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fchmod, fstat, mkdirat, openat,
+    openat2, readlinkat, renameat, stat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
 use crate::failure::Failure;
 
+use place::Mount;
+
 /// The root of a container.
 #[derive(Debug)]
 pub struct Root {
     dir: OwnedFd,
+    /// The mount that it is in.
+    mount: Mount,
     /// Whether the kernel resolves paths for us.
     by_kernel: Cell<bool>,
 }
@@ -36,24 +41,6 @@ const FOUND: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 const MAX_DEPTH: usize = 256;
 /// How often the kernel is asked again when a link's way was changed while it went it.
 const ATTEMPTS: usize = 16;
-
-/// File systems of the kernel's own, by their magic numbers (`linux/magic.h`): what is made in them
-/// is no file, but an order to the kernel.
-const KERNEL_FILE_SYSTEMS: [u32; 13] = [
-    0x0000_9fa0, // proc
-    0x6265_6572, // sysfs
-    0x0027_e0eb, // cgroup
-    0x6367_7270, // cgroup2
-    0x6462_6720, // debugfs
-    0x7472_6163, // tracefs
-    0x7363_6673, // securityfs
-    0xcafe_4a11, // bpf
-    0x6265_6570, // configfs
-    0x0000_1cd1, // devpts
-    0x0765_5821, // resctrl
-    0xf97c_ff8c, // selinuxfs
-    0x6165_676c, // pstore
-];
 
 impl Root {
     /// The root at this path of the host.
@@ -71,8 +58,10 @@ impl Root {
         if fstat(&dir).map_err(|error| wrong(&error))?.is(&ours) {
             return Err(wrong(&"it is the host's"));
         }
+        let mount = Mount::of(&dir).map_err(|error| wrong(&error))?;
         Ok(Self {
             dir,
+            mount,
             by_kernel: Cell::new(true),
         })
     }
@@ -155,7 +144,7 @@ impl Root {
             return Err(Errno::NOENT.into());
         }
         for name in &names[there..] {
-            dir = make_below(&dir, name)?;
+            dir = self.make_below(&dir, name)?;
         }
         Ok(dir)
     }
@@ -184,7 +173,7 @@ impl Root {
     /// one or a plain file makes room.
     pub(crate) fn link(&self, path: &str, target: &str) -> io::Result<()> {
         let (dir, name) = self.place(path)?;
-        link_below(&dir, name, target)
+        self.link_below(&dir, name, target)
     }
 
     /// The directory of a path, made if need be, and the last name.
@@ -194,34 +183,58 @@ impl Root {
             return Err(Errno::INVAL.into());
         }
         let dir = self.make_directory(parent)?;
-        check_place(&dir)?;
+        self.check(&dir)?;
         Ok((dir, name))
     }
-}
 
-/// Makes a link `name` to `target` in `dir`; see [`Root::link`].
-pub(crate) fn link_below(dir: &OwnedFd, name: &str, target: &str) -> io::Result<()> {
-    match readlinkat(dir, name, Vec::new()) {
-        Ok(held) if held.as_bytes() == target.as_bytes() => return Ok(()),
-        Ok(_) => {}
-        Err(Errno::NOENT) => {
-            check_place(dir)?;
-            return Ok(symlinkat(target, dir, name)?);
+    /// The directory below `dir` of this name, made if it is missing.
+    fn make_below(&self, dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+        self.check(dir)?;
+        match mkdirat(dir, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
         }
-        Err(Errno::INVAL) => {
-            let there = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            if there.file_type() != FileType::RegularFile {
-                return Err(Errno::EXIST.into());
-            }
-        }
-        Err(error) => return Err(error.into()),
+        // A link of this name leads nowhere, or it would have been followed.
+        let flags = FOUND | OFlags::NOFOLLOW | OFlags::DIRECTORY;
+        Ok(openat(dir, name, flags, Mode::empty())?)
     }
-    check_place(dir)?;
-    let temporary = temporary(name);
-    remove(dir, &temporary)?;
-    symlinkat(target, dir, &temporary)?;
-    let put = renameat(dir, &temporary, dir, name);
-    Ok(put.inspect_err(|_| drop(remove(dir, &temporary)))?)
+
+    /// Makes a link `name` to `target` in `dir`; see [`Root::link`].
+    pub(crate) fn link_below(&self, dir: &OwnedFd, name: &str, target: &str) -> io::Result<()> {
+        match readlinkat(dir, name, Vec::new()) {
+            Ok(held) if held.as_bytes() == target.as_bytes() => return Ok(()),
+            Ok(_) => {}
+            Err(Errno::NOENT) => {
+                self.check(dir)?;
+                return Ok(symlinkat(target, dir, name)?);
+            }
+            Err(Errno::INVAL) => {
+                let there = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                if there.file_type() != FileType::RegularFile {
+                    return Err(Errno::EXIST.into());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.check(dir)?;
+        let temporary = temporary(name);
+        remove(dir, &temporary)?;
+        symlinkat(target, dir, &temporary)?;
+        let put = renameat(dir, &temporary, dir, name);
+        Ok(put.inspect_err(|_| drop(remove(dir, &temporary)))?)
+    }
+
+    /// Whether anything may be made in a directory: in the container's own file system, and among
+    /// the devices that the runtime makes for it, but not in what else is mounted there.
+    fn check(&self, dir: &OwnedFd) -> io::Result<()> {
+        place::check_kind(dir)?;
+        let mount = Mount::of(dir)?;
+        if mount == self.mount || place::devices(&self.dir).is_some_and(|devices| mount == devices)
+        {
+            return Ok(());
+        }
+        Err(io::Error::other("it would be in what is mounted there"))
+    }
 }
 
 /// Opens what was found, if it is a plain file.
@@ -239,36 +252,6 @@ pub(crate) fn open_plain(found: &OwnedFd) -> io::Result<File> {
 pub(crate) fn find_below(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     let flags = FOUND | OFlags::NOFOLLOW;
     Ok(openat(dir, name, flags, Mode::empty())?)
-}
-
-/// The directory below `dir` of this name, made if it is missing.
-fn make_below(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-    check_place(dir)?;
-    match mkdirat(dir, name, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(error.into()),
-    }
-    // A link of this name leads nowhere, or it would have been followed.
-    let flags = FOUND | OFlags::NOFOLLOW | OFlags::DIRECTORY;
-    Ok(openat(dir, name, flags, Mode::empty())?)
-}
-
-/// Whether anything may be made in a directory.
-fn check_place(dir: &OwnedFd) -> io::Result<()> {
-    // The magic numbers are words of 32 bits, whatever the field's width and sign.
-    let magic = fstatfs(dir)?.f_type.to_ne_bytes();
-    let low = if cfg!(target_endian = "little") {
-        0
-    } else {
-        magic.len() - 4
-    };
-    let magic = u32::from_ne_bytes([magic[low], magic[low + 1], magic[low + 2], magic[low + 3]]);
-    if KERNEL_FILE_SYSTEMS.contains(&magic) {
-        return Err(io::Error::other(
-            "it would be in a file system of the kernel's",
-        ));
-    }
-    Ok(())
 }
 
 /// A name beside `name` that no other process uses.

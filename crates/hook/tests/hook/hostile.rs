@@ -305,6 +305,30 @@ fn a_root_with_everything_too_large_ends_soon() {
 }
 
 #[test]
+fn a_configuration_that_includes_itself_by_thousands_of_patterns_ends_soon() {
+    let bundle = Bundle::new();
+    let nothing = "include /etc/ld.so.conf.d/*y\n".repeat(1_000);
+    let patterns = format!("{nothing}include /etc/ld.so.conf.d/*x\n{nothing}");
+    bundle.write("etc/ld.so.conf", &patterns);
+    bundle.write("opt/driver/libnvidia-ml.so.550.1", library::BYTES);
+    for number in 0..20_000 {
+        bundle.write(&format!("etc/ld.so.conf.d/{number}"), "");
+    }
+    for number in 0..100 {
+        bundle.write(&format!("etc/ld.so.conf.d/{number}.x"), &patterns);
+    }
+    let start = Instant::now();
+    let output = bundle.run(&["update-ldcache", "--folder", "/opt/driver"]);
+    let taken = start.elapsed();
+    assert!(output.status.success());
+    assert!(taken < Duration::from_secs(1), "{taken:?}");
+    let cache = fs::read(bundle.at("etc/ld.so.cache")).unwrap();
+    let table = mizzen_ldcache::Table::read(&cache).unwrap();
+    let mut paths = table.entries.iter().map(|entry| entry.path);
+    assert!(paths.any(|path| path == "/opt/driver/libnvidia-ml.so.1"));
+}
+
+#[test]
 fn the_environment_of_a_container_changes_nothing() {
     // What a static program with no regard for its environment cannot be given.
     let output = std::process::Command::new("env")

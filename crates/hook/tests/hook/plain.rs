@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use mizzen_nvml_sim::library;
+
 use crate::support::{Bundle, call, in_namespace, program};
 
 #[test]
@@ -144,6 +146,77 @@ fn a_container_whose_files_cannot_be_written_is_started_all_the_same() {
     assert!(output.status.success(), "{told}");
     assert!(told.contains("Read-only file system"), "{told}");
     assert!(!bundle.at("etc/ld.so.cache").exists());
+}
+
+#[test]
+fn folders_of_an_earlier_run_stay_configured() {
+    let bundle = Bundle::new();
+    bundle.write("opt/a/libcuda.so.1", "");
+    bundle.write("opt/b/libcuda.so.1", "");
+    bundle.write("opt/c/libcuda.so.1", "");
+    let update = |folder| bundle.carry_out(&["update-ldcache", "--folder", folder]);
+    let ours = "etc/ld.so.conf.d/00-mizzen.conf";
+    update("/opt/a");
+    update("/opt/b");
+    update("/opt/a");
+    assert_eq!(bundle.read(ours), "/opt/b\n/opt/a\n");
+    // Of a file that an image has there, only the directories stay, and not every one.
+    let many: Vec<String> = (0..2_000).map(|number| format!("/x{number}")).collect();
+    bundle.write(
+        ours,
+        format!("# note\ninclude /*\n/opt/a\n/opt/a\n{}\n", many.join("\n")),
+    );
+    update("/opt/c");
+    let text = bundle.read(ours);
+    assert!(text.starts_with("/opt/c\n/opt/a\n/x0\n"), "{text}");
+    assert!(text.lines().count() <= 64, "{text}");
+}
+
+#[test]
+fn what_a_pod_mounted_is_not_written_to_but_the_runtimes_devices_are() {
+    let bundle = Bundle::new();
+    bundle.write("lib/libcuda.so.1", "");
+    fs::create_dir_all(bundle.path("volume/lib")).unwrap();
+    fs::write(
+        bundle.path("volume/lib/libnvidia-ml.so.550.1"),
+        library::BYTES,
+    )
+    .unwrap();
+    for place in ["data", "dev"] {
+        fs::create_dir(bundle.at(place)).unwrap();
+    }
+    symlink("/data/lib", bundle.at("away")).unwrap();
+    // As a driver's library is given to a container: one file, in a directory of the image.
+    let script = "cd \"$1\"; mount --bind \"$2\" data; mount -t tmpfs tmpfs dev
+        mount --bind \"$2/lib/libnvidia-ml.so.550.1\" lib/libcuda.so.1
+        program=\"$3\"; state=\"$4\"; hook() { \"$program\" \"$@\" < \"$state\"; }
+        hook create-symlinks --link a::/lib/libcuda.so --link a::/dev/dri/card
+        hook update-ldcache --folder /data/lib --folder /lib
+        hook create-symlinks --link a::/data/x --link a::/data/new/x --link a::/away/x
+        readlink lib/libcuda.so dev/dri/card; ls etc; find data -mindepth 1 | sort
+        umount dev; mount --bind \"$2\" dev
+        hook create-symlinks --link a::/dev/x
+        umount dev; mount --bind /dev dev
+        hook create-symlinks --link a::/dev/mizzen-test/x; ls dev | grep mizzen && rm -r dev/mizzen-test || true
+        umount dev; rmdir dev; ln -s data dev
+        hook create-symlinks --link a::/dev/x; find data -mindepth 1 | sort";
+    let volume = bundle.path("volume");
+    let state = bundle.path("state.json");
+    let arguments: [&Path; 4] = [&bundle.root(), &volume, program(), &state];
+    let Some(output) = in_namespace(script, &arguments) else {
+        return;
+    };
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    let held = "data/lib\ndata/lib/libnvidia-ml.so.550.1\n";
+    let expected = format!("a\na\nld.so.cache\nld.so.conf\nld.so.conf.d\n{held}{held}");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        expected,
+        "{told}"
+    );
+    let refused = told.matches("it would be in what is mounted there").count();
+    assert_eq!((refused, told.lines().count()), (6, 6), "{told}");
 }
 
 #[test]
