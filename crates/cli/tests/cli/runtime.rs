@@ -309,7 +309,7 @@ impl Node {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[tokio::test]
 async fn a_process_that_lags_behind_its_files_is_restarted() {
     let node = Node::new();
     let on = V2.replace("sandbox_image", "enable_cdi = true\n    sandbox_image");
