@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use mizzen_core::runtime::{
     CriAnswer, KNOWN_PLACES, KnownPlace, PrivacyRisk, Remark, RuntimeKind, RuntimeReport,
-    RuntimeVersion, SourceFile, TOOLKIT_CONFIG, ToolkitConfig, import_patterns, kubelet_endpoint,
-    privacy_risks, read_containerd, read_crio, read_docker, read_toolkit,
+    RuntimeVersion, SourceFile, TOOLKIT_CONFIG, ToolkitConfig, config_beside, import_patterns,
+    kubelet_endpoint, privacy_risks, read_containerd, read_crio, read_docker, read_toolkit,
 };
 use mizzen_nvml::HostRoot;
 
@@ -114,7 +114,7 @@ pub fn find(host: &HostRoot, wish: &Wish) -> Option<FoundRuntime> {
         let names = names(host, directory).into_iter();
         names.filter_map(move |name| read(host, &format!("{directory}/{name}")))
     });
-    Some(FoundRuntime {
+    let mut found = FoundRuntime {
         place,
         why,
         config,
@@ -124,9 +124,25 @@ pub fn find(host: &HostRoot, wish: &Wish) -> Option<FoundRuntime> {
         version: None,
         answer: None,
         remarks,
-        toolkit: read_toolkit(read(host, TOOLKIT_CONFIG).as_ref()),
+        toolkit: read_toolkit(None),
         hooks: hooks.collect(),
-    })
+    };
+    found.toolkit = toolkit(host, &found.report_of_files());
+    Some(found)
+}
+
+/// The settings of NVIDIA's toolkit: those beside the runtime that containers get by default, else
+/// beside another runtime of NVIDIA's, else those of the node.
+fn toolkit(host: &HostRoot, report: &RuntimeReport) -> ToolkitConfig {
+    let mut runtimes: Vec<_> = report.nvidia_runtimes().collect();
+    runtimes.sort_by_key(|runtime| runtime.name != report.default_runtime);
+    let programs = runtimes
+        .iter()
+        .filter_map(|runtime| runtime.program.as_deref());
+    let beside = programs
+        .filter_map(config_beside)
+        .find_map(|path| read(host, &path));
+    read_toolkit(beside.or_else(|| read(host, TOOLKIT_CONFIG)).as_ref())
 }
 
 fn chosen(host: &HostRoot, wish: &Wish) -> Option<(KnownPlace, String)> {

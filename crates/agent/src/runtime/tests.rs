@@ -126,6 +126,34 @@ fn settings_that_let_pods_take_gpus_are_found_with_hooks_and_toolkit() {
     assert!(node.find().unwrap().privacy_risks().is_empty());
 }
 
+#[test]
+fn the_toolkits_settings_beside_a_runtime_hide_those_of_the_node() {
+    let node = Node::new(&[
+        (
+            CONTAINERD,
+            "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd]\n\
+             default_runtime_name = 'nvidia'\n\
+             [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.nvidia.options]\n\
+             BinaryName = '/usr/local/nvidia/toolkit/nvidia-container-runtime'\n",
+        ),
+        (
+            "/etc/nvidia-container-runtime/config.toml",
+            "accept-nvidia-visible-devices-envvar-when-unprivileged = false\n",
+        ),
+    ]);
+    assert!(node.find().unwrap().privacy_risks().is_empty());
+    let beside = "/usr/local/nvidia/toolkit/.config/nvidia-container-runtime/config.toml";
+    node.write(beside, "");
+    let risks = node.find().unwrap().privacy_risks();
+    assert_eq!((risks.len(), risks[0].level), (1, RiskLevel::Warning));
+    assert!(risks[0].fix.contains(beside), "{}", risks[0].fix);
+    node.write(
+        beside,
+        "accept-nvidia-visible-devices-envvar-when-unprivileged = false\n",
+    );
+    assert!(node.find().unwrap().privacy_risks().is_empty());
+}
+
 /// A containerd with CDI off.
 struct Told;
 

@@ -20,7 +20,7 @@ Examples:
   mizzen runtime configure --dry-run
       the edit that turns CDI on, not made
   sudo mizzen runtime configure --restart
-      make it, and restart the runtime; running containers go on
+      make it, and restart the runtime, after a word on what becomes of running containers
   sudo mizzen runtime configure --undo
       take it back";
 
@@ -36,7 +36,8 @@ The edit is the smallest that does: a value changed, a line added, or a file dro
 that the config imports; every other byte stays as it is. What a file held before is kept beside it
 in NAME.mizzen-backup, and --undo takes the edit back: to the byte if nobody has edited the file
 since, else what is ours alone. Files are replaced by rename and keep their owner and mode.
-Nothing is restarted unless --restart is given.
+Nothing is restarted unless --restart is given. containerd and CRI-O leave running containers alone
+when they are restarted; Docker stops them, unless daemon.json has \"live-restore\": true.
 
 Exit codes:
   0    it is done, or there was nothing to do

@@ -223,6 +223,11 @@ fn next(looked: &Looked, report: &RuntimeReport) -> Option<String> {
         CdiState::Off | CdiState::Unknown => {
             Some("`mizzen runtime configure --dry-run` shows the edit that turns CDI on".to_owned())
         }
+        CdiState::Unsupported if report.switched_off.is_some() => Some(
+            "name the runtime that the kubelet uses with --runtime, or take the plugin out of \
+             disabled_plugins"
+                .to_owned(),
+        ),
         CdiState::Unsupported => Some(format!("upgrade {}", report.kind)),
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use mizzen_agent::runtime::FoundRuntime;
 use mizzen_core::runtime::{
-    CdiState, Change, RuntimeKind, Turn, Undone, files_of_edit, turn_on, undo,
+    CdiState, Change, RuntimeKind, Turn, Undone, files_of_edit, has_live_restore, turn_on, undo,
 };
 use mizzen_nvml::HostRoot;
 
@@ -60,6 +60,9 @@ pub(super) fn run(args: &ConfigureArgs) -> Result<ExitCode> {
     };
     if steps.is_empty() {
         print(&nothing_to_do(&looked, args.undo))?;
+        if args.restart && !args.undo && is_behind(&looked.found) {
+            return finish(args, &looked.found);
+        }
         return Ok(ExitCode::SUCCESS);
     }
     if args.dry_run {
@@ -114,6 +117,9 @@ fn steps_back(host: &HostRoot, found: &FoundRuntime) -> Result<Result<Vec<Step>,
     let mut files: Vec<String> = found.files.iter().map(|file| file.path.clone()).collect();
     files.push(found.config.clone());
     files.extend(files_of_edit(&found.place));
+    // What is made of a template holds what is ours until it is made anew.
+    let is_generated = |path: &String| found.place.template.is_some() && path == found.place.config;
+    files.retain(|path| !is_generated(path));
     files.sort();
     files.dedup();
     let mut steps = Vec::new();
@@ -145,7 +151,7 @@ fn nothing_to_do(looked: &Looked, is_undo: bool) -> String {
         );
     }
     let report = looked.found.report();
-    if report.cdi.state == CdiState::Off {
+    if is_behind(&looked.found) {
         return format!(
             "CDI is on in the files already, and {} has to be restarted to take it over; nothing \
              was changed\n",
@@ -154,6 +160,14 @@ fn nothing_to_do(looked: &Looked, is_undo: bool) -> String {
     }
     let why = looked.found.report_of_files().cdi.why;
     format!("CDI is on already ({why}); nothing was changed\n")
+}
+
+/// Whether the running process says other things of CDI than its files, with which it would be on.
+fn is_behind(found: &FoundRuntime) -> bool {
+    let (running, files) = (found.report(), found.report_of_files());
+    let would_be_on = files.cdi.state == CdiState::On && files.spec_directories.hold_ours();
+    let is_on = running.cdi.state == CdiState::On && running.spec_directories.hold_ours();
+    would_be_on && !is_on
 }
 
 /// Takes a step and says so.
@@ -208,7 +222,8 @@ fn finish(args: &ConfigureArgs, found: &FoundRuntime) -> Result<ExitCode> {
     if !args.restart {
         let unit = unit.or(units.first()).copied().unwrap_or_default();
         print(&format!(
-            "to take it over: systemctl restart {unit}; running containers go on\n"
+            "to take it over: systemctl restart {unit}; {}\n",
+            what_goes_on(found)
         ))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -220,6 +235,7 @@ fn finish(args: &ConfigureArgs, found: &FoundRuntime) -> Result<ExitCode> {
         );
         return Ok(ended(NOT_ON, &words));
     };
+    print(&format!("restarting {unit}; {}\n", what_goes_on(found)))?;
     let status = Command::new("systemctl").args(["restart", unit]).status();
     if !status.is_ok_and(|status| status.success()) {
         return Ok(ended(NOT_ON, &format!("systemctl restart {unit} failed")));
@@ -229,6 +245,17 @@ fn finish(args: &ConfigureArgs, found: &FoundRuntime) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     seen_on(found)
+}
+
+/// What a restart means for the containers that run, in words.
+fn what_goes_on(found: &FoundRuntime) -> String {
+    if found.place.kind != RuntimeKind::Docker || has_live_restore(found.files.first()) {
+        return "running containers go on".to_owned();
+    }
+    format!(
+        "this stops the running containers, since {} has no \"live-restore\": true",
+        found.config
+    )
 }
 
 /// Whether systemd runs this unit.

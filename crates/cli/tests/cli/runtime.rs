@@ -4,8 +4,14 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
+use mizzen_kubelet_api::cri::{
+    RuntimeService, RuntimeServiceServer, StatusRequest, StatusResponse, VersionRequest,
+    VersionResponse,
+};
+use mizzen_kubelet_api::{Socket, serve};
 use serde_json::Value;
 use tempfile::TempDir;
+use tonic::{Request, Response, Status};
 
 use crate::support::{Ran, mizzen, repository};
 
@@ -188,6 +194,163 @@ fn dockers_daemon_json_is_edited_and_restored() {
     node.runtime("configure --undo --runtime docker")
         .ended_with(0);
     assert!(!node.path(docker).exists());
+}
+
+#[test]
+fn docker_is_said_to_stop_containers_unless_it_has_live_restore() {
+    let words = "configure --runtime docker --runtime-version 27.1.0";
+    for (json, said) in [
+        ("{}", "this stops the running containers"),
+        (
+            "{\"live-restore\": false}",
+            "this stops the running containers",
+        ),
+        ("{\"live-restore\": true}", "running containers go on"),
+    ] {
+        let node = Node::new();
+        node.write("etc/docker/daemon.json", json);
+        let done = node.runtime(words).ended_with(0);
+        assert!(done.stdout().contains(said), "{json}: {}", done.stdout());
+    }
+}
+
+#[test]
+fn an_undo_leaves_what_k3s_made_of_the_template() {
+    let node = Node::new();
+    let directory = "var/lib/rancher/k3s/agent/etc/containerd";
+    let generated = format!("{directory}/config.toml");
+    let template = format!("{directory}/config-v3.toml.tmpl");
+    let base = "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\nenable_cdi = false\n\
+                [plugins.'io.containerd.cri.v1.runtime'.containerd]\ndefault_runtime_name = 'runc'\n";
+    node.write(&generated, base);
+    node.runtime("configure").ended_with(0);
+    // As k3s makes its config at the next start.
+    let rendered = node
+        .read(&template)
+        .replace("{{ template \"base\" . }}\n", base);
+    node.write(&generated, &rendered);
+    assert_eq!(node.json("")["cdi"]["state"], "on");
+    node.runtime("configure --undo").ended_with(0);
+    assert_eq!(node.read(&generated), rendered);
+    assert!(!node.path(&template).exists());
+    let drop_in = format!("{directory}/config-v3.toml.d/99-mizzen-cdi.toml");
+    assert!(!node.path(&drop_in).exists());
+}
+
+#[test]
+fn a_setting_in_an_inline_table_is_restored() {
+    let node = Node::new();
+    let text = "version = 2\nplugins.\"io.containerd.grpc.v1.cri\" = {enable_cdi = false}\n";
+    node.write(CONTAINERD, text);
+    node.runtime("configure --runtime-version 1.7.24")
+        .ended_with(0);
+    assert!(node.read(CONTAINERD).contains("enable_cdi = true"));
+    node.runtime("configure --undo").ended_with(0);
+    assert_eq!(node.read(CONTAINERD), text);
+}
+
+#[test]
+fn a_containerd_without_its_plugin_for_kubernetes_is_said_to_be_none() {
+    let node = Node::new();
+    node.write(CONTAINERD, "disabled_plugins = [\"cri\"]\n");
+    let version = "--runtime-version 2.1.0";
+    assert_eq!(node.json(version)["cdi"]["state"], "unsupported");
+    let checked = node.runtime(&format!("check {version}")).ended_with(1);
+    assert!(checked.stdout().contains("disabled_plugins"));
+    assert!(
+        !checked.stdout().contains("upgrade"),
+        "{}",
+        checked.stdout()
+    );
+}
+
+/// A containerd that has CDI on as soon as this file is there.
+struct Restartable(PathBuf);
+
+#[tonic::async_trait]
+impl RuntimeService for Restartable {
+    async fn version(
+        &self,
+        _: Request<VersionRequest>,
+    ) -> Result<Response<VersionResponse>, Status> {
+        Ok(Response::new(VersionResponse {
+            runtime_name: "containerd".to_owned(),
+            runtime_version: "v1.7.24".to_owned(),
+            ..VersionResponse::default()
+        }))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let config = format!("{{\"enableCDI\": {}}}", self.0.exists());
+        let info = [("config".to_owned(), config)];
+        Ok(Response::new(StatusResponse { info: info.into() }))
+    }
+}
+
+impl Node {
+    /// Runs the command on this machine's root, with a `systemctl` that restarts nothing but
+    /// leaves the file `restarted`.
+    fn restart(&self, words: &str) -> Ran {
+        let restarted = self.path("restarted");
+        self.write(
+            "bin/systemctl",
+            &format!(
+                "#!/bin/sh\n[ \"$1\" = is-active ] || : >'{}'\n",
+                restarted.display()
+            ),
+        );
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(self.path("bin/systemctl"), executable).unwrap();
+        let mut command = mizzen();
+        command.env("PATH", self.path("bin"));
+        command.args(["runtime", "configure", "--restart"]);
+        command.args(words.split_whitespace());
+        Ran(command.output().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_lags_behind_its_files_is_restarted() {
+    let node = Node::new();
+    let on = V2.replace("sandbox_image", "enable_cdi = true\n    sandbox_image");
+    node.write("config.toml", &on);
+    let socket = node.path("containerd.sock");
+    let service = RuntimeServiceServer::new(Restartable(node.path("restarted")));
+    let bound = Socket::bind(&socket).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        let _ = serve(bound, service, std::future::pending()).await;
+    });
+    let words = format!(
+        "--runtime containerd --config {} --socket {}",
+        node.path("config.toml").display(),
+        socket.display()
+    );
+    let (node, done, again) = tokio::task::spawn_blocking(move || {
+        let done = node.restart(&words);
+        let again = node.restart(&words);
+        (node, done, again)
+    })
+    .await
+    .unwrap();
+    let done = done.ended_with(0);
+    assert!(done.stdout().contains("CDI is on: "), "{}", done.stdout());
+    assert_eq!(node.read("config.toml"), on);
+    let again = again.ended_with(0);
+    assert!(!again.stdout().contains("restart"), "{}", again.stdout());
+    tasks.shutdown().await;
+}
+
+#[test]
+fn what_becomes_of_containers_is_said_before_docker_is_restarted() {
+    let node = Node::new();
+    node.write("daemon.json", "{}");
+    let config = node.path("daemon.json").display().to_string();
+    let words = format!("--runtime docker --runtime-version 27.1.0 --config {config}");
+    let said = node.restart(&words).ended_with(0).stdout();
+    let stops = said.find("this stops the running containers").unwrap();
+    assert!(stops < said.find("restarted docker").unwrap(), "{said}");
+    assert!(node.path("restarted").exists());
 }
 
 /// The text between two marks.

@@ -3,7 +3,7 @@
 use super::RuntimeFacts;
 use super::finding::Notes;
 use crate::config::{Config, DeviceListStrategy};
-use crate::runtime::{CdiState, Place, RiskLevel, RuntimeReport};
+use crate::runtime::{CdiState, Place, RiskLevel, RuntimeKind, RuntimeReport};
 
 const CONFIGURE: &str = "sudo mizzen runtime configure";
 const CHECK: &str = "mizzen runtime check";
@@ -77,6 +77,19 @@ fn cdi(report: &RuntimeReport, config: &Config, notes: &mut Notes) {
                 .advise("turn CDI on, and restart the runtime")
                 .run(CONFIGURE);
         }
+        CdiState::Unsupported if report.switched_off.is_some() => {
+            notes
+                .error(
+                    "runtime-cdi-unsupported",
+                    format!("{name} resolves no CDI names for a kubelet: {why}"),
+                )
+                .means(MEANS)
+                .advise(
+                    "take the plugin out of disabled_plugins and restart containerd, or name the \
+                     runtime that the kubelet uses with --runtime",
+                )
+                .run(CHECK);
+        }
         CdiState::Unsupported => {
             notes
                 .error("runtime-cdi-unsupported", format!("{name} knows nothing of CDI: {why}"))
@@ -95,7 +108,11 @@ fn cdi(report: &RuntimeReport, config: &Config, notes: &mut Notes) {
         }
     }
     let in_annotations = DeviceListStrategy::CdiAnnotations;
-    if !report.takes_cri_field() && !config.device_list_strategies.includes(in_annotations) {
+    let is_known = report.version.is_some() || report.kind == RuntimeKind::Docker;
+    if is_known
+        && !report.takes_cri_field()
+        && !config.device_list_strategies.includes(in_annotations)
+    {
         notes
             .error(
                 "runtime-no-cri-field",

@@ -38,13 +38,16 @@ impl CriAnswer {
     pub fn correct(&self, report: &mut RuntimeReport) {
         let json = self.config.as_deref().map(Json::parse);
         let Some(Ok(config)) = json else { return };
-        if report.cdi.state == CdiState::Unsupported {
+        if report.cdi.state == CdiState::Unsupported && report.switched_off.is_none() {
             return;
         }
         if let Some(on) = config.get(&["enableCDI"]).and_then(Json::truth) {
             let state = if on { CdiState::On } else { CdiState::Off };
+            // What answers a kubelet's questions has its service for Kubernetes on.
+            let switched_off = report.switched_off.take();
             let said = &report.cdi;
-            if matches!(said.state, CdiState::On | CdiState::Off) && said.state != state {
+            let files_say = matches!(said.state, CdiState::On | CdiState::Off);
+            if (files_say || switched_off.is_some()) && said.state != state {
                 report.remarks.push(Remark {
                     text: format!(
                         "the running {} has CDI {}, its files say otherwise ({}): it has to be \
@@ -134,6 +137,19 @@ mod tests {
         assert_eq!(report.remarks.len(), 1);
         assert_eq!(report.spec_directories.directories, ["/a"]);
         assert!(report.nvidia_by_default());
+    }
+
+    #[test]
+    fn a_containerd_that_answers_has_its_service_on() {
+        let file = SourceFile {
+            path: "/c.toml".to_owned(),
+            text: "version = 3\ndisabled_plugins = ['io.containerd.cri.v1.runtime']\n".to_owned(),
+        };
+        let mut report = read_containerd(&[file], None);
+        answer("{\"enableCDI\": true}").correct(&mut report);
+        assert_eq!(report.cdi.state, CdiState::On);
+        assert_eq!(report.switched_off, None);
+        assert!(report.remarks[0].text.contains("disabled_plugins"));
     }
 
     #[test]

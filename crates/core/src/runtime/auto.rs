@@ -37,21 +37,15 @@ impl AutoChoice {
 }
 
 /// CDI where the runtime resolves CDI names; else what works there: the environment where
-/// NVIDIA's runtime reads it, and device nodes where nothing else does. Where nothing is known it
-/// stays at what the settings say.
+/// NVIDIA's runtime reads it, and device nodes where nothing else does. Where nothing is known, or
+/// only of a containerd that no kubelet can use, it stays at what the settings say.
 pub fn choose(inputs: AutoInputs<'_>) -> AutoChoice {
     let Some(report) = inputs.report else {
-        return AutoChoice {
-            cdi: None,
-            pass_device_specs: inputs.pass_device_specs,
-            why: "no container runtime was found".to_owned(),
-            otherwise: if inputs.pass_device_specs {
-                "the environment and device nodes".to_owned()
-            } else {
-                "the environment".to_owned()
-            },
-        };
+        return unknown(inputs, "no container runtime was found".to_owned());
     };
+    if report.switched_off.is_some() {
+        return unknown(inputs, report.cdi.why.clone());
+    }
     let (cdi, why) = cdi(report);
     let (pass_device_specs, otherwise) = otherwise(report, inputs.pass_device_specs);
     AutoChoice {
@@ -59,6 +53,20 @@ pub fn choose(inputs: AutoInputs<'_>) -> AutoChoice {
         pass_device_specs,
         why,
         otherwise,
+    }
+}
+
+/// What is done where nothing is known of the runtime that the kubelet uses, for this reason.
+fn unknown(inputs: AutoInputs<'_>, why: String) -> AutoChoice {
+    AutoChoice {
+        cdi: None,
+        pass_device_specs: inputs.pass_device_specs,
+        why,
+        otherwise: if inputs.pass_device_specs {
+            "the environment and device nodes".to_owned()
+        } else {
+            "the environment".to_owned()
+        },
     }
 }
 
@@ -168,6 +176,20 @@ mod tests {
             [plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \"nvidia\"\n";
         let environment = chosen(Some(&containerd(nvidia, off)));
         assert!(environment.cdi.is_none() && !environment.pass_device_specs);
+    }
+
+    #[test]
+    fn a_cri_o_of_unknown_version_gets_annotations() {
+        let choice = chosen(Some(&read_crio(&[], None)));
+        assert_eq!(choice.cdi, Some(DeviceListStrategy::CdiAnnotations));
+    }
+
+    #[test]
+    fn a_containerd_that_no_kubelet_can_use_decides_nothing() {
+        let text = "disabled_plugins = [\"cri\"]\n";
+        let choice = chosen(Some(&containerd(text, RuntimeVersion::new(2, 1, 0))));
+        assert!(choice.cdi.is_none() && !choice.pass_device_specs);
+        assert!(choice.why.contains("disabled_plugins"), "{}", choice.why);
     }
 
     #[test]

@@ -100,14 +100,6 @@ pub fn read_containerd(files: &[SourceFile], version: Option<RuntimeVersion>) ->
             }),
         }
     }
-    if let Some(place) = found.disabled.take() {
-        remarks.push(Remark {
-            text: "the plugin for Kubernetes is switched off by disabled_plugins: the kubelet \
-                   cannot use this containerd"
-                .to_owned(),
-            place: Some(place),
-        });
-    }
     let cdi = found.cdi(version, main_version);
     RuntimeReport {
         kind: RuntimeKind::Containerd,
@@ -119,6 +111,7 @@ pub fn read_containerd(files: &[SourceFile], version: Option<RuntimeVersion>) ->
         default_runtime: found
             .default_runtime
             .map_or_else(|| "runc".to_owned(), |(name, _)| name),
+        switched_off: found.disabled,
         remarks,
     }
 }
@@ -207,6 +200,16 @@ impl Found {
                      that resolves them"
                 ),
                 self.enable_cdi.as_ref().map(|(_, place)| place),
+            );
+        }
+        if let Some(place) = &self.disabled {
+            return support(
+                CdiState::Unsupported,
+                format!(
+                    "the plugin for Kubernetes is switched off by disabled_plugins in {place}: the \
+                     kubelet cannot use this containerd"
+                ),
+                Some(place),
             );
         }
         if let Some((on, place)) = &self.enable_cdi {
@@ -360,15 +363,22 @@ mod tests {
     }
 
     #[test]
+    fn a_containerd_without_its_plugin_for_kubernetes_has_no_cdi() {
+        for name in [CRI_V1, CRI_GRPC, CRI_RUNTIME] {
+            let text = format!("version = 2\ndisabled_plugins = [\"{name}\"]\n");
+            let report = read_containerd(&[file("/m", &text)], Some(V2_3));
+            assert_eq!(report.cdi.state, CdiState::Unsupported, "{name}");
+            assert_eq!(report.switched_off.unwrap().to_string(), "/m:2");
+            assert!(report.cdi.why.contains("disabled_plugins in /m:2"));
+        }
+        let other = "version = 2\ndisabled_plugins = [\"io.containerd.internal.v1.opt\"]\n";
+        assert_eq!(state(other, Some(V2_3)), CdiState::On);
+    }
+
+    #[test]
     fn what_keeps_containerd_from_serving_is_remarked() {
         let newer = [file("/m", "version = 2\n"), file("/d", "version = 3\n")];
         assert_eq!(read_containerd(&newer, Some(V2_3)).remarks.len(), 1);
-        let off = [file("/m", "disabled_plugins = [\"cri\"]\n")];
-        let report = read_containerd(&off, Some(V1_7));
-        assert_eq!(
-            report.remarks[0].place.as_ref().unwrap().to_string(),
-            "/m:1"
-        );
         let broken = [file("/m", "version = 3\nx = [\n")];
         assert!(
             read_containerd(&broken, None).remarks[0]

@@ -21,6 +21,7 @@ pub fn read_crio(files: &[SourceFile], version: Option<RuntimeVersion>) -> Runti
         runtimes: Vec::new(),
         default_runtime: "crun".to_owned(),
         default_runtime_place: None,
+        switched_off: None,
         remarks: Vec::new(),
     };
     for file in files {

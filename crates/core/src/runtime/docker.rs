@@ -78,8 +78,16 @@ pub fn read_docker(file: Option<&SourceFile>, version: Option<RuntimeVersion>) -
         runtimes,
         default_runtime_place: default.as_ref().map(|(_, place)| place.clone()),
         default_runtime: default.map_or_else(|| "runc".to_owned(), |(name, _)| name),
+        switched_off: None,
         remarks,
     }
+}
+
+/// Whether `daemon.json` has containers go on while Docker is restarted (`live-restore`), which
+/// they do not by default. A daemon may be told so by a flag of its own, too.
+pub fn has_live_restore(file: Option<&SourceFile>) -> bool {
+    let json = file.and_then(|file| Json::parse(&file.text).ok());
+    json.and_then(|json| json.get(&["live-restore"])?.truth()) == Some(true)
 }
 
 fn support(set: Option<(bool, Place)>, version: Option<RuntimeVersion>) -> CdiSupport {
@@ -155,6 +163,19 @@ mod tests {
         assert!(report.nvidia_by_default());
         assert_eq!(report.runtimes[0].place.as_ref().unwrap().line, 2);
         assert!(!report.spec_directories.hold_ours());
+    }
+
+    #[test]
+    fn containers_outlive_a_restart_with_live_restore_alone() {
+        let has = |text: &str| {
+            has_live_restore(Some(&SourceFile {
+                path: "/etc/docker/daemon.json".to_owned(),
+                text: text.to_owned(),
+            }))
+        };
+        assert!(has("{\"live-restore\": true}"));
+        assert!(!has("{\"live-restore\": false}") && !has("{}") && !has(""));
+        assert!(!has_live_restore(None));
     }
 
     #[test]

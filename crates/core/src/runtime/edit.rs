@@ -88,6 +88,13 @@ pub fn turn_on(
         ));
     }
     match report.cdi.state {
+        CdiState::Unsupported if report.switched_off.is_some() => {
+            return Turn::Refused(format!(
+                "{}; take it out of that list, or name the runtime that the kubelet uses with \
+                 --runtime",
+                report.cdi.why
+            ));
+        }
         CdiState::Unsupported => {
             return Turn::Refused(format!("{}: upgrade {}", report.cdi.why, place.kind));
         }
@@ -169,7 +176,7 @@ fn containerd(
     report: &RuntimeReport,
 ) -> Result<Vec<Change>, String> {
     match place.flavour {
-        ContainerdFlavour::Rancher => rancher(place, files, template, report.version),
+        ContainerdFlavour::Rancher => rancher(place, files, template, report),
         ContainerdFlavour::Microk8s => {
             let template = template.ok_or_else(|| {
                 format!(
@@ -225,22 +232,11 @@ fn plain(config: &str, files: &[SourceFile], report: &RuntimeReport) -> Result<C
         |version| !replaces_sections(Some(version)),
     );
     let decided_by = report.cdi.place.as_ref().map(|place| place.file.as_str());
-    if merges && main_version(files) >= 2 {
-        let patterns = import_patterns(main).unwrap_or_default();
-        let mut directories = patterns
-            .iter()
-            .filter_map(|pattern| pattern.strip_suffix("/*.toml"));
-        if let Some(directory) = directories.next_back() {
-            let change = drop_in(directory, main_version(files));
-            // What is read after it would have the last word.
-            let is_last = decided_by.is_none_or(|decided| {
-                decided == main.path || (decided.starts_with(directory) && *decided < *change.file)
-            });
-            let is_new = !files.iter().any(|file| file.path == change.file);
-            if is_last && is_new {
-                return Ok(change);
-            }
-        }
+    if merges
+        && main_version(files) >= 2
+        && let Some(change) = imported_drop_in(main, files, decided_by)
+    {
+        return Ok(change);
     }
     let target = match decided_by {
         Some(decided) => files.iter().find(|file| file.path == decided),
@@ -254,6 +250,31 @@ fn plain(config: &str, files: &[SourceFile], report: &RuntimeReport) -> Result<C
         }),
     };
     in_place(target.unwrap_or(main))
+}
+
+/// A drop-in in the last directory that `main` imports, if it would be new there and have the last
+/// word against the file that decides now.
+fn imported_drop_in(
+    main: &SourceFile,
+    files: &[SourceFile],
+    decided_by: Option<&str>,
+) -> Option<Change> {
+    let patterns = import_patterns(main).unwrap_or_default();
+    let mut directories = patterns
+        .iter()
+        .filter_map(|pattern| pattern.strip_suffix("/*.toml"))
+        .filter(|directory| !directory.contains(['*', '?', '[', '\\']));
+    let directory = directories.next_back()?;
+    let change = drop_in(directory, main_version(files));
+    // What is read after it would have the last word.
+    let is_last = decided_by.is_none_or(|decided| {
+        let is_beside = decided
+            .rsplit_once('/')
+            .is_some_and(|(parent, _)| parent == directory);
+        decided == main.path || (is_beside && *decided < *change.file)
+    });
+    let is_new = !files.iter().any(|file| file.path == change.file);
+    (is_last && is_new).then_some(change)
 }
 
 /// The edit of a file that may have the setting or not.
@@ -369,11 +390,11 @@ fn rancher(
     place: &KnownPlace,
     files: &[SourceFile],
     template: Option<&SourceFile>,
-    version: Option<RuntimeVersion>,
+    report: &RuntimeReport,
 ) -> Result<Vec<Change>, String> {
     let main = main_version(files);
     let name = place.name;
-    if main < 3 || replaces_sections(version) {
+    if main < 3 || replaces_sections(report.version) {
         return Err(format!(
             "this {name} has a containerd older than 2, whose settings for CDI no drop-in can add: \
              upgrade {name} (v1.31.6, v1.32.2 and later bring containerd 2, which has CDI on), or \
@@ -384,11 +405,19 @@ fn rancher(
     let directory = format!("{}/config-v3.toml.d", place.directory());
     let import = format!("{directory}/*.toml");
     let change = drop_in(&directory, main);
-    let patterns = files.first().map(import_patterns).and_then(Result::ok);
-    if patterns.unwrap_or_default().contains(&import) {
-        return Ok(vec![change]);
-    }
     let line = format!("imports = [\"{import}\"] {ADDED}\n");
+    // A config that was made of our template before an undo loses its import at the next start.
+    let has_line = |file: &SourceFile| file.text.contains(line.trim_end());
+    let is_stale = files.first().is_some_and(has_line) && !template.is_some_and(has_line);
+    if let Some(generated) = files.first().filter(|_| !is_stale) {
+        let patterns = import_patterns(generated).unwrap_or_default();
+        if patterns.contains(&import) {
+            return Ok(vec![change]);
+        }
+        if has_imports(generated) {
+            return other_import(generated, files, report, &import);
+        }
+    }
     let path = place.template.unwrap_or_default();
     let template = match template {
         None => Change {
@@ -410,6 +439,30 @@ fn rancher(
         }
     };
     Ok(vec![change, template])
+}
+
+fn has_imports(file: &SourceFile) -> bool {
+    TomlFile::parse(file).is_ok_and(|toml| toml.get(&["imports"]).is_some())
+}
+
+/// The edit of a generated config that imports other files, which leaves no room for an import of
+/// ours: TOML has a key once.
+fn other_import(
+    generated: &SourceFile,
+    files: &[SourceFile],
+    report: &RuntimeReport,
+    import: &str,
+) -> Result<Vec<Change>, String> {
+    let decided_by = report.cdi.place.as_ref().map(|place| place.file.as_str());
+    let change = imported_drop_in(generated, files, decided_by).ok_or_else(|| {
+        format!(
+            "{} has imports of its own, among which ours cannot be put: add \"{import}\" to them \
+             in the template that it is made of, or put enable_cdi = true into a file that they \
+             name",
+            generated.path
+        )
+    })?;
+    Ok(vec![change])
 }
 
 /// A drop-in of CRI-O's that adds the directory that specs are written to.

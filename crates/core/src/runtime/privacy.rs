@@ -6,6 +6,8 @@ use super::toml::TomlFile;
 /// NVIDIA's toolkit's own settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolkitConfig {
+    /// The file, by its path on the host, which need not exist.
+    pub path: String,
     /// `accept-nvidia-visible-devices-envvar-when-unprivileged`: whether any container may name
     /// GPUs in its environment. The toolkit's default is that it may.
     pub accepts_envvar: bool,
@@ -21,12 +23,22 @@ pub struct ToolkitConfig {
     pub remark: Option<Remark>,
 }
 
-/// Where those settings are.
+/// Where those settings are, unless they are beside the program.
 pub const TOOLKIT_CONFIG: &str = "/etc/nvidia-container-runtime/config.toml";
+
+/// Where the settings of NVIDIA's runtime are if a container has installed it, as the GPU Operator
+/// does: in a directory beside the program, which hides the one in `/etc` from it. `None` for a
+/// program without a directory.
+pub fn config_beside(program: &str) -> Option<String> {
+    let (directory, _) = program.rsplit_once('/')?;
+    let is_absolute = program.starts_with('/');
+    is_absolute.then(|| format!("{directory}/.config/nvidia-container-runtime/config.toml"))
+}
 
 /// What the toolkit's config says; without one, its defaults.
 pub fn read_toolkit(file: Option<&SourceFile>) -> ToolkitConfig {
     let mut config = ToolkitConfig {
+        path: file.map_or_else(|| TOOLKIT_CONFIG.to_owned(), |file| file.path.clone()),
         accepts_envvar: true,
         accepts_envvar_place: None,
         accepts_mounts: false,
@@ -99,6 +111,7 @@ pub fn privacy_risks(
     hooks: &[SourceFile],
 ) -> Vec<PrivacyRisk> {
     let mut risks = Vec::new();
+    let config = &toolkit.path;
     let hook = hooks.iter().find(|file| is_nvidia_hook(file));
     let by_default = report.nvidia_by_default();
     if toolkit.accepts_envvar && by_default {
@@ -116,7 +129,7 @@ pub fn privacy_risks(
                 .or_else(|| toolkit.accepts_envvar_place.clone()),
             fix: format!(
                 "let pods have GPUs by CDI (mizzen runtime check) and make runc the default \
-                 runtime again, or set {REFUSE_ENVVAR} in {TOOLKIT_CONFIG}"
+                 runtime again, or set {REFUSE_ENVVAR} in {config}"
             ),
         });
     } else if toolkit.accepts_envvar
@@ -131,7 +144,7 @@ pub fn privacy_risks(
             ),
             place: runtime.place.clone(),
             fix: format!(
-                "remove the runtime if nothing needs it, or set {REFUSE_ENVVAR} in {TOOLKIT_CONFIG}"
+                "remove the runtime if nothing needs it, or set {REFUSE_ENVVAR} in {config}"
             ),
         });
     }
@@ -147,7 +160,7 @@ pub fn privacy_risks(
                 file: hook.path.clone(),
                 line: 1,
             }),
-            fix: format!("remove the file, or set {REFUSE_ENVVAR} in {TOOLKIT_CONFIG}"),
+            fix: format!("remove the file, or set {REFUSE_ENVVAR} in {config}"),
         });
     }
     let is_used = hook.is_some() || report.nvidia_runtimes().next().is_some() || by_default;
@@ -211,6 +224,19 @@ mod tests {
         assert_eq!(risks[0].level, RiskLevel::Note);
         let plain = read_containerd(&[], None);
         assert_eq!(privacy_risks(&plain, &read_toolkit(None), &[]), []);
+    }
+
+    #[test]
+    fn the_file_that_counts_is_named() {
+        let beside = config_beside("/usr/local/nvidia/toolkit/nvidia-container-runtime").unwrap();
+        assert_eq!(
+            beside,
+            "/usr/local/nvidia/toolkit/.config/nvidia-container-runtime/config.toml"
+        );
+        let toolkit = read_toolkit(Some(&file(&beside, "")));
+        let risks = privacy_risks(&report("nvidia"), &toolkit, &[]);
+        assert!(risks[0].fix.contains(&beside), "{}", risks[0].fix);
+        assert_eq!(config_beside("nvidia-container-runtime"), None);
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub enum CdiState {
     On,
     /// It could.
     Off,
-    /// It is too old to.
+    /// It cannot: it is too old, or runs no containers for Kubernetes.
     Unsupported,
     /// Nothing that was found tells.
     Unknown,
@@ -158,6 +158,8 @@ pub struct RuntimeReport {
     pub default_runtime: String,
     /// Where that is set, if it is.
     pub default_runtime_place: Option<Place>,
+    /// Where its service for Kubernetes is switched off, if it is: then no kubelet uses it.
+    pub switched_off: Option<Place>,
     /// What else there is to say.
     pub remarks: Vec<Remark>,
 }
@@ -180,13 +182,14 @@ impl RuntimeReport {
         self.runtimes.iter().filter(|runtime| runtime.is_nvidia())
     }
 
-    /// Whether names in the CRI's own field are resolved, and not only those in annotations.
+    /// Whether names in the CRI's own field are resolved, and not only those in annotations. Of a
+    /// CRI-O whose version is not known it is not assumed: every one with CDI takes annotations.
     pub fn takes_cri_field(&self) -> bool {
         match (self.kind, self.version) {
             (RuntimeKind::Containerd, Some(version)) => version >= RuntimeVersion::new(1, 7, 2),
             (RuntimeKind::Crio, Some(version)) => version >= RuntimeVersion::new(1, 27, 0),
-            (RuntimeKind::Containerd | RuntimeKind::Crio, None) => true,
-            (RuntimeKind::Docker, _) => false,
+            (RuntimeKind::Containerd, None) => true,
+            (RuntimeKind::Crio, None) | (RuntimeKind::Docker, _) => false,
         }
     }
 

@@ -1,8 +1,8 @@
 //! Taking an edit back.
 
-use super::edit::{ADDED, CHANGED, OURS, with_feature};
+use super::edit::{ADDED, CHANGED, OURS, in_place, with_feature};
 use super::json::Json;
-use super::report::RuntimeKind;
+use super::report::{RuntimeKind, SourceFile};
 
 /// What taking an edit back comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub fn undo(kind: RuntimeKind, current: &str, backup: Option<&str>) -> Undone {
     }
     let stripped = stripped(current);
     match backup {
+        // Within an inline table no mark says what is ours.
+        Some(backup) if backup != current && is_edit_of(current, backup) => {
+            Undone::Restore(backup.to_owned())
+        }
         _ if stripped == current => Undone::Nothing,
         // What only differs in whether the last line ends was brought about by us.
         Some(backup) if stripped.trim_end() == backup.trim_end() => {
@@ -46,6 +50,15 @@ pub fn undo(kind: RuntimeKind, current: &str, backup: Option<&str>) -> Undone {
         }
         _ => Undone::Stripped(stripped),
     }
+}
+
+/// Whether `current` is `backup` with our edit and nothing else.
+fn is_edit_of(current: &str, backup: &str) -> bool {
+    let file = SourceFile {
+        path: String::new(),
+        text: backup.to_owned(),
+    };
+    in_place(&file).is_ok_and(|change| change.after == current)
 }
 
 /// Whether what follows our first line is what we write, and nothing else.

@@ -110,6 +110,37 @@ fn where_a_directory_is_imported_a_drop_in_is_enough() {
 }
 
 #[test]
+fn a_drop_in_needs_a_directory_that_is_named() {
+    let off = "[plugins.'io.containerd.cri.v1.runtime']\nenable_cdi = false\n";
+    let wild = format!("version = 3\nimports = [\"/etc/containerd/*/*.toml\"]\n{off}");
+    assert_eq!(
+        changed(&[main(&wild)], Some(V2_3)).file,
+        "/etc/containerd/config.toml"
+    );
+    // A directory whose name only begins with the same letters is another.
+    let text = "version = 3\nimports = [\"conf/a.toml\", \"conf/*.toml\", \"/etc/containerd/conf.d/x.toml\"]\n";
+    let other = file(
+        "/etc/containerd/conf.d/x.toml",
+        &format!("version = 3\n{off}"),
+    );
+    assert_eq!(
+        changed(&[main(text), other], Some(V2_3)).file,
+        "/etc/containerd/conf.d/x.toml"
+    );
+}
+
+#[test]
+fn a_setting_in_an_inline_table_is_changed_and_restored() {
+    let text = "version = 2\nplugins.\"io.containerd.grpc.v1.cri\" = {enable_cdi = false}\n";
+    let change = changed(&[main(text)], Some(V1_7));
+    assert_eq!(change.after, text.replace("false", "true"));
+    assert_eq!(
+        undo(RuntimeKind::Containerd, &change.after, Some(text)),
+        Undone::Restore(text.to_owned())
+    );
+}
+
+#[test]
 fn containerd_1_gets_no_drop_in_which_would_replace_all_settings() {
     let text = "version = 2\nimports = [\"conf.d/*.toml\"]\n";
     let section = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"x\"\n";
@@ -148,6 +179,9 @@ fn what_is_on_stays_as_it_is_and_what_is_too_old_is_refused() {
     assert_eq!(turn(containerd, &[], None, Some(V2_3)), Turn::AlreadyOn);
     let reason = refused(turn(containerd, &[], None, Some(V1_6)));
     assert!(reason.contains("upgrade containerd"), "{reason}");
+    let switched_off = main("disabled_plugins = [\"cri\"]\n");
+    let reason = refused(turn(containerd, &[switched_off], None, Some(V2_3)));
+    assert!(reason.contains("out of that list"), "{reason}");
     let broken = turn(containerd, &[main("x = [")], None, Some(V1_7));
     assert!(refused(broken).contains("mend it first"));
     let dotted = "version = 2\nplugins.\"io.containerd.grpc.v1.cri\".sandbox_image = \"x\"\n";
@@ -183,6 +217,41 @@ fn k3s_gets_a_drop_in_and_its_template_the_import() {
     );
     let old = file(k3s.config, "version = 2\n");
     assert!(refused(turn(k3s, &[old], None, Some(V1_7))).contains("upgrade k3s"));
+}
+
+#[test]
+fn a_config_of_k3s_with_other_imports_gets_no_second_list_of_them() {
+    let k3s = place("k3s");
+    let off = "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\nenable_cdi = false\n";
+    let with = |imports: &str| {
+        let generated = file(k3s.config, &format!("imports = [{imports}]\n{off}"));
+        turn(k3s, &[generated], None, Some(V2_3))
+    };
+    let Turn::Changes(changes) = with("\"/etc/k3s/containerd/*.toml\"") else {
+        panic!();
+    };
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0].file, "/etc/k3s/containerd/99-mizzen-cdi.toml");
+    for imports in ["\"/etc/one.toml\"", ""] {
+        let reason = refused(with(imports));
+        assert!(reason.contains("imports of its own"), "{reason}");
+    }
+}
+
+#[test]
+fn what_k3s_made_of_a_template_of_ours_is_no_import_of_its_own() {
+    let k3s = place("k3s");
+    let off = "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\nenable_cdi = false\n";
+    let plain = file(k3s.config, off);
+    let Turn::Changes(first) = turn(k3s, &[plain], None, Some(V2_3)) else {
+        panic!();
+    };
+    // The config before the restart that follows an undo.
+    let rendered = first[1].after.replace("{{ template \"base\" . }}\n", off);
+    let Turn::Changes(again) = turn(k3s, &[file(k3s.config, &rendered)], None, Some(V2_3)) else {
+        panic!();
+    };
+    assert_eq!(again, first);
 }
 
 #[test]
