@@ -17,6 +17,7 @@ mod cdi;
 mod config;
 mod duration;
 mod fault;
+mod labels;
 mod mig;
 mod sim;
 mod simulate;
@@ -48,6 +49,9 @@ enum Command {
     /// Check a config file, and see what it makes of a node
     #[command(long_about = config::ABOUT)]
     Config(Box<config::ConfigArgs>),
+    /// Tell what GPUs the node has, as node labels: those of NVIDIA's gpu-feature-discovery
+    #[command(long_about = labels::ABOUT)]
+    Labels(Box<labels::LabelsArgs>),
     /// Cut GPUs into MIG devices: show, plan, apply, export and check how they are partitioned
     #[command(long_about = mig::ABOUT)]
     Mig(Box<mig::MigArgs>),
@@ -70,14 +74,16 @@ enum Command {
 fn parse() -> Cli {
     let mut words = std::env::args_os().skip(1).peekable();
     let end_with_parent = words.next_if(|word| word == "--end-with-parent").is_some();
-    if words.peek().is_some_and(|word| word == "agent") {
-        let args = Box::new(agent::AgentCli::parse_from(words).args);
-        return Cli {
-            end_with_parent,
-            command: Command::Agent(args),
-        };
+    // These are started often: see `AgentCli`.
+    let command = match words.peek().and_then(|word| word.to_str()) {
+        Some("agent") => Command::Agent(Box::new(agent::AgentCli::parse_from(words).args)),
+        Some("labels") => Command::Labels(Box::new(labels::LabelsCli::parse_from(words).args)),
+        _ => return Cli::parse(),
+    };
+    Cli {
+        end_with_parent,
+        command,
     }
-    Cli::parse()
 }
 
 fn main() -> ExitCode {
@@ -115,6 +121,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Agent(args) => agent::run(*args),
         Command::Cdi(args) => cdi::run(*args),
         Command::Config(args) => config::run(*args),
+        Command::Labels(args) => labels::run(&args),
         Command::Mig(args) => mig::run(*args),
         Command::Sim(args) => sim::run(*args),
         Command::Simulate(args) => simulate::run(*args),

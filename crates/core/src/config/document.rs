@@ -16,14 +16,11 @@ pub(super) fn shape() -> Shape {
         key(
             "flags",
             "What can be given as flags and in the environment too, which outrank the file",
-            Shape::Map(vec![
-                key(
-                    "useNodeFeatureAPI",
-                    "Read by the feature discovery",
-                    Shape::Boolean,
-                ),
-                key("gfd", "Read by the feature discovery", gfd()),
-            ]),
+            Shape::Map(vec![key(
+                "useNodeFeatureAPI",
+                "Read by the feature discovery",
+                Shape::Boolean,
+            )]),
         ),
         key(
             "resources",
@@ -72,6 +69,7 @@ fn insert(keys: &mut Vec<Key>, path: &'static str, setting: Setting) {
     if !keys.iter().any(|key| key.name == head) {
         let help = match head {
             "plugin" => "Flags of the device plugin",
+            "gfd" => "Flags of mizzen labels",
             "imex" => "IMEX channels, which GPUs of several nodes share memory by",
             "gpus" => "Which GPUs are offered at all",
             _ => "",
@@ -115,18 +113,6 @@ fn required(name: &'static str, help: &'static str, shape: Shape) -> Key {
 
 fn list(item: Shape) -> Shape {
     Shape::List(Box::new(item))
-}
-
-/// Keys of the feature discovery, which shares the file.
-fn gfd() -> Shape {
-    let text = || Shape::Setting(Setting::CdiAnnotationPrefix);
-    Shape::Map(vec![
-        key("oneshot", "Label once and end", Shape::Boolean),
-        key("noTimestamp", "Leave the time stamp out", Shape::Boolean),
-        key("sleepInterval", "Time between two labellings", text()),
-        key("outputFile", "File for the labels", text()),
-        key("machineTypeFile", "File with the machine's type", text()),
-    ])
 }
 
 const RESOURCE_NAME: Form = Form {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::ConfigWarning;
+use super::labels::LabelsConfig;
 use super::mig::MigManagerConfig;
 use super::naming::{GpuFilter, ResourceNaming};
 use super::rules::HealthRules;
@@ -287,6 +288,8 @@ pub struct Config {
     pub source: ConfigSource,
     /// `--mig-manager` and what belongs to it.
     pub mig_manager: MigManagerConfig,
+    /// `--oneshot` and what else is for the labels.
+    pub labels: LabelsConfig,
 }
 
 impl Config {
@@ -340,6 +343,7 @@ impl Default for Config {
             warnings: Vec::new(),
             source: ConfigSource::default(),
             mig_manager: MigManagerConfig::default(),
+            labels: LabelsConfig::default(),
         }
     }
 }
