@@ -11,6 +11,7 @@ mod agent;
 mod cdi;
 mod config;
 mod ends;
+mod labels;
 mod mig;
 mod mistakes;
 mod sim;

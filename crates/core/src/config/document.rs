@@ -16,11 +16,14 @@ pub(super) fn shape() -> Shape {
         key(
             "flags",
             "What can be given as flags and in the environment too, which outrank the file",
-            Shape::Map(vec![key(
-                "useNodeFeatureAPI",
-                "Read by the feature discovery",
-                Shape::Boolean,
-            )]),
+            Shape::Map(vec![
+                key(
+                    "useNodeFeatureAPI",
+                    "Read by NVIDIA's feature discovery",
+                    Shape::Boolean,
+                ),
+                key("gfd", "Flags of mizzen labels", Shape::Map(Vec::new())),
+            ]),
         ),
         key(
             "resources",
@@ -69,7 +72,6 @@ fn insert(keys: &mut Vec<Key>, path: &'static str, setting: Setting) {
     if !keys.iter().any(|key| key.name == head) {
         let help = match head {
             "plugin" => "Flags of the device plugin",
-            "gfd" => "Flags of mizzen labels",
             "imex" => "IMEX channels, which GPUs of several nodes share memory by",
             "gpus" => "Which GPUs are offered at all",
             _ => "",

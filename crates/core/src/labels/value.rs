@@ -220,7 +220,7 @@ mod tests {
         let value = LabelValue::of_product(LONG, parts);
         assert_eq!(
             value.as_str(),
-            "NVIDIA-RTX-PRO-6000-Blackwel-95ea9137-MIG-1g.24gb.me.all-SHARED"
+            "NVIDIA-RTX-PRO-6000-Blackwel-3b0955aa-MIG-1g.24gb.me.all-SHARED"
         );
         assert_eq!(value.as_str().len(), 63);
         let server = LabelValue::of_product(&LONG.replace("Max-Q", "Server"), parts);
