@@ -275,7 +275,7 @@ impl Library {
             && info.status == code::SUCCESS;
         // A board's own fabric, which reaches no other node, has no UUID.
         let named = info.clusterUuid.iter().any(|byte| *byte != 0);
-        Ok((joined && named).then(|| FabricClique {
+        Ok((joined && named).then_some(FabricClique {
             cluster: info.clusterUuid,
             clique: info.cliqueId,
         }))

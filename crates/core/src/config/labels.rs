@@ -37,7 +37,7 @@ impl Default for LabelsConfig {
         Self {
             oneshot: false,
             timestamp: true,
-            sleep_interval: Some(Duration::from_secs(60)),
+            sleep_interval: Some(Duration::from_mins(1)),
             output_file: Some(FEATURES_FILE.into()),
             machine_type_file: Some("/sys/class/dmi/id/product_name".into()),
         }

@@ -86,7 +86,7 @@ mod tests {
     fn an_interval_is_a_time_or_has_no_end_and_is_never_nothing() {
         let interval = |text| config(&[(Setting::SleepInterval, text)]);
         let of = |text| interval(text).unwrap().labels.sleep_interval;
-        assert_eq!(of("5m"), Some(Duration::from_secs(300)));
+        assert_eq!(of("5m"), Some(Duration::from_mins(5)));
         assert_eq!(of("infinite"), None);
         for text in ["0", "0s", "never", "60"] {
             let error = &interval(text).unwrap_err()[0];
