@@ -440,8 +440,8 @@ settings! {
     OutputFile {
         flag: Some("output-file"), aliases: ["output"], env: ["GFD_OUTPUT_FILE"],
         key: Some("flags.gfd.outputFile"), kind: Kind::Path,
-        default: "standard output with --oneshot, else /etc/kubernetes/node-feature-discovery/features.d/gfd",
-        help: "File for the labels; empty: standard output",
+        default: "/etc/kubernetes/node-feature-discovery/features.d/gfd",
+        help: "File for the labels; empty, or not given with --oneshot: standard output",
     }
     MachineTypeFile {
         flag: Some("machine-type-file"), aliases: [], env: ["GFD_MACHINE_TYPE_FILE"],
