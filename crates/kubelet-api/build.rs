@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const PROTOS: [&str; 2] = ["deviceplugin.proto", "podresources.proto"];
+const PROTOS: [&str; 3] = ["cri.proto", "deviceplugin.proto", "podresources.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     for proto in PROTOS {

@@ -40,6 +40,8 @@ pub(crate) enum Manifest {
     Config,
     /// Nodes with the driver, whose GPUs are partitioned as the node's label says.
     Mig,
+    /// No agent: what pods may not write.
+    Privacy,
 }
 
 impl Manifest {
@@ -56,6 +58,7 @@ impl Manifest {
             Self::Simulated => "mizzen-simulated.yaml",
             Self::Config => "mizzen-config.yaml",
             Self::Mig => "mizzen-mig.yaml",
+            Self::Privacy => "mizzen-privacy.yaml",
         };
         let path = layout::repository()?.join("deploy").join(file);
         fs::read_to_string(&path).with_context(|| path.display().to_string())
@@ -259,6 +262,7 @@ fn simulate_hardware(daemon_set: &mut Value, hardware: &Hardware) -> Result<()> 
     Ok(())
 }
 
-fn list(value: &mut Value) -> Result<&mut Vec<Value>> {
+/// A list of a manifest.
+pub(crate) fn list(value: &mut Value) -> Result<&mut Vec<Value>> {
     value.as_array_mut().context("the manifest has this list")
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -94,6 +94,7 @@ impl Hardware {
     pub(crate) async fn install(layout: &Layout, binaries: &TestBinaries) -> Result<Self> {
         let hardware = Self::at(layout.hardware(), binaries);
         if hardware.make("scenario.yaml").await? {
+            hardware.add_library().await?;
             hardware
                 .install_runtime(layout, binaries.nvidia_runtime())
                 .await?;
@@ -105,9 +106,48 @@ impl Hardware {
     pub(crate) async fn install_for_mig(layout: &Layout, binaries: &TestBinaries) -> Result<Self> {
         let hardware = Self::at(layout.mig_hardware(), binaries);
         if hardware.make("scenario-mig.yaml").await? {
+            hardware.add_library().await?;
             hardware.make_capabilities().await?;
         }
         Ok(hardware)
+    }
+
+    /// Builds the machine of the tests of CDI, once per cluster: it has a whole driver, and
+    /// directories for specs.
+    pub(crate) async fn install_for_cdi(layout: &Layout, binaries: &TestBinaries) -> Result<Self> {
+        let hardware = Self::at(layout.cdi_hardware(), binaries);
+        if hardware.make("scenario-cdi.yaml").await? {
+            hardware.install_driver().await?;
+            for directory in layout.cdi_spec_directories() {
+                fs::create_dir_all(directory)?;
+            }
+            // As on every host.
+            let host = hardware.host();
+            fs::create_dir_all(host.join("var/lib/mizzen"))?;
+            symlink("../run", host.join("var/run"))?;
+        }
+        Ok(hardware)
+    }
+
+    /// Installs the driver in the scenario's version, or upgrades the one that is there.
+    async fn install_driver(&self) -> Result<()> {
+        // Where Red Hat's distributions have libraries, and the dynamic linkers of others do not
+        // look: an image finds them by its cache, or not at all.
+        let host = self.host();
+        self.sim(&["host", path(&host)?, "--driver-layout", "rhel"])
+            .await?;
+        Ok(())
+    }
+
+    /// Another version of the driver takes the place of the one that there is.
+    pub(crate) async fn upgrade_driver(&self, from: &str, to: &str) -> Result<()> {
+        let scenario = fs::read_to_string(self.scenario())?;
+        let changed = scenario.replace(from, to);
+        if changed == scenario {
+            bail!("{} is not of version {from}", self.scenario().display());
+        }
+        fs::write(self.scenario(), changed)?;
+        self.install_driver().await
     }
 
     fn at(directory: PathBuf, binaries: &TestBinaries) -> Self {
@@ -123,8 +163,7 @@ impl Hardware {
             return Ok(false);
         }
         let host = self.host();
-        let libraries = host.join(DRIVER_LIBRARIES);
-        for directory in [&self.state(), &libraries] {
+        for directory in [&self.state(), &host] {
             fs::create_dir_all(directory)?;
         }
         // The root of a real machine is a shared mount, and so is what stands for it.
@@ -133,8 +172,15 @@ impl Hardware {
         let scenario = layout::repository()?.join("e2e").join(scenario);
         fs::copy(scenario, self.scenario())?;
         self.sim(&["host", path(&host)?]).await?;
-        self.sim(&["library", path(&libraries)?]).await?;
         Ok(true)
+    }
+
+    /// Of the driver's files, the library that agents load.
+    async fn add_library(&self) -> Result<()> {
+        let libraries = self.host().join(DRIVER_LIBRARIES);
+        fs::create_dir_all(&libraries)?;
+        self.sim(&["library", path(&libraries)?]).await?;
+        Ok(())
     }
 
     /// Makes the nodes of all capabilities that instances of the GPUs can ever have. A driver makes

@@ -1,5 +1,7 @@
 //! The images of the cluster, made here and imported into containerd: no registry is needed.
 
+pub(crate) mod users;
+
 use std::fs;
 use std::path::Path;
 

@@ -83,6 +83,17 @@ impl Layout {
         self.root.join("hw-mig")
     }
 
+    /// Hardware that is there for the tests of CDI alone.
+    pub(crate) fn cdi_hardware(&self) -> PathBuf {
+        self.root.join("hw-cdi")
+    }
+
+    /// Where containerd reads CDI specs: what is /etc/cdi and /run/cdi of a real machine lies
+    /// below the root of the simulated one.
+    pub(crate) fn cdi_spec_directories(&self) -> [PathBuf; 2] {
+        ["etc/cdi", "run/cdi"].map(|directory| self.cdi_hardware().join("host").join(directory))
+    }
+
     /// What stands in for NVIDIA's container runtime.
     pub(crate) fn nvidia_runtime(&self) -> PathBuf {
         self.etc().join("nvidia-runtime")

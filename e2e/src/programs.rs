@@ -251,6 +251,8 @@ pub(crate) struct TestBinaries {
     mizzen: PathBuf,
     nvml_list: PathBuf,
     nvidia_runtime: PathBuf,
+    nvml_linked: PathBuf,
+    target: PathBuf,
 }
 
 impl TestBinaries {
@@ -269,12 +271,15 @@ impl TestBinaries {
             &["--package", "mizzen-e2e", "--bins"],
         )
         .await?;
+        let nvml_linked = build_linked(&mizzen, &target).await?;
         let resolve =
             |path: PathBuf| fs::canonicalize(&path).with_context(|| path.display().to_string());
         Ok(Self {
             mizzen: resolve(mizzen)?,
             nvml_list: resolve(target.join("debug/nvml-list"))?,
             nvidia_runtime: resolve(target.join("debug/nvidia-runtime"))?,
+            nvml_linked: resolve(nvml_linked)?,
+            target,
         })
     }
 
@@ -288,10 +293,51 @@ impl TestBinaries {
         &self.nvidia_runtime
     }
 
+    /// The same as [`TestBinaries::nvml_list`], linked with the driver's library.
+    pub(crate) fn nvml_linked(&self) -> &Path {
+        &self.nvml_linked
+    }
+
+    /// Another implementation of CDI, built when a test asks for it: what it is made of is none of
+    /// Mizzen's.
+    pub(crate) async fn cdi_oracle(&self) -> Result<PathBuf> {
+        let target = self.target.join("cdi-oracle");
+        let program = target.join("debug/mizzen-cdi-oracle");
+        let manifest = layout::repository()?.join("e2e/oracle/Cargo.toml");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["build", "--locked", "--manifest-path"])
+            .arg(manifest)
+            .arg("--target-dir")
+            .arg(target);
+        run_quietly("mizzen-cdi-oracle", cargo, "cargo builds what is tested").await?;
+        Ok(program)
+    }
+
     /// A program that prints the UUIDs that NVML shows it.
     pub(crate) fn nvml_list(&self) -> &Path {
         &self.nvml_list
     }
+}
+
+/// Builds the C program, which the dynamic linker gives the driver's library before it starts.
+async fn build_linked(mizzen: &Path, target: &Path) -> Result<PathBuf> {
+    let program = target.join("debug/nvml-linked");
+    let library = tempfile::tempdir()?;
+    let mut place = Command::new(mizzen);
+    place.args(["sim", "library"]).arg(library.path());
+    run_quietly("mizzen sim library", place, "the mizzen binary").await?;
+    // What Rust's linker is, too.
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1", "-o"])
+        .arg(&program)
+        .arg(layout::repository()?.join("e2e/programs/nvml-linked.c"))
+        .arg("-L")
+        .arg(library.path())
+        .arg("-l:libnvidia-ml.so.1");
+    run_quietly("nvml-linked", compiler, "install a C compiler").await?;
+    Ok(program)
 }
 
 async fn cargo_build(name: &str, arguments: &[&str]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The tests, and what runs them one after another.
 
+mod cdi;
 mod cluster_itself;
 mod config_by_node;
 mod faults;
@@ -7,6 +8,7 @@ mod gpu_pods;
 mod manifests;
 mod mig;
 mod restarts;
+mod runtime;
 mod same_story;
 mod sharing;
 
@@ -28,6 +30,17 @@ use crate::report;
 /// How much of the agent's log is shown with a failure.
 const AGENT_LINES: usize = 12;
 
+/// Which agent the tests have installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// None, or one of a test's own.
+    Nothing,
+    /// The manifest's, on the simulated hardware.
+    Usual,
+    /// The one that names devices by CDI, on its own hardware.
+    Cdi,
+}
+
 /// What a test works with.
 pub(crate) struct Context<'a> {
     /// The cluster, whose servers a test may stop and start.
@@ -41,15 +54,15 @@ pub(crate) struct Context<'a> {
     /// The binaries under test.
     pub(crate) binaries: &'a TestBinaries,
     agent: Agent,
-    installed: Cell<bool>,
+    installed: Cell<Standing>,
 }
 
 impl Context<'_> {
     /// The agent on the simulated hardware, installed by whichever test asks first.
     pub(crate) async fn agent(&self) -> Result<&Agent> {
-        if !self.installed.get() {
+        if self.installed.get() != Standing::Usual {
             self.agent.install_on(&self.hardware).await?;
-            self.installed.set(true);
+            self.installed.set(Standing::Usual);
         }
         Ok(&self.agent)
     }
@@ -61,7 +74,7 @@ impl Context<'_> {
 
     /// Removes whatever agent there is.
     pub(crate) async fn without_agent(&self) -> Result<()> {
-        self.installed.set(false);
+        self.installed.set(Standing::Nothing);
         self.agent.remove().await
     }
 }
@@ -89,6 +102,7 @@ macro_rules! test {
 fn tests() -> Vec<Test> {
     let mut all = manifests_and_configs();
     all.extend(partitions());
+    all.extend(container_devices());
     all.extend(pods_and_restarts());
     all
 }
@@ -102,6 +116,14 @@ fn manifests_and_configs() -> Vec<Test> {
         test!(
             "the API server refuses GPU requests that break one of its three rules",
             cluster_itself::gpu_requests_follow_three_rules
+        ),
+        test!(
+            "containerd's files are read as containerd reads them",
+            runtime::files_are_read_as_containerd_reads_them
+        ),
+        test!(
+            "a containerd without CDI has it after mizzen runtime configure and a restart",
+            runtime::cdi_is_turned_on
         ),
         test!(
             "the API server accepts every field of the manifests",
@@ -175,6 +197,55 @@ fn partitions() -> Vec<Test> {
         test!(
             "50 MIG layouts in a row leave nothing behind",
             mig::many::fifty_layouts
+        ),
+    ]
+}
+
+fn container_devices() -> Vec<Test> {
+    vec![
+        test!(
+            "with CDI pods of any image see exactly their GPU, by nvidia-smi and a linked program",
+            cdi::pods::each_sees_its_gpu
+        ),
+        test!(
+            "with CDI a pod with a MIG device sees its instance alone",
+            cdi::pods::its_instance_alone
+        ),
+        test!(
+            "with CDI a container's linker cache and links lead to the driver's libraries",
+            cdi::files::the_linker_finds_the_driver
+        ),
+        test!(
+            "with CDI a container starts where a hook cannot do its work",
+            cdi::files::a_nicety_that_fails
+        ),
+        test!(
+            "with CDI a pod that asks for no GPU has nothing of the driver's",
+            cdi::privacy::nothing_without_a_request
+        ),
+        test!(
+            "with CDI a GPU whose name runtimes do not find is not offered until they do",
+            cdi::names::a_rival_takes_the_names
+        ),
+        test!(
+            "the crate container-device-interface injects what the agent's CDI specs say",
+            cdi::oracle::another_reader_agrees
+        ),
+        test!(
+            "with CDI an upgraded driver reaches the next pod, and a running one goes on",
+            cdi::upgrade::the_next_pod_has_the_new_driver
+        ),
+        test!(
+            "a pod that did not ask sees no GPU, CDI or not, whatever it writes into its manifest",
+            cdi::privacy::with_each_strategy
+        ),
+        test!(
+            "deploy/mizzen-privacy.yaml refuses pods that name GPUs themselves, by CDI or variable",
+            cdi::policy::who_names_gpus_is_refused
+        ),
+        test!(
+            "with CDI podman run --device nvidia.com/gpu=0 sees that GPU",
+            cdi::podman::a_gpu_by_hand
         ),
     ]
 }
@@ -273,7 +344,7 @@ pub(crate) async fn run(
         cluster,
         pods: Pods::new(&client, "default"),
         agent: Agent::new(&client),
-        installed: Cell::new(false),
+        installed: Cell::new(Standing::Nothing),
         binaries,
         hardware: Hardware::install(cluster.layout(), binaries).await?,
         client,

@@ -78,6 +78,8 @@ const BANS: &[Ban] = &[
 const WALLS: &[(&str, &[&str])] = &[
     ("crates/core", &[]),
     ("crates/kubelet-api", &[]),
+    ("crates/hook", &["mizzen-ldcache"]),
+    ("crates/inner-build", &[]),
     ("crates/ldcache", &[]),
     ("crates/nvml", &["mizzen-core", "mizzen-ldcache"]),
     ("crates/nvml-sim", &["mizzen-ldcache"]),
@@ -87,6 +89,7 @@ const WALLS: &[(&str, &[&str])] = &[
         "crates/agent",
         &[
             "mizzen-core",
+            "mizzen-hook",
             "mizzen-ldcache",
             "mizzen-nvml",
             "mizzen-kubelet-api",

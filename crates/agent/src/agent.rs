@@ -1,6 +1,5 @@
 //! Putting the parts together, starting and ending them.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -9,8 +8,8 @@ use std::time::Duration;
 
 use mizzen_core::config::{Config, ConfigPlace};
 use mizzen_core::driver::DriverLoader;
-use mizzen_core::state::{Event, NodeState};
-use mizzen_nvml::{HostRoot, NvmlLoader};
+use mizzen_core::state::{Effect, Event, NodeState};
+use mizzen_nvml::{HostRoot, NvmlLoader, NvmlLoaderBuilder};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -22,9 +21,10 @@ use crate::dirwatch::{DirEvent, DirWatch};
 use crate::driver::{Command, Driver, News};
 use crate::ground::Ground;
 use crate::keeper::Keeper;
+use crate::log::log;
 use crate::machine::{self, Machine};
 use crate::supervisor::TaskError;
-use crate::{mig, plugin, privileges, record};
+use crate::{mig, plugin, privileges, record, runtime};
 
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
@@ -105,7 +105,8 @@ impl Agent {
             ground.end().await;
             return Ok(());
         };
-        let mut running = Running::start(config, self.loader, &cluster, ground)?;
+        let choice = runtime::first_choice(&config).await;
+        let mut running = Running::start(config, self.loader, &cluster, choice, ground)?;
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -203,6 +204,8 @@ struct Running {
     loader: LoaderFactory,
     driver: Driver,
     news: mpsc::Sender<News>,
+    /// The settings, for what chooses by them.
+    configs: watch::Sender<Arc<Config>>,
     ground: Ground,
 }
 
@@ -211,6 +214,7 @@ impl Running {
         config: Arc<Config>,
         loader: LoaderFactory,
         cluster: &Cluster,
+        choice: Option<Event>,
         mut ground: Ground,
     ) -> io::Result<Self> {
         let Ground {
@@ -235,7 +239,12 @@ impl Running {
             state.apply(beginning.event(), clock.now());
         }
         // Until the specs have been looked at.
-        state.apply(Event::CdiResolved(BTreeSet::new()), clock.now());
+        state.apply(Event::CdiAwaited, clock.now());
+        for effect in choice.map_or_else(Vec::new, |choice| state.apply(choice, clock.now())) {
+            if let Effect::Log(line) = effect {
+                log(&line);
+            }
+        }
         let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
         let (records, record_receiver) = watch::channel(None);
         let keeper = Keeper {
@@ -270,6 +279,11 @@ impl Running {
         supervisor.keep("CDI specs", move || {
             cdi::keep(followed.clone(), tell.clone(), ending.clone())
         });
+        let (configs, followed) = watch::channel(config.clone());
+        let (tell, ending) = (state_teller(news.clone()), stop.clone());
+        supervisor.keep("container runtime", move || {
+            runtime::follow(followed.clone(), tell.clone(), ending.clone())
+        });
         if let Some(beginning) = beginning {
             let news = news.clone();
             beginning.start(&config, cluster, &driver, news, state_receiver, &mut ground);
@@ -279,6 +293,7 @@ impl Running {
             loader,
             driver,
             news,
+            configs,
             ground,
         })
     }
@@ -325,9 +340,10 @@ impl Running {
         self.driver
             .tell(Command::Configure(Machine::new(config.clone()), loader));
         self.config = config.clone();
-        let event = News::Events(vec![Event::Configured(config)]);
+        let event = News::Events(vec![Event::Configured(config.clone())]);
         // Fails only if the state task has ended, and the process with it.
         let _ = self.news.send(event).await;
+        self.configs.send_replace(config);
         tracing::info!(event = "reload", "settings were read again");
     }
 
@@ -394,6 +410,11 @@ const NODES_SETTLE: Duration = Duration::from_millis(50);
 
 /// The loader for the real driver, which it finds where these settings say.
 pub fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
+    Arc::new(nvml_builder(config).build())
+}
+
+/// The same, before it is built.
+pub(crate) fn nvml_builder(config: &Config) -> NvmlLoaderBuilder {
     let mut builder = NvmlLoader::builder()
         .host_root(HostRoot::new(&config.host_root))
         .deadline(config.health.nvml_call_timeout);
@@ -403,7 +424,7 @@ pub fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
     for root in machine::driver_roots(config) {
         builder = builder.driver_root(root);
     }
-    Arc::new(builder.build())
+    builder
 }
 
 /// Runs an agent as a process: until SIGTERM, SIGINT or SIGQUIT, and reading its settings again
@@ -413,13 +434,13 @@ pub fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {
 /// The system's, if it gives no runtime, signals or thread.
 pub fn run_process(agent: Agent) -> io::Result<()> {
     privileges::give_up(agent.config.mig_manager.enabled);
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let executor = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         // The disk's thread ends when it has written.
         .thread_keep_alive(Duration::from_secs(1))
         .build()?;
-    runtime.block_on(async {
+    executor.block_on(async {
         let (orders, receiver) = mpsc::channel(1);
         let signals = Signals::new()?;
         let run = trimmed(agent.run(receiver));
@@ -427,7 +448,7 @@ pub fn run_process(agent: Agent) -> io::Result<()> {
         ended
     })?;
     // A driver that hangs must not keep the process from ending.
-    runtime.shutdown_background();
+    executor.shutdown_background();
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod clock;
 mod cluster;
 mod config_source;
 mod dirwatch;
+pub mod doctor;
 mod driver;
 mod durable;
 mod ground;
@@ -25,6 +26,7 @@ mod privileges;
 mod probes;
 mod readiness;
 mod record;
+pub mod runtime;
 mod supervisor;
 
 pub use agent::{Agent, LoaderFactory, Order, nvml_loader, run_process};

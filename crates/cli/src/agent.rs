@@ -14,8 +14,8 @@ use clap::Parser;
 use mizzen_agent::{Agent, ConfigText, last_good_text};
 use mizzen_core::config::Config;
 
-pub(crate) use flags::{AgentArgs, flag};
-pub(crate) use settings::variable;
+pub(crate) use flags::{AgentArgs, flag, given};
+pub(crate) use settings::{best, variable};
 
 /// What `mizzen agent --help` says first.
 pub(crate) const ABOUT: &str = "\

@@ -15,10 +15,13 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 mod agent;
 mod cdi;
 mod config;
+mod doctor;
 mod duration;
 mod fault;
+mod hook;
 mod labels;
 mod mig;
+mod runtime;
 mod sim;
 mod simulate;
 mod target;
@@ -49,12 +52,21 @@ enum Command {
     /// Check a config file, and see what it makes of a node
     #[command(long_about = config::ABOUT)]
     Config(Box<config::ConfigArgs>),
+    /// Look for what keeps pods from their GPUs, and say how to mend it
+    #[command(long_about = doctor::ABOUT)]
+    Doctor(Box<doctor::DoctorArgs>),
+    /// Carry out the hooks of CDI specs, or install the small program that does
+    #[command(long_about = hook::ABOUT)]
+    Hook(Box<hook::HookArgs>),
     /// Tell what GPUs the node has, as node labels: those of NVIDIA's gpu-feature-discovery
     #[command(long_about = labels::ABOUT)]
     Labels(Box<labels::LabelsArgs>),
     /// Cut GPUs into MIG devices: show, plan, apply, export and check how they are partitioned
     #[command(long_about = mig::ABOUT)]
     Mig(Box<mig::MigArgs>),
+    /// Check the node's container runtime, and turn CDI on in it
+    #[command(long_about = runtime::ABOUT)]
+    Runtime(Box<runtime::RuntimeArgs>),
     /// Drive the simulated GPU driver: place its library, inject faults, load and heal GPUs
     #[command(long_about = sim::ABOUT)]
     Sim(Box<sim::SimArgs>),
@@ -121,8 +133,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Agent(args) => agent::run(*args),
         Command::Cdi(args) => cdi::run(*args),
         Command::Config(args) => config::run(*args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Hook(args) => hook::run(*args),
         Command::Labels(args) => labels::run(&args),
         Command::Mig(args) => mig::run(*args),
+        Command::Runtime(args) => runtime::run(*args),
         Command::Sim(args) => sim::run(*args),
         Command::Simulate(args) => simulate::run(*args),
         Command::Completions { shell } => print_completions(shell),

@@ -7,9 +7,11 @@ use anstyle::{AnsiColor, Style};
 mod live;
 pub(crate) mod svg;
 mod table;
+mod wrap;
 
 pub(crate) use live::LiveArea;
 pub(crate) use table::Table;
+pub(crate) use wrap::wrapped;
 
 /// Secondary text.
 pub(crate) const DIM: Style = Style::new().dimmed();

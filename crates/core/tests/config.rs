@@ -58,6 +58,7 @@ fn the_defaults_of_the_table_are_those_of_the_config() {
             row.setting,
             Setting::DevRoot
                 | Setting::NvmlLibrary
+                | Setting::CdiHookPath
                 | Setting::ConfigFile
                 | Setting::Kubeconfig
                 | Setting::PodResourcesSocket
@@ -89,13 +90,20 @@ fn the_settings_of_cdi_reach_the_config() {
     let config = flags(&[
         ("cdi-annotation-prefix", "cdi.example.com/"),
         ("nvidia-ctk-path", "/hook"),
+        ("hook-dir", "/hooks"),
         ("cdi-feature-flags", "a,b"),
         ("cdi-disable-hooks", "all"),
         ("cdi-kinds", "nvidia.com/gpu,management.nvidia.com/gpu"),
     ]);
     let config = config.validate().unwrap();
     assert_eq!(config.cdi_annotation_prefix, "cdi.example.com/");
-    assert_eq!(config.cdi_hook_path, Path::new("/hook"));
+    assert_eq!(config.cdi_hook_path.as_deref(), Some(Path::new("/hook")));
+    assert_eq!(config.hook_program(), Path::new("/hook"));
+    let ours = Config {
+        cdi_hook_path: None,
+        ..config.clone()
+    };
+    assert_eq!(ours.hook_program(), Path::new("/hooks/mizzen-hook"));
     assert_eq!(config.cdi_feature_flags, ["a", "b"]);
     assert_eq!(config.cdi_disable_hooks, ["all"]);
     let kinds: Vec<String> = config.cdi_kinds.iter().map(ToString::to_string).collect();
@@ -302,9 +310,9 @@ fn every_error_is_reported_at_once_with_where_it_came_from() {
     let mut expected = [
         "--mig-strategy: \"singel\" is not valid: expected one of none, single, mixed; did you \
          mean \"single\"?",
-        "--device-list-strategy: \"env-var\" is not valid: expected a list of envvar, \
+        "--device-list-strategy: \"env-var\" is not valid: expected a list of auto, envvar, \
          volume-mounts, cdi-annotations, cdi-cri; did you mean \"envvar\"?",
-        "--device-list-strategy: \"cdi_cri\" is not valid: expected a list of envvar, \
+        "--device-list-strategy: \"cdi_cri\" is not valid: expected a list of auto, envvar, \
          volume-mounts, cdi-annotations, cdi-cri; did you mean \"cdi-cri\"?",
         "--device-discovery-strategy: this build finds GPUs through NVML only; use auto or nvml",
         "--health-hold-down: \"30\" is not valid: expected numbers with units, such as 30s or \

@@ -7,9 +7,12 @@
 
 mod order;
 mod read;
+mod table;
 mod write;
 
+pub use order::compare;
 pub use read::paths_of;
+pub use table::{Entry, Table};
 pub use write::{Library, write};
 
 /// First bytes of the table: magic and version.
@@ -18,6 +21,9 @@ const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
 const HEADER_BYTES: usize = 48;
 /// Flags, two string offsets, OS version and hardware capabilities.
 const ENTRY_BYTES: usize = 24;
+/// The byte order that the header names: little-endian, that of both processors the driver is
+/// made for, or big-endian.
+const BYTE_ORDER: u8 = if cfg!(target_endian = "little") { 2 } else { 3 };
 
 /// The processor that a library is for, as far as the cache tells processors apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

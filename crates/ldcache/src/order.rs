@@ -6,7 +6,7 @@ use std::str::Bytes;
 
 /// How glibc compares two names: byte by byte, a run of digits as the number that it is, and a
 /// digit after everything else. `libfoo.so.9` comes before `libfoo.so.10`.
-pub(crate) fn compare(a: &str, b: &str) -> Ordering {
+pub fn compare(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a.bytes().peekable(), b.bytes().peekable());
     loop {
         let ordering = match (a.peek().copied(), b.peek().copied()) {

@@ -32,7 +32,7 @@ struct Entry {
 }
 
 /// The bytes from the table's magic on; its string offsets count from there.
-fn table(cache: &[u8]) -> Option<&[u8]> {
+pub(crate) fn table(cache: &[u8]) -> Option<&[u8]> {
     if cache.starts_with(MAGIC) {
         return Some(cache);
     }
@@ -56,7 +56,7 @@ fn entry_at(table: &[u8], entry: u32) -> Option<Entry> {
     })
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let word = bytes.get(at..at.checked_add(4)?)?;
     Some(u32::from_ne_bytes(word.try_into().ok()?))
 }

@@ -1,11 +1,7 @@
 //! Writing a cache.
 
 use crate::order::compare;
-use crate::{ENTRY_BYTES, HEADER_BYTES, MAGIC, Machine};
-
-/// The byte order that the header names: little-endian, that of both processors the driver is
-/// made for, or big-endian.
-const BYTE_ORDER: u8 = if cfg!(target_endian = "little") { 2 } else { 3 };
+use crate::{BYTE_ORDER, ENTRY_BYTES, HEADER_BYTES, MAGIC, Machine};
 
 /// One library that the dynamic linker shall find.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -117,6 +118,12 @@ impl NvmlDriver {
             events: Mutex::default(),
             left_over: Mutex::default(),
         })
+    }
+
+    /// The file of the library; a bare name where the dynamic linker found it.
+    pub fn library(&self) -> Option<&Path> {
+        let session = self.session.as_ref();
+        session.map(|session| session.library.path.as_path())
     }
 
     /// The session; there is one until the driver is dropped.

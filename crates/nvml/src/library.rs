@@ -11,7 +11,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libloading::os::unix::{Library as Handle, RTLD_LAZY, RTLD_LOCAL};
 use mizzen_core::driver::DriverError;
@@ -164,6 +164,8 @@ functions! {
 #[derive(Debug)]
 pub(crate) struct Library {
     pub(crate) functions: Functions,
+    /// Where it was found; a bare name where the dynamic linker found it.
+    pub(crate) path: PathBuf,
     // After the functions, so that none outlives it.
     _handle: Handle,
     /// The file that it was loaded from, if that is a copy. Its name is that of the descriptor,
@@ -217,6 +219,7 @@ impl Library {
         }
         Ok(Self {
             functions,
+            path: path.to_owned(),
             _handle: handle,
             _copy: copy,
         })

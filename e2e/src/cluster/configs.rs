@@ -58,7 +58,7 @@ state = "{run}/containerd"
   # So that unmounting what is below the cluster's directory leaves no namespace behind.
   netns_mounts_under_state_dir = true
   enable_cdi = true
-  cdi_spec_dirs = ["/etc/cdi", "/var/run/cdi"]
+  cdi_spec_dirs = {cdi_spec_directories:?}
 
 [plugins.'io.containerd.cri.v1.runtime'.cni]
   bin_dirs = ["{CNI_PLUGINS}"]
@@ -83,6 +83,7 @@ state = "{run}/containerd"
         run = layout.run().display(),
         socket = layout.containerd_socket().display(),
         cni = cni.display(),
+        cdi_spec_directories = layout.cdi_spec_directories(),
         nvidia_runtime = layout.nvidia_runtime().display(),
     )
 }

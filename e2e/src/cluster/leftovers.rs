@@ -95,6 +95,7 @@ pub(crate) async fn remove(layout: &Layout) -> Result<()> {
         layout.pki(),
         layout.hardware(),
         layout.mig_hardware(),
+        layout.cdi_hardware(),
         layout.images(),
     ] {
         remove_tree(&directory)?;

@@ -22,7 +22,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Asked, Outcome, Places, SpecStore, discover, read_catalog};
+use super::{Asked, Outcome, Places, SpecStore, discover, hook, read_catalog};
 use crate::dirwatch::{DirEvent, DirWatch};
 use crate::supervisor::TaskError;
 
@@ -72,7 +72,7 @@ impl Inputs {
 
     /// Whether specs are asked for.
     fn uses_cdi(&self) -> bool {
-        self.config.device_list_strategies.any_cdi() || !self.config.cdi_kinds.is_empty()
+        self.config.device_list_strategies.need_specs() || !self.config.cdi_kinds.is_empty()
     }
 }
 
@@ -96,8 +96,7 @@ impl Look {
 }
 
 /// Where specs are on a host, as this process sees it.
-fn directories(config: &Config) -> Vec<PathBuf> {
-    let host = HostRoot::new(&config.host_root);
+pub(crate) fn directories(host: &HostRoot) -> Vec<PathBuf> {
     let here = |directory: &&str| {
         // /var/run leads to /run on every host, and must not lead out of the host's root.
         let (parent, name) = directory.rsplit_once('/').unwrap_or(("", directory));
@@ -163,6 +162,8 @@ struct SpecKeeper {
     told: Option<BTreeSet<String>>,
     /// The remarks that were made.
     said: BTreeSet<String>,
+    /// The program of the hooks.
+    hooks: hook::Installer,
 }
 
 impl SpecKeeper {
@@ -177,7 +178,7 @@ impl SpecKeeper {
 
     /// Brings the files in line with the inputs, where there is a driver and files are wanted.
     async fn follow(&mut self, inputs: Inputs) -> Result<Option<Look>, TaskError> {
-        let directories = directories(&inputs.config);
+        let directories = directories(&HostRoot::new(&inputs.config.host_root));
         let store = store(&directories);
         let mut found = None;
         if inputs.driver.is_some() && (inputs.uses_cdi() || store.has_any()) {
@@ -188,8 +189,8 @@ impl SpecKeeper {
                 let each = directories.iter().map(PathBuf::as_path);
                 self.watch = DirWatch::on_contents(each).ok();
             }
-            let for_look = inputs.clone();
-            let look = spawn_blocking(move || look(&for_look)).await?;
+            let (for_look, hooks) = (inputs.clone(), self.hooks.clone());
+            let look = spawn_blocking(move || look(&for_look, &hooks)).await?;
             self.say(&look);
             found = Some(look);
         }
@@ -271,14 +272,21 @@ fn list(paths: &[PathBuf]) -> String {
     each.join(", ")
 }
 
-/// Finds the driver's files, makes the specs, writes what is different, and reads what runtimes
-/// then find.
-fn look(inputs: &Inputs) -> Look {
+/// Finds the driver's files, makes the specs, sees to the program that they name, writes what is
+/// different, and reads what runtimes then find.
+fn look(inputs: &Inputs, hooks: &hook::Installer) -> Look {
     let config = &inputs.config;
-    let directories = directories(config);
+    let directories = directories(&HostRoot::new(&config.host_root));
     let mut remarks = Vec::new();
     let store = store(&directories);
     let specs = valid(specs(inputs, &wanted(config, &store)), &mut remarks);
+    // Before a spec names it.
+    let no_hook = (!specs.is_empty())
+        .then(|| hook_remark(config, hooks))
+        .flatten();
+    // Where the agent has the choice, it chooses nothing that keeps containers from starting.
+    let is_usable = no_hook.is_none() || !config.device_list_strategies.is_auto();
+    remarks.extend(no_hook);
     let outcome = store.keep(&specs);
     if let Ok(outcome) = &outcome {
         for path in &outcome.foreign {
@@ -287,9 +295,6 @@ fn look(inputs: &Inputs) -> Look {
                 path.display()
             ));
         }
-    }
-    if !specs.is_empty() {
-        remarks.extend(missing_hook(config));
     }
     let catalog = read_catalog(&directories);
     for name in &inputs.names {
@@ -309,7 +314,8 @@ fn look(inputs: &Inputs) -> Look {
             )),
         }
     }
-    let is_of_plugin = |name: &&str| name.starts_with(PLUGIN_VENDOR) && catalog.resolves(name);
+    let is_of_plugin =
+        |name: &&str| is_usable && name.starts_with(PLUGIN_VENDOR) && catalog.resolves(name);
     let names = catalog.names().filter(is_of_plugin);
     let found: BTreeSet<String> = names.map(str::to_owned).collect();
     Look {
@@ -340,7 +346,7 @@ fn specs(inputs: &Inputs, wanted: &[Wanted]) -> Vec<CdiSpec> {
 /// for the containers that have such names.
 fn wanted(config: &Config, store: &SpecStore) -> Vec<Wanted> {
     let mut wanted = Wanted::of_config(config);
-    if !config.device_list_strategies.any_cdi() {
+    if !config.device_list_strategies.need_specs() {
         let of_plugin = Wanted::of_plugin(config).into_iter();
         wanted.extend(of_plugin.filter(|wanted| store.holds(&wanted.kind)));
     }
@@ -359,11 +365,40 @@ fn valid(specs: Vec<CdiSpec>, remarks: &mut Vec<String>) -> Vec<CdiSpec> {
     specs.into_iter().filter(is_valid).collect()
 }
 
-/// Containers do not start where the program of their hooks is missing. Nothing is said where this
-/// process does not see the host's root.
-fn missing_hook(config: &Config) -> Option<String> {
+/// Sees to the program of the hooks, without which containers do not start, and tells what is
+/// wrong with it.
+fn hook_remark(config: &Config, hooks: &hook::Installer) -> Option<String> {
     let options = SpecOptions::of_config(config);
     let path = options.hooks.path()?;
+    if config.cdi_hook_path.is_some() {
+        return missing_hook(config, path);
+    }
+    match hooks.install(&hook::directory(config)) {
+        Ok(installed) => {
+            if installed.is_new {
+                tracing::info!(
+                    event = "cdi-hook",
+                    path,
+                    "the program of the CDI specs' hooks is installed"
+                );
+            }
+            installed.is_noexec.then(|| format!(
+                "{path}, which the CDI specs name for hooks, is on a file system that is mounted \
+                 noexec: containers with GPUs will not start; set --hook-dir to a directory that \
+                 programs may be run from"
+            ))
+        }
+        Err(error) => Some(format!(
+            "{path}, which the CDI specs name for hooks, cannot be installed: {error}; containers \
+             with GPUs will not start without it: make {} of the host writable for the agent, set \
+             --hook-dir, or give --cdi-disable-hooks=all",
+            config.hook_dir.display()
+        )),
+    }
+}
+
+/// Nothing is said where this process does not see the host's root.
+fn missing_hook(config: &Config, path: &str) -> Option<String> {
     if config.driver_root != Path::new("/") {
         return None;
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use mizzen_core::cdi::{HostFile, Library, Link};
 use mizzen_ldcache::paths_of;
-use mizzen_nvml::LIBRARY_DIRECTORIES;
+use mizzen_nvml::{HostRoot, LIBRARY_DIRECTORIES};
 
 use super::Asked;
 use super::places::Places;
@@ -93,7 +93,9 @@ pub(super) fn found(places: &Places, asked: &Asked<'_>) -> Found {
     }
     let version = match asked.version {
         Some(version) => Some(version.to_owned()),
-        None => listings.version().or_else(|| version_of_kernel(places)),
+        None => listings
+            .version()
+            .or_else(|| version_of_kernel(&places.host)),
     };
     let vdpau: Vec<PathBuf> = directories.iter().map(|dir| dir.join("vdpau")).collect();
     let mut files: BTreeSet<PathBuf> = BTreeSet::new();
@@ -222,8 +224,8 @@ fn version_in(name: &str) -> Option<&str> {
 
 /// The version that the kernel's module tells:
 /// `NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024`.
-fn version_of_kernel(places: &Places) -> Option<String> {
-    let text = fs::read_to_string(places.host.join("proc/driver/nvidia/version")).ok()?;
+pub(crate) fn version_of_kernel(host: &HostRoot) -> Option<String> {
+    let text = fs::read_to_string(host.join("proc/driver/nvidia/version")).ok()?;
     let line = text
         .lines()
         .find(|line| line.starts_with("NVRM version:"))?;

@@ -4,6 +4,7 @@
 
 mod configs;
 mod dri;
+pub mod hook;
 mod keep;
 mod libraries;
 mod nodes;
@@ -22,7 +23,9 @@ pub use keep::keep;
 pub use places::Places;
 pub use store::{Kept, Outcome, SpecStore, read_catalog, read_spec, to_json};
 
+pub(crate) use keep::directories;
 use libraries::Found;
+pub(crate) use libraries::version_of_kernel;
 
 /// What is looked for besides what always is.
 #[derive(Debug, Clone, Copy, Default)]

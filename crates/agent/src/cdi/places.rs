@@ -57,6 +57,11 @@ impl Places {
         self.driver.here.as_path()
     }
 
+    /// Where the device nodes' root is for this process.
+    pub fn dev_here(&self) -> &Path {
+        self.dev.here.as_path()
+    }
+
     /// The root of the driver's files on the host.
     pub fn driver_root(&self) -> &Path {
         &self.driver.on_host

@@ -36,15 +36,8 @@ impl Args for AgentArgs {
 
 impl FromArgMatches for AgentArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let mut settings = RawConfig::default();
-        for row in rows() {
-            let Some(name) = row.flag else { continue };
-            if let Some(texts) = matches.get_many::<String>(name) {
-                settings.set_flag(row.setting, texts.cloned());
-            }
-        }
         Ok(Self {
-            settings,
+            settings: given(matches),
             log: LogArgs::from_arg_matches(matches)?,
         })
     }
@@ -53,6 +46,18 @@ impl FromArgMatches for AgentArgs {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
+}
+
+/// The settings that were given as flags.
+pub(crate) fn given(matches: &ArgMatches) -> RawConfig {
+    let mut settings = RawConfig::default();
+    for row in SETTINGS {
+        let Some(name) = row.flag else { continue };
+        if let Some(texts) = matches.get_many::<String>(name) {
+            settings.set_flag(row.setting, texts.cloned());
+        }
+    }
+    settings
 }
 
 /// Words for the help text and for completion. Any text is taken, for it is checked with all other

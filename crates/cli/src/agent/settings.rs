@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::Path;
 
-use mizzen_agent::{ConfigText, read_config_file};
+use mizzen_agent::{ConfigText, last_good_text, read_config_file};
 use mizzen_core::config::{Config, RawConfig, file};
+use mizzen_core::doctor::SettingsFacts;
 
 use super::logging::{self, LogArgs, LogSettings};
 use super::misspelt;
@@ -91,6 +92,32 @@ fn read(
         Err(mistake) => mistakes.push(mistake),
     }
     Err(mistakes)
+}
+
+/// The settings of an agent that is given these flags, or as much of them as can be used, and what
+/// is wrong with the rest.
+///
+/// # Errors
+/// Everything that is wrong with the flags themselves, one line each.
+pub(crate) fn best(
+    flags: &RawConfig,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<SettingsFacts, String> {
+    let alone = joined(flags.clone(), None)?;
+    let given = flags.clone().or(RawConfig::from_environment(&environment));
+    let source = match given.config_file() {
+        Some(path) => format!("flags, environment and the config file {path}"),
+        None => "flags and environment".to_owned(),
+    };
+    let (config, mistakes) = match read(flags, environment, last_good_text) {
+        Ok(begun) => (begun.config, begun.passed_over),
+        Err(mistakes) => (joined(given, None).unwrap_or(alone), mistakes),
+    };
+    Ok(SettingsFacts {
+        config,
+        source,
+        mistakes,
+    })
 }
 
 /// Joins the flags with the environment and the text of a config, and checks the whole.

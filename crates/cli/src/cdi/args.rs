@@ -125,7 +125,7 @@ pub(crate) struct MakeArgs {
     #[arg(long, value_name = "STRATEGY", default_value = "mixed", value_parser = PossibleValuesParser::new(["none", "single", "mixed"]), help_heading = "The specs")]
     pub(crate) mig_strategy: String,
 
-    /// The program that carries hooks out
+    /// The program that carries hooks out. Default: mizzen-hook in --hook-dir
     #[arg(
         long = "nvidia-cdi-hook-path",
         alias = "nvidia-ctk-path",
@@ -133,6 +133,10 @@ pub(crate) struct MakeArgs {
         help_heading = "The specs"
     )]
     pub(crate) hook_path: Option<PathBuf>,
+
+    /// Where mizzen-hook is on the machine
+    #[arg(long, value_name = "DIR", default_value_os_t = Config::default().hook_dir, help_heading = "The specs")]
+    pub(crate) hook_dir: PathBuf,
 
     /// Leave a hook out; all for every one
     #[arg(
@@ -185,12 +189,13 @@ impl MakeArgs {
         let mut config = Config {
             host_root: self.host_root.clone(),
             nvml_library: self.nvml_library.clone(),
+            hook_dir: self.hook_dir.clone(),
             cdi_disable_hooks: self.disabled_hooks.clone(),
             cdi_feature_flags: self.feature_flags.clone(),
             ..Config::default()
         };
         if let Some(path) = &self.hook_path {
-            config.cdi_hook_path.clone_from(path);
+            config.cdi_hook_path = Some(path.clone());
         }
         if let Some(root) = &self.driver_root {
             config.driver_root.clone_from(root);

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
 use mizzen_agent::cdi::{SpecStore, to_json};
-use mizzen_core::cdi::{CdiKind, CdiSpec};
+use mizzen_core::cdi::{CdiKind, CdiSpec, SpecOptions};
+use mizzen_core::config::Config;
+use mizzen_nvml::HostRoot;
 
 use super::args::{GenerateArgs, SpecForm};
 use super::{UNUSABLE, make, misunderstood, print};
@@ -27,11 +29,39 @@ pub(super) fn run(args: &GenerateArgs) -> Result<ExitCode> {
     } else if let Err(error) = put(&made.specs, args) {
         return Ok(misunderstood(&error));
     }
+    if !made.specs.is_empty() {
+        note_missing_hook(&args.make.config());
+    }
     Ok(if made.empty.is_empty() {
         ExitCode::SUCCESS
     } else {
         UNUSABLE.into()
     })
+}
+
+/// Says it if the program that the specs name for hooks is not on the machine, since containers do
+/// not start without it.
+fn note_missing_hook(config: &Config) {
+    let options = SpecOptions::of_config(config);
+    let Some(path) = options.hooks.path() else {
+        return;
+    };
+    let found = HostRoot::new(&config.host_root).resolve(path);
+    if found.is_ok_and(|found| found.exists()) {
+        return;
+    }
+    let way = if config.cdi_hook_path.is_some() {
+        "install it".to_owned()
+    } else if config.hook_dir == Config::default().hook_dir {
+        "`mizzen hook install` installs it".to_owned()
+    } else {
+        let dir = config.hook_dir.display();
+        format!("`mizzen hook install --dir {dir}` installs it")
+    };
+    eprintln!(
+        "mizzen cdi: {path}, which the specs name for hooks, is not on the machine, and containers \
+         will not start without it: {way}"
+    );
 }
 
 fn show(specs: &[CdiSpec], form: SpecForm) -> Result<()> {

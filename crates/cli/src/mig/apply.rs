@@ -8,11 +8,11 @@ use super::args::{AnswerForm, PlanArgs};
 use super::document::{GpuFacts, State, Step};
 use super::goal::Goal;
 use super::node::{Card, Node, look};
-use super::plan::{self, wrapped};
+use super::plan;
 use super::pods::{Asked, Holders};
 use super::prospect::{Prospect, prospects, way};
 use super::{FAILED, FORM, Stop, WAITS, columns, print_json, steps};
-use crate::terminal::{BAD, BOLD, DIM, GOOD, Line, PLAIN, Terminal, WARN};
+use crate::terminal::{BAD, BOLD, DIM, GOOD, Line, PLAIN, Terminal, WARN, wrapped};
 use crate::words::counted;
 
 /// Rounds of planning and changing. Setting the mode takes a second one; more are needed only

@@ -10,8 +10,8 @@ use super::args::{AnswerForm, AssertArgs};
 use super::document::{GpuFacts, State, Target};
 use super::goal::Goal;
 use super::node::{Card, Node, in_words};
-use super::plan::wrapped;
 use super::{FAILED, FORM, Stop, columns, print_json};
+use crate::terminal::wrapped;
 use crate::terminal::{BAD, BOLD, DIM, GOOD, Line, PLAIN, Terminal, WARN};
 use crate::words::{counted, times};
 

@@ -134,13 +134,51 @@ fn a_driver_that_is_not_there_is_said() {
 }
 
 #[test]
+fn hooks_are_carried_out_as_their_program_does() {
+    let machine = Machine::new();
+    let root = machine.path("root");
+    fs::create_dir_all(&root).unwrap();
+    let state = format!(r#"{{"bundle": "/", "root": {root:?}}}"#);
+    let state = machine.write("state.json", &state).display().to_string();
+    let arguments = [
+        "--link",
+        "libcuda.so.1::/lib/libcuda.so",
+        "--container-spec",
+        &state,
+    ];
+    let words = ["hook", "create-symlinks"].iter().chain(&arguments);
+    machine.run(words).ended_with(0);
+    let held = fs::read_link(root.join("lib/libcuda.so")).unwrap();
+    assert_eq!(held, Path::new("libcuda.so.1"));
+    machine.run(["hook", "no-such-hook"]).ended_with(2);
+}
+
+#[test]
 fn files_that_were_made_are_listed_valid_and_as_they_should_be() {
     let machine = Machine::new();
-    machine.write("host/usr/bin/nvidia-ctk", "");
     let specs = machine.specs();
-    machine
-        .cdi(&["generate", "--output-dir", &specs])
-        .ended_with(0);
+    let generate = || {
+        machine
+            .cdi(&["generate", "--output-dir", &specs])
+            .ended_with(0)
+            .stderr()
+    };
+    let told = generate();
+    assert!(told.contains("`mizzen hook install` installs it"), "{told}");
+    let hooks = machine
+        .path("host/var/lib/mizzen/bin")
+        .display()
+        .to_string();
+    let install = ["hook", "install", "--dir", &hooks];
+    let installed = machine.run(install).ended_with(0).stdout();
+    assert!(
+        installed.ends_with("/mizzen-hook: installed\n"),
+        "{installed}"
+    );
+    let installed = machine.run(install).ended_with(0).stdout();
+    assert!(installed.ends_with(": there already\n"), "{installed}");
+    let told = generate();
+    assert!(!told.contains("hook"), "{told}");
     let listed = machine
         .cdi(&["list", "--spec-dir", &specs])
         .ended_with(0)

@@ -10,10 +10,12 @@
 mod agent;
 mod cdi;
 mod config;
+mod doctor;
 mod ends;
 mod labels;
 mod mig;
 mod mistakes;
+mod runtime;
 mod sim;
 mod simulate;
 mod simulate_config;

@@ -1,4 +1,4 @@
-//! The programs that finish a container's file system, called as `nvidia-ctk` and
+//! The program that finishes a container's file system, called as `nvidia-ctk` and
 //! `nvidia-cdi-hook` are.
 
 use std::collections::BTreeSet;

@@ -99,7 +99,7 @@ impl Wanted {
     /// by CDI, and those of `--cdi-kinds`.
     pub fn of_config(config: &Config) -> Vec<Self> {
         let mut all = Vec::new();
-        if config.device_list_strategies.any_cdi() {
+        if config.device_list_strategies.need_specs() {
             all = Self::of_plugin(config);
         }
         let strategies: BTreeSet<NameStrategy> =
@@ -149,13 +149,13 @@ pub struct SpecOptions {
 }
 
 impl SpecOptions {
-    /// What the settings say: `--nvidia-cdi-hook-path`, `--cdi-disable-hooks` and
+    /// What the settings say: `--nvidia-cdi-hook-path` or `--hook-dir`, `--cdi-disable-hooks` and
     /// `--cdi-feature-flags`, whose flags are those of NVIDIA's toolkit.
     pub fn of_config(config: &Config) -> Self {
         let has = |flag: &str| config.cdi_feature_flags.iter().any(|known| known == flag);
         Self {
             hooks: Hooks::new(
-                config.cdi_hook_path.to_string_lossy(),
+                config.hook_program().to_string_lossy(),
                 config.cdi_disable_hooks.iter().cloned(),
             ),
             additional_gids: !has("no-additional-gids-for-device-nodes"),

@@ -45,5 +45,5 @@ pub use source::{
 };
 pub use types::{
     AllocationPolicy, Choice, Config, DeviceIdStrategy, DeviceListStrategies, DeviceListStrategy,
-    DiscoveryStrategy, HealthTuning, ImexConfig, MigStrategy,
+    DiscoveryStrategy, HOOK_PROGRAM, HealthTuning, ImexConfig, MigStrategy,
 };

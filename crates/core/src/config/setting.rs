@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 
 use super::duration::parse_duration;
 use super::source::FallbackStrategy;
-use super::types::{AllocationPolicy, DeviceIdStrategy, DeviceListStrategy, MigStrategy, words};
+use super::types::{AllocationPolicy, DeviceIdStrategy, MigStrategy, words};
 
 /// The directory in which a kubelet and its device plugins have their sockets.
 pub(super) const DEVICE_PLUGIN_DIR: &str = "/var/lib/kubelet/device-plugins";
@@ -190,8 +190,8 @@ settings! {
     DeviceListStrategy {
         flag: Some("device-list-strategy"), aliases: [], env: ["DEVICE_LIST_STRATEGY"],
         key: Some("flags.plugin.deviceListStrategy"),
-        kind: Kind::List(&words::<DeviceListStrategy, 4>()),
-        default: "envvar", help: "How the container runtime is told which devices a container gets",
+        kind: Kind::List(&["auto", "envvar", "volume-mounts", "cdi-annotations", "cdi-cri"]),
+        default: "auto", help: "How the container runtime is told which devices a container gets",
     }
     DeviceIdStrategy {
         flag: Some("device-id-strategy"), aliases: [], env: ["DEVICE_ID_STRATEGY"],
@@ -223,7 +223,14 @@ settings! {
         flag: Some("nvidia-cdi-hook-path"), aliases: ["nvidia-ctk-path"],
         env: ["NVIDIA_CDI_HOOK_PATH", "NVIDIA_CTK_PATH"],
         key: Some("flags.plugin.nvidiaCTKPath"), kind: Kind::Path,
-        default: "/usr/bin/nvidia-ctk", help: "Path on the host of the hook that CDI specs name",
+        default: "mizzen-hook in the hook directory",
+        help: "Path on the host of the hook that CDI specs name, in place of Mizzen's own",
+    }
+    HookDir {
+        flag: Some("hook-dir"), aliases: [], env: ["MIZZEN_HOOK_DIR"],
+        key: None, kind: Kind::Path,
+        default: "/var/lib/mizzen/bin",
+        help: "Directory on the host for mizzen-hook, which CDI specs name",
     }
     DriverRootCtrPath {
         flag: Some("driver-root-ctr-path"), aliases: ["container-driver-root"],
@@ -477,6 +484,7 @@ impl Setting {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::types::{AUTO, DeviceListStrategy};
     use super::*;
 
     #[test]
@@ -531,10 +539,11 @@ mod tests {
 
     #[test]
     fn every_word_of_a_choice_is_in_the_table() {
-        assert_eq!(
-            Setting::DeviceListStrategy.info().kind,
-            Kind::List(&["envvar", "volume-mounts", "cdi-annotations", "cdi-cri"])
-        );
+        let Kind::List(strategies) = Setting::DeviceListStrategy.info().kind else {
+            panic!("strategies are a list");
+        };
+        let chosen = words::<DeviceListStrategy, 4>();
+        assert_eq!(strategies, [&[AUTO], &chosen[..]].concat());
         assert_eq!(
             Setting::MigStrategy.info().kind,
             Kind::Choice(&["none", "single", "mixed"])

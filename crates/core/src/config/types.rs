@@ -96,39 +96,80 @@ impl Choice for DeviceListStrategy {
     ];
 }
 
+/// The word that leaves the choice of a way to the agent.
+pub(super) const AUTO: &str = "auto";
+
 /// The ways that are used at once; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceListStrategies(BTreeSet<DeviceListStrategy>);
+pub struct DeviceListStrategies {
+    used: BTreeSet<DeviceListStrategy>,
+    /// Whether the agent chooses them by what the node's runtime can do.
+    is_auto: bool,
+    /// Whether specs are kept although no way that is used needs them: one may be used as soon as
+    /// its names are found.
+    awaits_specs: bool,
+}
 
 impl DeviceListStrategies {
     /// The strategies in `strategies`, or [`DeviceListStrategy::Envvar`] where there is none.
     pub fn new(strategies: impl IntoIterator<Item = DeviceListStrategy>) -> Self {
-        let mut set: BTreeSet<_> = strategies.into_iter().collect();
-        if set.is_empty() {
-            set.insert(DeviceListStrategy::Envvar);
+        let mut used: BTreeSet<_> = strategies.into_iter().collect();
+        if used.is_empty() {
+            used.insert(DeviceListStrategy::Envvar);
         }
-        Self(set)
+        Self {
+            used,
+            is_auto: false,
+            awaits_specs: false,
+        }
+    }
+
+    /// What the agent has chosen where it was told `auto`: this way; `awaits_specs` says whether
+    /// it would rather use CDI.
+    pub fn chosen(strategy: DeviceListStrategy, awaits_specs: bool) -> Self {
+        Self {
+            is_auto: true,
+            awaits_specs,
+            ..Self::new([strategy])
+        }
+    }
+
+    /// Whether the agent chooses them.
+    pub fn is_auto(&self) -> bool {
+        self.is_auto
     }
 
     /// Whether `strategy` is used.
     pub fn includes(&self, strategy: DeviceListStrategy) -> bool {
-        self.0.contains(&strategy)
+        self.used.contains(&strategy)
     }
 
     /// Whether any of them needs CDI.
     pub fn any_cdi(&self) -> bool {
-        self.0.iter().any(|strategy| strategy.is_cdi())
+        self.used.iter().any(|strategy| strategy.is_cdi())
     }
 
     /// Whether all of them need CDI, so that nothing else is to be told.
     pub fn all_cdi(&self) -> bool {
-        self.0.iter().all(|strategy| strategy.is_cdi())
+        self.used.iter().all(|strategy| strategy.is_cdi())
+    }
+
+    /// Whether specs of what is handed out are to be kept.
+    pub fn need_specs(&self) -> bool {
+        self.any_cdi() || self.awaits_specs
+    }
+
+    /// Their words, in their order.
+    pub fn words(&self) -> String {
+        let words: Vec<&str> = self.used.iter().map(|strategy| strategy.word()).collect();
+        words.join(",")
     }
 }
 
 impl Default for DeviceListStrategies {
+    /// `auto`, of which nothing is known yet: the reference's way.
     fn default() -> Self {
-        Self::new([])
+        Self::chosen(DeviceListStrategy::Envvar, false)
     }
 }
 
@@ -242,8 +283,10 @@ pub struct Config {
     pub mofed_enabled: bool,
     /// `--cdi-annotation-prefix`, with its slash.
     pub cdi_annotation_prefix: String,
-    /// `--nvidia-cdi-hook-path`.
-    pub cdi_hook_path: PathBuf,
+    /// `--nvidia-cdi-hook-path`; `None` where hooks are carried out by [`HOOK_PROGRAM`].
+    pub cdi_hook_path: Option<PathBuf>,
+    /// `--hook-dir`: where that program is on the host.
+    pub hook_dir: PathBuf,
     /// `--cdi-feature-flags`.
     pub cdi_feature_flags: Vec<String>,
     /// `--cdi-disable-hooks`.
@@ -292,7 +335,16 @@ pub struct Config {
     pub labels: LabelsConfig,
 }
 
+/// The program that carries out the hooks of CDI specs, unless another one is named.
+pub const HOOK_PROGRAM: &str = "mizzen-hook";
+
 impl Config {
+    /// The program on the host that carries out the hooks of CDI specs.
+    pub fn hook_program(&self) -> PathBuf {
+        let named = self.cdi_hook_path.clone();
+        named.unwrap_or_else(|| self.hook_dir.join(HOOK_PROGRAM))
+    }
+
     /// The directory of the device plugins' sockets: the one of the kubelet's.
     pub fn device_plugin_dir(&self) -> &Path {
         let parent = self.kubelet_socket.as_deref().and_then(Path::parent);
@@ -316,7 +368,8 @@ impl Default for Config {
             gds_enabled: false,
             mofed_enabled: false,
             cdi_annotation_prefix: "cdi.k8s.io/".into(),
-            cdi_hook_path: "/usr/bin/nvidia-ctk".into(),
+            cdi_hook_path: None,
+            hook_dir: "/var/lib/mizzen/bin".into(),
             cdi_feature_flags: Vec::new(),
             cdi_disable_hooks: Vec::new(),
             cdi_kinds: Vec::new(),

@@ -15,8 +15,8 @@ use super::naming::{GpuFilter, GpuSelector, SELECTOR};
 use super::raw::{RawConfig, RawValue};
 use super::setting::{Setting, parse_address, parse_boolean};
 use super::types::{
-    Choice, Config, DeviceListStrategies, DeviceListStrategy, DiscoveryStrategy, HealthTuning,
-    ImexConfig, MigStrategy,
+    AUTO, Choice, Config, DeviceListStrategies, DeviceListStrategy, DiscoveryStrategy,
+    HealthTuning, ImexConfig, MigStrategy,
 };
 use crate::cdi::{CdiKind, HAND_VENDOR, Wanted};
 use crate::xid::XidPolicy;
@@ -90,9 +90,8 @@ impl Reader<'_> {
             cdi_annotation_prefix: self
                 .text(Setting::CdiAnnotationPrefix)
                 .map_or(default.cdi_annotation_prefix, |value| value.1),
-            cdi_hook_path: self
-                .path(Setting::CdiHookPath)
-                .unwrap_or(default.cdi_hook_path),
+            cdi_hook_path: self.path(Setting::CdiHookPath),
+            hook_dir: self.path(Setting::HookDir).unwrap_or(default.hook_dir),
             cdi_feature_flags: self.list(Setting::CdiFeatureFlags),
             cdi_disable_hooks: self.list(Setting::CdiDisableHooks),
             cdi_kinds: self.cdi_kinds(),
@@ -130,12 +129,26 @@ impl Reader<'_> {
         let Some(value) = self.raw.get(Setting::DeviceListStrategy) else {
             return DeviceListStrategies::default();
         };
+        if let [text] = value.texts.as_slice()
+            && text == AUTO
+        {
+            return DeviceListStrategies::default();
+        }
         let mut strategies = Vec::new();
         for text in &value.texts {
             match DeviceListStrategy::from_word(text) {
                 Some(strategy) => strategies.push(strategy),
+                None if text == AUTO => self.errors.push(ConfigError::InvalidValue {
+                    origin: value.origin.clone(),
+                    value: text.clone(),
+                    expected: "auto alone, or a list of the others".to_owned(),
+                    suggestion: None,
+                }),
                 None => self.invalid(Setting::DeviceListStrategy, &value.origin, text),
             }
+        }
+        if value.texts.is_empty() {
+            return DeviceListStrategies::default();
         }
         DeviceListStrategies::new(strategies)
     }

@@ -24,7 +24,7 @@ impl NodeState {
         gpus.chain(self.extras(&self.host_nodes)).collect()
     }
 
-    fn cdi_name(&self, known: &KnownGpu, mig: Option<&MigDevice>) -> String {
+    pub(super) fn cdi_name(&self, known: &KnownGpu, mig: Option<&MigDevice>) -> String {
         let unit = Unit {
             gpu: &known.gpu,
             mig,
@@ -50,12 +50,21 @@ impl NodeState {
     }
 
     pub(super) fn cdi_resolved(&mut self, names: BTreeSet<String>) -> Vec<Effect> {
+        let is_first = !std::mem::replace(&mut self.cdi_was_looked_at, true);
         if self.cdi.as_ref() == Some(&names) {
-            return Vec::new();
+            return if is_first {
+                self.renew_delivery()
+            } else {
+                Vec::new()
+            };
         }
         self.cdi = Some(names);
         self.renew_unresolved();
-        vec![Effect::Publish]
+        let mut effects = self.renew_delivery();
+        if effects.is_empty() {
+            effects.push(Effect::Publish);
+        }
+        effects
     }
 
     /// Works out anew which of the extras no runtime finds.

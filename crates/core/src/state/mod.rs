@@ -2,6 +2,7 @@
 //! news changes about it.
 
 mod cdi;
+mod delivery;
 mod faults;
 mod line;
 mod partitions;
@@ -28,6 +29,7 @@ use crate::inventory::{DriverVersions, Inventory};
 use crate::mig::{GpuMig, MigDevice, MigUuid};
 use crate::pool::{DevicePool, Offer, Share, offer};
 use crate::resource::ResourceName;
+use crate::runtime::AutoChoice;
 use faults::Mentions;
 use roster::{Difference, Roster};
 
@@ -65,6 +67,11 @@ pub enum Event {
     /// These CDI devices, by their full names, and no others of a device plugin are found by
     /// container runtimes.
     CdiResolved(BTreeSet<String>),
+    /// Nobody has looked yet which CDI devices container runtimes find: none counts as found.
+    CdiAwaited,
+    /// It was looked what the node's container runtime can do, for settings that leave the way in
+    /// which containers get their GPUs to the agent.
+    Chosen(Box<AutoChoice>),
     /// There are new settings.
     Configured(Arc<Config>),
 }
@@ -154,7 +161,12 @@ impl KnownGpu {
 /// The picture. Only [`apply`](Self::apply) changes it.
 #[derive(Debug, Clone)]
 pub struct NodeState {
+    /// The settings in force.
     config: Arc<Config>,
+    /// The settings as they were given, in which the way to containers may be left open.
+    given: Arc<Config>,
+    /// What was chosen for that.
+    choice: Option<AutoChoice>,
     driver: DriverStatus,
     /// Why waiting for events fails, while it does.
     wait_error: Option<DriverError>,
@@ -166,13 +178,17 @@ pub struct NodeState {
     withheld: BTreeMap<GpuUuid, Withheld>,
     /// The CDI devices that runtimes find; `None` where nobody looks.
     cdi: Option<BTreeSet<String>>,
+    /// Whether anybody has looked for them.
+    cdi_was_looked_at: bool,
 }
 
 impl NodeState {
     /// The picture before anybody has looked, with what a former process left behind.
     pub fn new(config: Arc<Config>, remembered: Vec<GpuRecord>, now: Moment) -> Self {
         Self {
+            given: config.clone(),
             config,
+            choice: None,
             driver: DriverStatus::Unknown,
             wait_error: None,
             roster: Roster::restored(remembered, now),
@@ -181,6 +197,7 @@ impl NodeState {
             mentions: Mentions::default(),
             withheld: BTreeMap::new(),
             cdi: None,
+            cdi_was_looked_at: false,
         }
     }
 
@@ -314,7 +331,12 @@ impl NodeState {
             Event::Partitioned(uuid, mig) => self.partitioned(&uuid, mig),
             Event::Withhold(withheld) => self.withhold(withheld),
             Event::CdiResolved(names) => self.cdi_resolved(names),
-            Event::Configured(config) => self.configured(config),
+            Event::CdiAwaited => {
+                self.cdi = Some(BTreeSet::new());
+                Vec::new()
+            }
+            Event::Chosen(choice) => self.chosen(*choice),
+            Event::Configured(config) => self.reconfigured(config),
         }
     }
 

@@ -76,7 +76,7 @@ fn parts_of_every_kind_are_told() {
         told,
         [
             "all devices: version 0.5.0 becomes version 1.1.0",
-            "all devices: without hook 4 createContainer /usr/bin/nvidia-ctk nvidia-ctk hook \
+            "all devices: without hook 4 createContainer /var/lib/mizzen/bin/mizzen-hook mizzen-hook \
              disable-device-node-modification NVIDIA_CTK_DEBUG=false",
             "all devices: node /dev/nvidia-modeset 195:254 mode 0666 rwm becomes node \
              /dev/nvidia-modeset 195:254 mode 0666 group 5 rwm",

@@ -179,7 +179,7 @@ fn what_looks_after_the_node_gets_every_node_and_may_make_some() {
             .any(|path| path.contains("nvswitch") || path.contains("nvidia-fs"))
     );
     let hooks = spec.container_edits.hooks.iter();
-    let args: Vec<&str> = hooks.map(|hook| hook.args[2].as_str()).collect();
+    let args: Vec<&str> = hooks.map(|hook| hook.args[1].as_str()).collect();
     assert_eq!(
         args,
         ["create-symlinks", "enable-cuda-compat", "update-ldcache"]
@@ -223,7 +223,7 @@ fn hooks_are_called_as_their_program_wants_and_can_be_left_out() {
     let (gpus, files) = node();
     let hooks = |path: &str, disabled: &[&str]| {
         let mut config = config("");
-        config.cdi_hook_path = path.into();
+        config.cdi_hook_path = Some(path.into());
         config.cdi_disable_hooks = disabled.iter().map(|name| (*name).to_owned()).collect();
         let options = SpecOptions::of_config(&config);
         let spec = cdi_specs(&gpus, &files, &Wanted::of_plugin(&config), &options).remove(0);

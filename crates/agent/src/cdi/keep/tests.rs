@@ -197,17 +197,37 @@ fn specs_for_use_by_hand_are_kept_where_they_are_asked_for() {
 
 #[test]
 fn a_program_for_hooks_that_is_missing_is_told() {
-    let tree = HostTree::new();
-    let config = config(&tree, DeviceListStrategy::CdiCri);
-    let told = missing_hook(&config).unwrap();
+    let (tree, hooks) = (HostTree::new(), hook::Installer::default());
+    let config = Config {
+        cdi_hook_path: Some("/usr/bin/nvidia-ctk".into()),
+        ..config(&tree, DeviceListStrategy::CdiCri)
+    };
+    let told = hook_remark(&config, &hooks).unwrap();
     assert!(told.starts_with("/usr/bin/nvidia-ctk, which"), "{told}");
     let without = Config {
         cdi_disable_hooks: vec!["all".to_owned()],
         ..config.clone()
     };
-    assert_eq!(missing_hook(&without), None);
+    assert_eq!(hook_remark(&without, &hooks), None);
     tree.file("usr/bin/nvidia-ctk", "");
-    assert_eq!(missing_hook(&config), None);
+    assert_eq!(hook_remark(&config, &hooks), None);
+    assert!(!tree.path().join("var/lib/mizzen/bin").exists(), "not ours");
+}
+
+#[test]
+fn our_program_for_hooks_is_installed_where_none_is_named() {
+    let (tree, hooks) = (HostTree::new(), hook::Installer::default());
+    let config = config(&tree, DeviceListStrategy::CdiCri);
+    assert_eq!(hook_remark(&config, &hooks), None);
+    let installed = tree.path().join("var/lib/mizzen/bin/mizzen-hook");
+    assert!(installed.exists());
+    assert_eq!(hook_remark(&config, &hooks), None, "it is there");
+    let nowhere = Config {
+        hook_dir: "/var/lib/mizzen/bin/mizzen-hook/x".into(),
+        ..config
+    };
+    let told = hook_remark(&nowhere, &hooks).unwrap();
+    assert!(told.contains("cannot be installed"), "{told}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::{at, discovered, inventory};
 use crate::allocate::{AllocationRequest, AnnotationId, HostNodes};
 use crate::config::{Config, file};
 use crate::health::{DeviceHealth, Moment};
+use crate::runtime::{AutoInputs, RuntimeVersion, choose, read_containerd};
 use crate::state::{Effect, Event, NodeState};
 
 fn now() -> Moment {
@@ -82,4 +83,68 @@ fn an_extra_that_no_runtime_finds_is_not_given() {
     let both = found.into_iter().chain([GDS.to_owned()]).collect();
     state.apply(Event::CdiResolved(both), now());
     assert_eq!(given(&state), [GPU_0, GDS]);
+}
+
+/// What is chosen for a runtime that resolves CDI names, and has nothing of NVIDIA's.
+fn by_cdi() -> Event {
+    let report = read_containerd(&[], Some(RuntimeVersion::new(2, 3, 4)));
+    Event::Chosen(Box::new(choose(AutoInputs {
+        report: Some(&report),
+        pass_device_specs: false,
+    })))
+}
+
+fn words(state: &NodeState) -> (String, bool) {
+    let config = state.config();
+    (
+        config.device_list_strategies.words(),
+        config.pass_device_specs,
+    )
+}
+
+fn said(effects: &[Effect]) -> Vec<&str> {
+    let lines = effects.iter().filter_map(|effect| match effect {
+        Effect::Log(line) => Some(line.message.as_str()),
+        _ => None,
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_choice_counts_where_the_settings_leave_it_open() {
+    let mut left_open = state("flags: {plugin: {deviceIDStrategy: index}}\n");
+    assert_eq!(words(&left_open), ("envvar".to_owned(), false));
+    let effects = left_open.apply(by_cdi(), now());
+    assert_eq!(words(&left_open), ("cdi-cri".to_owned(), true));
+    assert!(said(&effects)[0].contains("by cdi-cri: containerd 2.3.4"));
+    assert_eq!(left_open.apply(by_cdi(), now()), []);
+    left_open.apply(Event::Configured(config(BY_ENVIRONMENT)), now());
+    assert_eq!(words(&left_open), ("envvar".to_owned(), false));
+
+    let mut settled = state(BY_ENVIRONMENT);
+    assert_eq!(said(&settled.apply(by_cdi(), now())), [] as [&str; 0]);
+    assert_eq!(words(&settled), ("envvar".to_owned(), false));
+}
+
+const BY_ENVIRONMENT: &str = "flags: {plugin: {deviceListStrategy: envvar}}\n";
+
+#[test]
+fn names_that_no_runtime_finds_are_not_chosen_until_one_does() {
+    use DeviceHealth::{Healthy, Unhealthy};
+    let mut state = state("flags: {plugin: {deviceIDStrategy: index}}\n");
+    state.apply(Event::CdiAwaited, now());
+    state.apply(by_cdi(), now());
+    assert_eq!(words(&state).0, "cdi-cri");
+    assert_eq!(healths(&state), [Unhealthy; 2], "nobody has looked");
+    let effects = state.apply(Event::CdiResolved(BTreeSet::new()), now());
+    assert_eq!(words(&state), ("envvar".to_owned(), true));
+    assert_eq!(healths(&state), [Healthy; 2]);
+    assert!(said(&effects)[0].contains("no GPU can be had by its CDI name"));
+    assert!(state.config().device_list_strategies.need_specs());
+
+    let one = BTreeSet::from([GPU_0.to_owned()]);
+    let effects = state.apply(Event::CdiResolved(one), now());
+    assert_eq!(words(&state).0, "cdi-cri");
+    assert_eq!(healths(&state), [Healthy, Unhealthy]);
+    assert_eq!(said(&effects).len(), 1);
 }

@@ -1,0 +1,115 @@
+//! The CDI specs of the host.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use mizzen_core::cdi::{
+    Catalog, CatalogFile, CdiKind, CdiSpec, PLUGIN_VENDOR, Resolution, SPEC_DIRECTORIES, host_paths,
+};
+use mizzen_core::config::Config;
+use mizzen_core::doctor::{
+    CdiFacts, HookFact, HookState, MissingFile, Resolved, SpecFact, device_names, driver_version,
+};
+use mizzen_core::inventory::Inventory;
+
+use super::Host;
+use crate::cdi::{directories, read_catalog};
+
+/// What the vendors of NVIDIA's kinds end with.
+const NVIDIA: &str = "nvidia.com";
+
+pub(super) fn facts(host: &Host, config: &Config, inventory: Option<&Inventory>) -> CdiFacts {
+    let catalog = read_catalog(&directories(&host.files));
+    let names = inventory.map(|known| device_names(known, config));
+    let names = names.into_iter().flatten();
+    CdiFacts {
+        directories: SPEC_DIRECTORIES.map(str::to_owned).to_vec(),
+        specs: catalog
+            .files()
+            .iter()
+            .filter_map(|file| spec(file, host))
+            .collect(),
+        names: names.map(|name| resolved(name, &catalog, host)).collect(),
+    }
+}
+
+fn resolved(name: String, catalog: &Catalog, host: &Host) -> (String, Resolved) {
+    let found = match catalog.resolve(&name) {
+        Resolution::Device(..) => Resolved::Yes,
+        Resolution::Unknown => Resolved::Unknown,
+        Resolution::Conflict(files) => {
+            let paths = files.iter().map(|file| host.shown(Path::new(&file.path)));
+            Resolved::Conflict(paths.collect())
+        }
+    };
+    (name, found)
+}
+
+/// What of a file is of interest; nothing of those of other vendors.
+fn spec(file: &CatalogFile, host: &Host) -> Option<SpecFact> {
+    let path = host.shown(Path::new(&file.path));
+    let spec = match &file.spec {
+        Ok(spec) => spec,
+        Err(mistake) => {
+            return Some(SpecFact {
+                path,
+                mistake: Some(mistake.clone()),
+                ..SpecFact::default()
+            });
+        }
+    };
+    let kind: CdiKind = spec.kind.parse().ok()?;
+    if !kind.vendor().ends_with(NVIDIA) {
+        return None;
+    }
+    Some(SpecFact {
+        path,
+        mistake: None,
+        is_of_plugin: kind.vendor() == PLUGIN_VENDOR,
+        driver_version: driver_version(spec).map(str::to_owned),
+        missing: missing(spec, host),
+        hooks: hooks(spec, host),
+    })
+}
+
+fn missing(spec: &CdiSpec, host: &Host) -> Vec<MissingFile> {
+    let mut missing: Vec<MissingFile> = Vec::new();
+    for named in host_paths(spec) {
+        let is_known = missing.iter().any(|file| file.path == named.path);
+        if is_known || named.place.contains(".hooks[") || host.files.resolve(named.path).is_ok() {
+            continue;
+        }
+        missing.push(MissingFile {
+            path: named.path.to_owned(),
+            is_node: named.is_node,
+        });
+    }
+    missing
+}
+
+/// The programs that the spec names, each once.
+fn hooks(spec: &CdiSpec, host: &Host) -> Vec<HookFact> {
+    let devices = spec.devices.iter().map(|device| &device.container_edits);
+    let all = devices.chain([&spec.container_edits]);
+    let mut paths: Vec<&str> = all
+        .flat_map(|edits| &edits.hooks)
+        .map(|hook| hook.path.as_str())
+        .collect();
+    paths.sort_unstable();
+    paths.dedup();
+    let look = |path: &str| HookFact {
+        path: path.to_owned(),
+        state: hook(path, host),
+    };
+    paths.into_iter().map(look).collect()
+}
+
+fn hook(path: &str, host: &Host) -> HookState {
+    let found = host.files.resolve(path).and_then(fs::metadata);
+    match found {
+        Err(_) => HookState::Missing,
+        Ok(known) if known.is_file() && known.permissions().mode() & 0o111 != 0 => HookState::Runs,
+        Ok(_) => HookState::NotExecutable,
+    }
+}

@@ -1,0 +1,60 @@
+//! The `mizzen doctor` command.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use mizzen_agent::doctor::look;
+use mizzen_core::doctor::{Report, Severity, examine};
+
+mod args;
+mod document;
+mod render;
+
+pub(crate) use args::{ABOUT, DoctorArgs};
+
+use crate::agent;
+use crate::terminal::Terminal;
+use args::AnswerForm;
+
+/// The exit code of a node on which something is wrong.
+const UNWELL: u8 = 1;
+/// The exit code of a command line that makes no sense, as clap has it.
+const MISUNDERSTOOD: u8 = 2;
+
+/// Carries the command out.
+pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
+    let settings = match agent::best(&args.settings, agent::variable) {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            eprintln!("mizzen doctor: {mistakes}");
+            return Ok(MISUNDERSTOOD.into());
+        }
+    };
+    let report = examine(&look(settings));
+    let text = match args.answer.output {
+        AnswerForm::Table => {
+            let terminal = Terminal::stdout();
+            let lines = render::lines(&report, &terminal);
+            lines
+                .iter()
+                .map(|line| terminal.render(line) + "\n")
+                .collect()
+        }
+        AnswerForm::Json => serde_json::to_string_pretty(&document::of(&report))? + "\n",
+    };
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")?;
+    Ok(code(&report, args.answer.strict))
+}
+
+fn code(report: &Report, strict: bool) -> ExitCode {
+    let is_unwell =
+        report.count(Severity::Error) > 0 || (strict && report.count(Severity::Warning) > 0);
+    if is_unwell {
+        UNWELL.into()
+    } else {
+        ExitCode::SUCCESS
+    }
+}

@@ -1,0 +1,89 @@
+//! Looking at the node's runtime: its files, its own word, and the version of its program.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use mizzen_agent::runtime::{FoundRuntime, Wish, ask, find};
+use mizzen_core::runtime::{CriAnswer, RuntimeVersion};
+use mizzen_nvml::HostRoot;
+
+use super::args::WhichArgs;
+
+/// A runtime and how its version is known.
+pub(super) struct Looked {
+    pub(super) found: FoundRuntime,
+    /// How the version is known, in words; `None` if it is not.
+    pub(super) version_from: Option<String>,
+    /// Why the running process was not asked, or what it said instead of an answer.
+    pub(super) silence: Option<String>,
+}
+
+/// Looks at the runtime that is meant; `None` if there is none.
+///
+/// # Errors
+/// If a socket that was named does not answer.
+pub(super) fn look(args: &WhichArgs) -> Result<Option<Looked>> {
+    let wish = Wish {
+        kind: args.runtime.map(Into::into),
+        config: args.config.clone(),
+        socket: args.socket.clone(),
+    };
+    let Some(mut found) = find(&HostRoot::new(&args.host_root), &wish) else {
+        return Ok(None);
+    };
+    let mut version_from = None;
+    let mut silence = None;
+    match asked(found.socket.as_deref()) {
+        Some(Ok(answer)) => {
+            if answer.version().is_some() {
+                version_from = Some("its own word".to_owned());
+            }
+            found.take(answer);
+        }
+        Some(Err(error)) if args.socket.is_some() => return Err(error),
+        Some(Err(error)) => silence = Some(format!("{error:#}")),
+        None => silence = Some("its socket is not there".to_owned()),
+    }
+    if let Some(version) = args.runtime_version {
+        found.version = Some(version);
+        version_from = Some("--runtime-version".to_owned());
+    } else if found.version.is_none()
+        && args.host_root == Path::new("/")
+        && let Some((version, program)) = of_program(&found)
+    {
+        found.version = Some(version);
+        version_from = Some(format!("{program} --version"));
+    }
+    Ok(Some(Looked {
+        found,
+        version_from,
+        silence,
+    }))
+}
+
+/// What the runtime at a socket says of itself.
+pub(super) fn asked(socket: Option<&Path>) -> Option<Result<CriAnswer>> {
+    let socket = socket?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    Some(
+        runtime
+            .context("no runtime for a question")
+            .and_then(|runtime| {
+                runtime
+                    .block_on(ask(socket))
+                    .with_context(|| format!("{} does not answer", socket.display()))
+            }),
+    )
+}
+
+/// What the first program that is there says of its version.
+fn of_program(found: &FoundRuntime) -> Option<(RuntimeVersion, &'static str)> {
+    found.place.programs.iter().find_map(|program| {
+        let output = Command::new(program).arg("--version").output().ok()?;
+        let version = RuntimeVersion::find(&String::from_utf8_lossy(&output.stdout))?;
+        Some((version, *program))
+    })
+}

@@ -1,0 +1,255 @@
+//! The CDI specs: whether runtimes find what containers are given, and whether it is true.
+
+use std::collections::BTreeSet;
+
+use super::finding::Notes;
+use super::{CdiFacts, Facts, HookState, Reach, Resolved, SpecFact, counted, some};
+use crate::allocate::{cdi_gpu, visible_id};
+use crate::cdi::CdiSpec;
+use crate::config::{Config, HOOK_PROGRAM};
+use crate::inventory::Inventory;
+use crate::pool::{DevicePool, offer};
+
+/// Libraries that every driver has, and that carry its version.
+const LANDMARKS: [&str; 2] = ["libcuda.so.", "libnvidia-ml.so."];
+/// How specs of the agent's are made anew.
+const RENEW: &str = "kubectl -n mizzen-system rollout restart daemonset/mizzen-agent";
+
+/// The version of the driver whose libraries a spec mounts, told by their names.
+pub fn driver_version(spec: &CdiSpec) -> Option<&str> {
+    let all = std::iter::once(&spec.container_edits);
+    let edits = all.chain(spec.devices.iter().map(|device| &device.container_edits));
+    edits.flat_map(|edits| &edits.mounts).find_map(|mount| {
+        let name = mount.host_path.rsplit('/').next()?;
+        let version = LANDMARKS
+            .iter()
+            .find_map(|landmark| name.strip_prefix(landmark))?;
+        version.contains('.').then_some(version)
+    })
+}
+
+/// The full names of the CDI devices that containers may be given, whether or not runtimes are told
+/// of devices by CDI.
+pub fn device_names(inventory: &Inventory, config: &Config) -> BTreeSet<String> {
+    let offer = offer(&inventory.gpus, &inventory.links, config);
+    let shares = offer.pools.values().flat_map(DevicePool::shares);
+    shares
+        .map(|share| cdi_gpu(&visible_id(config, &share.unit(&inventory.gpus))))
+        .collect()
+}
+
+pub(super) fn judge(facts: &Facts, nvml: Option<&'static str>, notes: &mut Notes) {
+    let cdi = &facts.cdi;
+    let strategies = &facts.settings.config.device_list_strategies;
+    let awaits_agent = strategies.is_auto() && cdi.specs.is_empty() && !has_plugin(facts);
+    let is_used = strategies.any_cdi() && !awaits_agent;
+    for spec in &cdi.specs {
+        judge_spec(spec, facts, notes);
+    }
+    if let Some(why) = nvml.filter(|_| is_used) {
+        notes.skipped(&format!("{why}: which names must resolve is not known"));
+    } else {
+        names(cdi, is_used, notes);
+    }
+    if !notes.is_clean() {
+        return;
+    }
+    let directories = cdi.directories.join(" and ");
+    if is_used && nvml.is_none() {
+        let names = counted(cdi.names.len(), "name");
+        notes.ok(
+            "cdi",
+            format!("{names} of devices resolve in {directories}"),
+        );
+    } else if cdi.specs.is_empty() {
+        let why = if strategies.any_cdi() {
+            "; the agent writes them when it starts"
+        } else {
+            ", and the device-list strategy needs none"
+        };
+        notes.ok(
+            "cdi-unused",
+            format!("no spec of NVIDIA's in {directories}{why}"),
+        );
+    } else {
+        let specs = counted(cdi.specs.len(), "spec");
+        notes.ok(
+            "cdi",
+            format!("{specs} of NVIDIA's in {directories}, and all that they name is there"),
+        );
+    }
+}
+
+/// Whether a device plugin answers, which has written what it wants to be written.
+fn has_plugin(facts: &Facts) -> bool {
+    let mut plugins = facts.registration.plugins.iter();
+    plugins.any(|plugin| plugin.reach == Reach::Answered)
+}
+
+fn names(cdi: &CdiFacts, is_used: bool, notes: &mut Notes) {
+    let unknown: Vec<&str> = cdi
+        .names
+        .iter()
+        .filter(|(_, resolved)| *resolved == Resolved::Unknown)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if is_used && !unknown.is_empty() {
+        let all = cdi.names.len();
+        notes
+            .error(
+                "cdi-unresolved",
+                format!("{} of {all} names resolve nowhere: {}", unknown.len(), some(&unknown)),
+            )
+            .means(
+                "the agent marks these devices unhealthy; a container with one would end in \
+                 CreateContainerError, \"unresolvable CDI devices\"",
+            )
+            .advise("the agent writes the specs itself: is it running, and may it write to /var/run/cdi?")
+            .run("mizzen cdi diff")
+            .run(RENEW);
+    }
+    for (name, resolved) in &cdi.names {
+        if let Resolved::Conflict(files) = resolved {
+            notes
+                .error(
+                    "cdi-conflict",
+                    format!("{name} is in several files: {}", files.join(", ")),
+                )
+                .means("files of equal rank cancel each other, and runtimes find neither")
+                .advise("keep one of them")
+                .run(format!(
+                    "sudo rm {}",
+                    files.last().map_or("", String::as_str)
+                ));
+            // The other names are in the same files.
+            return;
+        }
+    }
+}
+
+fn judge_spec(spec: &SpecFact, facts: &Facts, notes: &mut Notes) {
+    let path = &spec.path;
+    if let Some(mistake) = &spec.mistake {
+        notes
+            .warning("cdi-invalid", format!("{path}: {mistake}"))
+            .means("runtimes pass the file over, and find none of its devices")
+            .run(format!("mizzen cdi validate {path}"));
+        return;
+    }
+    let renew = renewal(spec);
+    let running = facts.driver.module.as_deref();
+    if let (Some(version), Some(running)) = (spec.driver_version.as_deref(), running)
+        && version != running
+    {
+        notes
+            .error(
+                "cdi-old-driver",
+                format!("{path} is of driver {version}; {running} is running"),
+            )
+            .means("containers get libraries that do not fit the kernel's module, or do not start")
+            .run(&renew);
+    }
+    let missing: Vec<&str> = spec.missing.iter().map(|file| file.path.as_str()).collect();
+    if !missing.is_empty() {
+        let has_node = spec.missing.iter().any(|file| file.is_node);
+        let what = if has_node {
+            "device nodes and files"
+        } else {
+            "files"
+        };
+        notes
+            .error(
+                "cdi-stale",
+                format!("{path} names {what} that are not there: {}", some(&missing)),
+            )
+            .means("containers that get a device of it do not start")
+            .run(renew);
+    }
+    hooks(spec, notes);
+}
+
+/// The programs that a spec has runtimes run.
+fn hooks(spec: &SpecFact, notes: &mut Notes) {
+    let path = &spec.path;
+    for hook in &spec.hooks {
+        let (id, found, command) = match hook.state {
+            HookState::Runs => continue,
+            HookState::Missing => (
+                "cdi-hook-missing",
+                format!("{path} has runtimes run {}, which is not there", hook.path),
+                put_there(&hook.path),
+            ),
+            HookState::NotExecutable => (
+                "cdi-hook-not-executable",
+                format!(
+                    "{path} has runtimes run {}, which may not be run",
+                    hook.path
+                ),
+                format!("sudo chmod 755 {}", hook.path),
+            ),
+        };
+        notes
+            .error(id, found)
+            .means("containers that get a device of it do not start")
+            .advise(
+                "the agent installs mizzen-hook in --hook-dir and keeps it there; another program \
+                 that --nvidia-cdi-hook-path names is yours to install; --cdi-disable-hooks=all \
+                 does without",
+            )
+            .run(command);
+    }
+}
+
+/// How a spec is made anew, depending on who writes it.
+fn renewal(spec: &SpecFact) -> String {
+    if spec.is_of_plugin {
+        return RENEW.to_owned();
+    }
+    format!(
+        "sudo mizzen cdi generate --output-dir {}",
+        directory(&spec.path)
+    )
+}
+
+/// How a program of hooks comes where specs have it.
+fn put_there(path: &str) -> String {
+    if path.ends_with(&format!("/{HOOK_PROGRAM}")) {
+        format!("sudo mizzen hook install --dir {}", directory(path))
+    } else {
+        format!("ls -l {path}")
+    }
+}
+
+/// The directory of a file.
+fn directory(path: &str) -> &str {
+    path.rsplit_once('/')
+        .map_or("/", |(directory, _)| directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cdi::{ContainerEdits, Mount};
+
+    use super::*;
+
+    #[test]
+    fn the_driver_of_a_spec_is_told_by_its_libraries() {
+        let spec = |path: &str| CdiSpec {
+            container_edits: ContainerEdits {
+                mounts: vec![Mount {
+                    host_path: path.to_owned(),
+                    ..Mount::default()
+                }],
+                ..ContainerEdits::default()
+            },
+            ..CdiSpec::default()
+        };
+        let of = |path: &str| driver_version(&spec(path)).map(str::to_owned);
+        assert_eq!(
+            of("/usr/lib64/libcuda.so.550.54.15").as_deref(),
+            Some("550.54.15")
+        );
+        assert_eq!(of("/usr/lib64/libcuda.so.1"), None);
+        assert_eq!(of("/usr/lib64/libcudadebugger.so.550.54.15"), None);
+    }
+}

@@ -1,0 +1,138 @@
+//! Those who are asked: the container runtime, the kubelet, plugins, the agent.
+
+use super::*;
+use crate::runtime::{CdiState, PrivacyRisk, Remark, RiskLevel, RuntimeVersion, SpecDirectories};
+
+#[test]
+fn the_container_runtime_and_privacy() {
+    fn of_cdi(facts: &mut Facts) -> &mut RuntimeFacts {
+        facts.settings.config.device_list_strategies =
+            DeviceListStrategies::new([DeviceListStrategy::CdiCri]);
+        facts.runtime.as_mut().unwrap()
+    }
+    fn risk(facts: &mut Facts, level: RiskLevel) {
+        facts.runtime.as_mut().unwrap().risks.push(PrivacyRisk {
+            level,
+            what: "it is the default".to_owned(),
+            place: None,
+            fix: "change it".to_owned(),
+        });
+    }
+    check(&[
+        ("runtime-unknown", |facts| facts.runtime = None),
+        ("runtime-cdi-off", |facts| {
+            of_cdi(facts).report.cdi.state = CdiState::Off;
+        }),
+        ("runtime-cdi-unsupported", |facts| {
+            of_cdi(facts).report.cdi.state = CdiState::Unsupported;
+        }),
+        ("runtime-cdi-unknown", |facts| {
+            of_cdi(facts).report.cdi.state = CdiState::Unknown;
+        }),
+        ("runtime-no-cri-field", |facts| {
+            of_cdi(facts).report.version = Some(RuntimeVersion::new(1, 7, 0));
+        }),
+        ("runtime-spec-directories", |facts| {
+            of_cdi(facts).report.spec_directories = SpecDirectories {
+                directories: vec!["/etc/cdi".to_owned()],
+                place: None,
+            };
+        }),
+        ("runtime-gives-nothing", |facts| {
+            facts.runtime = Some(runtime("version = 3\n", "runc"));
+        }),
+        ("runtime-refuses-variable", |facts| {
+            facts.runtime.as_mut().unwrap().accepts_variable = false;
+        }),
+        ("runtime-remark", |facts| {
+            let text = "not TOML".to_owned();
+            let remark = Remark { text, place: None };
+            facts.runtime.as_mut().unwrap().report.remarks.push(remark);
+        }),
+        ("runtime-not-asked", |facts| {
+            facts.runtime.as_mut().unwrap().unasked = Some("nobody listens".to_owned());
+        }),
+        ("pods-may-take-gpus", |facts| {
+            risk(facts, RiskLevel::Warning);
+        }),
+        ("pods-may-ask-for-gpus", |facts| {
+            risk(facts, RiskLevel::Note);
+        }),
+    ]);
+}
+
+#[test]
+fn kubelet_registration_and_agent() {
+    fn plugin(facts: &mut Facts) -> &mut PluginFact {
+        &mut facts.registration.plugins[0]
+    }
+    fn counts(count: usize) -> BTreeMap<String, usize> {
+        BTreeMap::from([("nvidia.com/gpu".to_owned(), count)])
+    }
+    check(&[
+        ("kubelet-not-asked", |facts| facts.kubelet.socket = None),
+        ("kubelet-missing", |facts| {
+            facts.kubelet.reach = Reach::Missing;
+        }),
+        ("kubelet-elsewhere", |facts| {
+            facts.kubelet.reach = Reach::Missing;
+            facts
+                .kubelet
+                .elsewhere
+                .push("/other/kubelet.sock".to_owned());
+        }),
+        ("kubelet-also-elsewhere", |facts| {
+            facts
+                .kubelet
+                .elsewhere
+                .push("/other/kubelet.sock".to_owned());
+        }),
+        ("kubelet-no-socket", |facts| {
+            facts.kubelet.reach = Reach::NoSocket;
+        }),
+        ("kubelet-refused", |facts| {
+            facts.kubelet.reach = Reach::Refused;
+        }),
+        ("kubelet-denied", |facts| {
+            facts.kubelet.reach = Reach::Denied;
+        }),
+        ("kubelet-silent", |facts| {
+            facts.kubelet.reach = Reach::Late(LIMIT);
+        }),
+        ("kubelet-failed", |facts| {
+            facts.kubelet.reach = Reach::Failed("?".to_owned());
+        }),
+        ("no-plugin", |facts| facts.registration.plugins.clear()),
+        ("plugin-stranger", |facts| {
+            plugin(facts).program = Some("nvidia-device-p".to_owned());
+        }),
+        ("plugin-socket-stale", |facts| {
+            plugin(facts).reach = Reach::Refused;
+        }),
+        ("plugin-silent", |facts| {
+            plugin(facts).reach = Reach::Late(LIMIT);
+        }),
+        ("plugin-failed", |facts| plugin(facts).reach = Reach::Denied),
+        ("not-registered", |facts| {
+            facts.registration.allocatable = Ok(BTreeMap::new());
+        }),
+        ("registered-differently", |facts| {
+            facts.registration.allocatable = Ok(counts(1));
+        }),
+        ("registration-unknown", |facts| {
+            facts.registration.allocatable = Err(Reach::Missing);
+        }),
+        ("agent-not-ready", |facts| {
+            facts.agent.answer = Ok((false, "the driver".to_owned()));
+        }),
+        ("agent-absent", |facts| {
+            facts.agent.answer = Err(Reach::Refused);
+        }),
+        ("agent-silent", |facts| {
+            facts.agent.answer = Err(Reach::Late(LIMIT));
+        }),
+        ("agent-unreachable", |facts| {
+            facts.agent.answer = Err(Reach::Denied);
+        }),
+    ]);
+}

@@ -1,0 +1,505 @@
+//! The smallest edit that turns CDI on.
+
+use super::containerd::{
+    config_version, import_patterns, plugin_key, read_containerd, replaces_sections,
+};
+use super::crio::read_crio;
+use super::docker::read_docker;
+use super::json::Json;
+use super::places::{ContainerdFlavour, KnownPlace};
+use super::report::{CdiState, RuntimeKind, RuntimeReport, SourceFile};
+use super::toml::TomlFile;
+use super::version::RuntimeVersion;
+use crate::cdi::SPEC_DIRECTORIES;
+
+/// What a line that we added ends with.
+pub(super) const ADDED: &str = "# mizzen: turns CDI on";
+/// What a value that we changed is followed by.
+pub(super) const CHANGED: &str = "true # mizzen: was false";
+/// The first line of a file that is wholly ours.
+pub(super) const OURS: &str =
+    "# Written by `mizzen runtime configure`; `mizzen runtime configure --undo` removes it.\n";
+/// The name of a drop-in.
+const DROP_IN: &str = "99-mizzen-cdi.toml";
+/// What a template of k3s or RKE2 takes its own settings in with.
+const BASE: &str = "{{ template \"base\" . }}";
+
+/// A file as it is and as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its path on the host.
+    pub file: String,
+    /// What is in it; `None` if there is no such file.
+    pub before: Option<String>,
+    /// What shall be in it.
+    pub after: String,
+}
+
+/// The files besides `config` that an edit of `place` may have made or changed, on the host.
+pub fn files_of_edit(place: &KnownPlace) -> Vec<String> {
+    let mut files: Vec<String> = place.template.map(str::to_owned).into_iter().collect();
+    files.extend(
+        place
+            .drop_ins
+            .map(|directory| format!("{directory}/{DROP_IN}")),
+    );
+    if place.flavour == ContainerdFlavour::Rancher {
+        files.push(format!("{}/config-v3.toml.d/{DROP_IN}", place.directory()));
+    }
+    files
+}
+
+/// What it takes to turn CDI on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing: it is on.
+    AlreadyOn,
+    /// These files, in this order.
+    Changes(Vec<Change>),
+    /// It cannot be done, for the reason in words, which say what can.
+    Refused(String),
+}
+
+/// The edit of `place`, whose main config is `config` and whose `files` are the main config first and then what counts besides, in
+/// the order in which the runtime reads them. `template` is the file that the main config is made
+/// of, if there is one.
+///
+/// The result has been read again: with it, CDI is on.
+pub fn turn_on(
+    place: &KnownPlace,
+    config: &str,
+    files: &[SourceFile],
+    template: Option<&SourceFile>,
+    version: Option<RuntimeVersion>,
+) -> Turn {
+    let report = read(place.kind, files, version);
+    if let Some(remark) = report
+        .remarks
+        .iter()
+        .find(|remark| remark.text.starts_with("not "))
+    {
+        let at = remark
+            .place
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string);
+        return Turn::Refused(format!(
+            "{at} cannot be read: {}; mend it first",
+            remark.text
+        ));
+    }
+    match report.cdi.state {
+        CdiState::Unsupported => {
+            return Turn::Refused(format!("{}: upgrade {}", report.cdi.why, place.kind));
+        }
+        CdiState::On if report.spec_directories.hold_ours() => return Turn::AlreadyOn,
+        CdiState::On if place.kind == RuntimeKind::Crio => {
+            return add_directory(place, files, &report);
+        }
+        CdiState::On => return Turn::Refused(missing_directory(&report)),
+        CdiState::Off | CdiState::Unknown => {}
+    }
+    let changes = match place.kind {
+        RuntimeKind::Containerd => containerd(place, config, files, template, &report),
+        RuntimeKind::Docker => docker(config, files),
+        RuntimeKind::Crio => Err("CRI-O has no switch for CDI".to_owned()),
+    };
+    match changes {
+        Ok(changes) => checked(place, files, version, changes),
+        Err(reason) => Turn::Refused(reason),
+    }
+}
+
+fn read(kind: RuntimeKind, files: &[SourceFile], version: Option<RuntimeVersion>) -> RuntimeReport {
+    match kind {
+        RuntimeKind::Containerd => read_containerd(files, version),
+        RuntimeKind::Crio => read_crio(files, version),
+        RuntimeKind::Docker => read_docker(files.first(), version),
+    }
+}
+
+fn missing_directory(report: &RuntimeReport) -> String {
+    let directories = &report.spec_directories;
+    let place = directories.place.as_ref();
+    format!(
+        "CDI is on, but specs are read in {} and not in {}: add it to the list in {}",
+        directories.directories.join(", "),
+        SPEC_DIRECTORIES[1],
+        place.map_or_else(|| report.kind.to_string(), ToString::to_string)
+    )
+}
+
+/// The changes, if the runtime has CDI on with them. A template cannot be read before the
+/// distribution has made a config of it.
+fn checked(
+    place: &KnownPlace,
+    files: &[SourceFile],
+    version: Option<RuntimeVersion>,
+    changes: Vec<Change>,
+) -> Turn {
+    let mut then = files.to_vec();
+    for change in &changes {
+        if place.template == Some(change.file.as_str())
+            && place.flavour == ContainerdFlavour::Rancher
+        {
+            continue;
+        }
+        match then.iter_mut().find(|file| file.path == change.file) {
+            Some(file) => file.text.clone_from(&change.after),
+            None => then.push(SourceFile {
+                path: change.file.clone(),
+                text: change.after.clone(),
+            }),
+        }
+    }
+    let report = read(place.kind, &then, version);
+    if report.cdi.state != CdiState::On {
+        return Turn::Refused(format!(
+            "CDI would still not be on with the edit ({}); set it by hand",
+            report.cdi.why
+        ));
+    }
+    Turn::Changes(changes)
+}
+
+fn containerd(
+    place: &KnownPlace,
+    config: &str,
+    files: &[SourceFile],
+    template: Option<&SourceFile>,
+    report: &RuntimeReport,
+) -> Result<Vec<Change>, String> {
+    match place.flavour {
+        ContainerdFlavour::Rancher => rancher(place, files, template, report.version),
+        ContainerdFlavour::Microk8s => {
+            let template = template.ok_or_else(|| {
+                format!(
+                    "{} is missing, of which MicroK8s makes its config",
+                    place.template.unwrap_or_default()
+                )
+            })?;
+            in_place(template).map(|change| vec![change])
+        }
+        ContainerdFlavour::K0s => {
+            let version = main_version(files);
+            let directory = place.drop_ins.unwrap_or_default();
+            Ok(vec![drop_in(directory, version)])
+        }
+        ContainerdFlavour::Plain => plain(config, files, report).map(|change| vec![change]),
+    }
+}
+
+/// The config version of the main file; what containerd 1.7 and 2 both read where there is none.
+fn main_version(files: &[SourceFile]) -> i64 {
+    let main = files.first().and_then(|file| TomlFile::parse(file).ok());
+    main.map_or(2, |toml| config_version(&toml))
+}
+
+fn drop_in(directory: &str, version: i64) -> Change {
+    let header = section(version);
+    let version = version.max(2);
+    Change {
+        file: format!("{directory}/{DROP_IN}"),
+        before: None,
+        after: format!("{OURS}version = {version}\n\n{header}\n  enable_cdi = true\n"),
+    }
+}
+
+/// `[plugins.…]` of the plugin in a config of this version.
+fn section(version: i64) -> String {
+    match plugin_key(version) {
+        key if version <= 1 => format!("[plugins.{key}]"),
+        key => format!("[plugins.\"{key}\"]"),
+    }
+}
+
+fn plain(config: &str, files: &[SourceFile], report: &RuntimeReport) -> Result<Change, String> {
+    let Some(main) = files.first() else {
+        return Ok(Change {
+            file: config.to_owned(),
+            before: None,
+            after: format!("{OURS}version = 2\n\n{}\n  enable_cdi = true\n", section(2)),
+        });
+    };
+    let merges = report.version.map_or_else(
+        || main_version(files) >= 3,
+        |version| !replaces_sections(Some(version)),
+    );
+    let decided_by = report.cdi.place.as_ref().map(|place| place.file.as_str());
+    if merges && main_version(files) >= 2 {
+        let patterns = import_patterns(main).unwrap_or_default();
+        let mut directories = patterns
+            .iter()
+            .filter_map(|pattern| pattern.strip_suffix("/*.toml"));
+        if let Some(directory) = directories.next_back() {
+            let change = drop_in(directory, main_version(files));
+            // What is read after it would have the last word.
+            let is_last = decided_by.is_none_or(|decided| {
+                decided == main.path || (decided.starts_with(directory) && *decided < *change.file)
+            });
+            let is_new = !files.iter().any(|file| file.path == change.file);
+            if is_last && is_new {
+                return Ok(change);
+            }
+        }
+    }
+    let target = match decided_by {
+        Some(decided) => files.iter().find(|file| file.path == decided),
+        None if merges => None,
+        // With containerd 1 the last file that has the section has all of it.
+        None => files.iter().rfind(|file| {
+            TomlFile::parse(file).is_ok_and(|toml| {
+                let key = plugin_key(config_version(&toml).min(2));
+                toml.get(&["plugins", key]).is_some()
+            })
+        }),
+    };
+    in_place(target.unwrap_or(main))
+}
+
+/// The edit of a file that may have the setting or not.
+pub(super) fn in_place(file: &SourceFile) -> Result<Change, String> {
+    let toml = TomlFile::parse(file)
+        .map_err(|(place, text)| format!("{place} cannot be read: {text}; mend it first"))?;
+    let version = config_version(&toml);
+    let newer = toml.get(&["plugins", plugin_key(3)]).is_some();
+    let key = if version == 2 && newer {
+        plugin_key(3)
+    } else {
+        plugin_key(version)
+    };
+    // containerd 2 takes a section under its older name too.
+    let older = plugin_key(2);
+    let key = if version >= 3 && !newer && toml.get(&["plugins", older]).is_some() {
+        older
+    } else {
+        key
+    };
+    let after = if let Some(set) = toml.get(&["plugins", key, "enable_cdi"]) {
+        let span = set
+            .span
+            .ok_or("enable_cdi is written in a way that is not known")?;
+        replaced(&file.text, span)
+    } else {
+        added(&toml, file, key)?
+    };
+    Ok(Change {
+        file: file.path.clone(),
+        before: Some(file.text.clone()),
+        after,
+    })
+}
+
+fn replaced(text: &str, span: core::ops::Range<usize>) -> String {
+    let rest = &text[span.end..];
+    let line = rest.split('\n').next().unwrap_or_default().trim();
+    // Within an inline table there is no room for a comment.
+    let value = if line.is_empty() || line.starts_with('#') {
+        CHANGED
+    } else {
+        "true"
+    };
+    format!("{}{value}{rest}", &text[..span.start])
+}
+
+fn added(toml: &TomlFile<'_>, file: &SourceFile, key: &str) -> Result<String, String> {
+    let text = &file.text;
+    let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let table = toml.get(&["plugins", key]);
+    let header = table.as_ref().and_then(|table| {
+        let table = table.item.as_table()?;
+        let has_header = !table.is_implicit() && !table.is_dotted();
+        has_header.then(|| table.span())?
+    });
+    if let Some(span) = header {
+        let line_end = text[span.start..].find('\n').map(|at| span.start + at + 1);
+        let at = line_end.unwrap_or(text.len());
+        let missing_end = if line_end.is_none() { end } else { "" };
+        let indent = indent_after(text, at, span.start);
+        return Ok(format!(
+            "{}{missing_end}{indent}enable_cdi = true {ADDED}{end}{}",
+            &text[..at],
+            &text[at..]
+        ));
+    }
+    if table.is_some_and(|table| {
+        !table.item.is_table()
+            || table
+                .item
+                .as_table()
+                .is_some_and(toml_edit::Table::is_dotted)
+    }) {
+        return Err(format!(
+            "plugins.\"{key}\" in {} is not written as a section; add enable_cdi = true to it by \
+             hand",
+            file.path
+        ));
+    }
+    let missing_end = if text.is_empty() || text.ends_with('\n') {
+        ""
+    } else {
+        end
+    };
+    let header = if key.contains('.') {
+        format!("[plugins.\"{key}\"]")
+    } else {
+        format!("[plugins.{key}]")
+    };
+    Ok(format!(
+        "{text}{missing_end}{end}{header} {ADDED}{end}  enable_cdi = true {ADDED}{end}"
+    ))
+}
+
+/// The indent of the line at `at`, if it is a setting of the section whose header is at `header`;
+/// else one level more than the header's.
+fn indent_after(text: &str, at: usize, header: usize) -> String {
+    let next = text[at..].split('\n').next().unwrap_or_default();
+    let trimmed = next.trim_start_matches([' ', '\t']);
+    if !trimmed.trim().is_empty() && !trimmed.starts_with('[') {
+        return next[..next.len() - trimmed.len()].to_owned();
+    }
+    let line = text[..header].rsplit('\n').next().unwrap_or_default();
+    let blank = line.trim_start_matches([' ', '\t']);
+    format!("{}  ", &line[..line.len() - blank.len()])
+}
+
+/// k3s and RKE2 make `config.toml` of a template at every start. What they have in the section
+/// themselves cannot be written twice, so what is ours comes in by an import, which containerd 2
+/// merges key by key.
+fn rancher(
+    place: &KnownPlace,
+    files: &[SourceFile],
+    template: Option<&SourceFile>,
+    version: Option<RuntimeVersion>,
+) -> Result<Vec<Change>, String> {
+    let main = main_version(files);
+    let name = place.name;
+    if main < 3 || replaces_sections(version) {
+        return Err(format!(
+            "this {name} has a containerd older than 2, whose settings for CDI no drop-in can add: \
+             upgrade {name} (v1.31.6, v1.32.2 and later bring containerd 2, which has CDI on), or \
+             put enable_cdi = true into a full {}/config.toml.tmpl by hand",
+            place.directory()
+        ));
+    }
+    let directory = format!("{}/config-v3.toml.d", place.directory());
+    let import = format!("{directory}/*.toml");
+    let change = drop_in(&directory, main);
+    let patterns = files.first().map(import_patterns).and_then(Result::ok);
+    if patterns.unwrap_or_default().contains(&import) {
+        return Ok(vec![change]);
+    }
+    let line = format!("imports = [\"{import}\"] {ADDED}\n");
+    let path = place.template.unwrap_or_default();
+    let template = match template {
+        None => Change {
+            file: path.to_owned(),
+            before: None,
+            after: format!("{OURS}{line}{BASE}\n"),
+        },
+        Some(file) if file.text.contains(BASE) && !file.text.contains("imports") => Change {
+            file: file.path.clone(),
+            before: Some(file.text.clone()),
+            after: format!("{line}{}", file.text),
+        },
+        Some(file) => {
+            return Err(format!(
+                "{} is a template of your own: put enable_cdi = true into its section {} by hand",
+                file.path,
+                section(main)
+            ));
+        }
+    };
+    Ok(vec![change, template])
+}
+
+/// A drop-in of CRI-O's that adds the directory that specs are written to.
+fn add_directory(place: &KnownPlace, files: &[SourceFile], report: &RuntimeReport) -> Turn {
+    let file = format!("{}/{DROP_IN}", place.drop_ins.unwrap_or_default());
+    let decided = report.spec_directories.place.as_ref();
+    if files.iter().any(|known| known.path == file)
+        || decided.is_some_and(|decided| decided.file > file)
+    {
+        return Turn::Refused(missing_directory(report));
+    }
+    let mut directories = report.spec_directories.directories.clone();
+    directories.push(SPEC_DIRECTORIES[1].to_owned());
+    let list: Vec<String> = directories.iter().map(|path| format!("{path:?}")).collect();
+    let change = Change {
+        file,
+        before: None,
+        after: format!(
+            "{OURS}[crio.runtime]\ncdi_spec_dirs = [{}]\n",
+            list.join(", ")
+        ),
+    };
+    let mut then = files.to_vec();
+    then.push(SourceFile {
+        path: change.file.clone(),
+        text: change.after.clone(),
+    });
+    if read_crio(&then, report.version)
+        .spec_directories
+        .hold_ours()
+    {
+        Turn::Changes(vec![change])
+    } else {
+        Turn::Refused(missing_directory(report))
+    }
+}
+
+fn docker(config: &str, files: &[SourceFile]) -> Result<Vec<Change>, String> {
+    let file = files.first();
+    let text = file.map_or("", |file| file.text.as_str());
+    let path = file.map_or(config, |file| file.path.as_str());
+    Ok(vec![Change {
+        file: path.to_owned(),
+        before: file.map(|file| file.text.clone()),
+        after: with_feature(text).map_err(|reason| format!("{path}: {reason}"))?,
+    }])
+}
+
+/// `daemon.json` with the feature `cdi`.
+pub(super) fn with_feature(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Ok("{\n  \"features\": {\n    \"cdi\": true\n  }\n}\n".to_owned());
+    }
+    let json = Json::parse(text).map_err(|(at, expected)| format!("byte {at}: {expected}"))?;
+    let put = |at: usize, inserted: &str| format!("{}{inserted}{}", &text[..at], &text[at..]);
+    if let Some(set) = json.get(&["features", "cdi"]) {
+        return Ok(format!(
+            "{}true{}",
+            &text[..set.span.start],
+            &text[set.span.end..]
+        ));
+    }
+    let (object, name, value) = match json.get(&["features"]) {
+        Some(features) => (features, "\"cdi\": ", None),
+        None => (&json, "\"features\": ", Some("\"cdi\": true")),
+    };
+    let start = object.span.start + 1;
+    let first = object
+        .members()
+        .first()
+        .map(|member| member.name_span.start);
+    let Some(first) = first else {
+        let inner = value.map_or_else(|| "true".to_owned(), |value| format!("{{{value}}}"));
+        return match object.value {
+            super::json::Value::Object(_) => Ok(put(start, &format!("{name}{inner}"))),
+            _ => Err("it has no object where one is expected".to_owned()),
+        };
+    };
+    let space = &text[start..first];
+    let inner = match value {
+        None => "true".to_owned(),
+        Some(value) if space.contains('\n') => {
+            let indent = space.rsplit('\n').next().unwrap_or_default();
+            format!("{{{space}{indent}{value}{space}}}")
+        }
+        Some(value) => format!("{{{value}}}"),
+    };
+    let space = if space.is_empty() { " " } else { space };
+    Ok(put(first, &format!("{name}{inner},{space}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,338 @@
+//! Roots made by somebody who wants out.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mizzen_nvml_sim::library;
+use proptest::prelude::*;
+use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
+
+use crate::support::{Bundle, call, in_namespace, program};
+
+/// How long a hook may take on any root.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Every path of a container that the hooks look at or change.
+const PLACES: [&str; 16] = [
+    "etc",
+    "etc/ld.so.cache",
+    "etc/ld.so.conf",
+    "etc/ld.so.conf.d",
+    "etc/ld.so.conf.d/00-mizzen.conf",
+    "etc/ld.so.conf.d/00-compat-mizzen.conf",
+    "etc/debian_version",
+    "usr",
+    "usr/lib",
+    "usr/lib/libcuda.so.1",
+    "usr/lib/libcuda.so.550.54.15",
+    "usr/local/cuda/compat",
+    "usr/local/cuda/compat/libcuda.so.560.28.03",
+    "lib",
+    "lib64",
+    "opt/driver",
+];
+
+/// What may be at such a path.
+#[derive(Debug, Clone)]
+enum Thing {
+    Directory,
+    File(Vec<u8>),
+    Library,
+    /// To a path outside, as the host has it.
+    LinkOut(&'static str),
+    Link(&'static str),
+    Pipe,
+    /// A device that can be read without end.
+    Zero,
+    /// A device that swallows everything.
+    Null,
+    Socket,
+}
+
+fn thing() -> impl Strategy<Value = Thing> {
+    let words = [
+        "include /etc/ld.so.conf.d/*.conf\n/usr/lib\n",
+        "include /etc/ld.so.conf\ninclude *\ninclude /dev/*\n/opt/driver\n",
+        "/proc/self/root\n/proc/self/cwd\n/dev\n../../etc\n",
+    ];
+    let texts = prop::sample::select(words.to_vec()).prop_map(|text| text.as_bytes().to_vec());
+    let links = vec![
+        ".",
+        "..",
+        "/",
+        "../../../../../../../..",
+        "/usr/lib",
+        "../opt/driver",
+        "libcuda.so.1",
+        "/etc/ld.so.cache",
+        "/etc",
+        "/dev/zero",
+        "/proc/self/root",
+        "/proc/self/cwd",
+        "/proc/1/root",
+        "/proc/self/fd/0",
+        "/proc/self/fd/3",
+        "/sys/fs/cgroup",
+        "nowhere",
+        "/nowhere/at/all",
+    ];
+    prop_oneof![
+        3 => Just(Thing::Directory),
+        2 => texts.prop_map(Thing::File),
+        1 => prop::collection::vec(any::<u8>(), 0..200).prop_map(Thing::File),
+        2 => cache().prop_map(Thing::File),
+        2 => elf().prop_map(Thing::File),
+        1 => Just(Thing::Library),
+        4 => prop::sample::select(vec!["", "etc", "lib", "etc/ld.so.cache", "lib/new"])
+            .prop_map(Thing::LinkOut),
+        4 => prop::sample::select(links).prop_map(Thing::Link),
+        1 => Just(Thing::Pipe),
+        1 => Just(Thing::Zero),
+        1 => Just(Thing::Null),
+        1 => Just(Thing::Socket),
+    ]
+}
+
+/// A cache, whole or damaged.
+fn cache() -> impl Strategy<Value = Vec<u8>> {
+    let library = |(name, path): (String, String)| mizzen_ldcache::Library {
+        name,
+        path,
+        machine: mizzen_ldcache::Machine::OURS,
+    };
+    let name = "lib[a-c]\\.so\\.[0-9]";
+    let path = "(/usr/lib|/opt/driver|/../..|/proc/self/root|x)/lib[a-c]\\.so";
+    let libraries = prop::collection::vec((name, path).prop_map(library), 0..20);
+    let cache = libraries.prop_map(|libraries| mizzen_ldcache::write(&libraries));
+    (cache, damage()).prop_map(|(bytes, damage)| damaged(bytes, damage))
+}
+
+/// The headers of a library, damaged.
+fn elf() -> impl Strategy<Value = Vec<u8>> {
+    let head = library::BYTES[..4096].to_vec();
+    damage().prop_map(move |damage| damaged(head.clone(), damage))
+}
+
+fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
+    prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12)
+}
+
+fn damaged(mut bytes: Vec<u8>, damage: Vec<(prop::sample::Index, u8)>) -> Vec<u8> {
+    for (at, byte) in damage {
+        // Mostly in the headers, where it matters.
+        let length = bytes.len().min(400);
+        let at = at.index(length);
+        bytes[at] = byte;
+    }
+    bytes
+}
+
+/// Puts a thing into a root, if that can be.
+fn put(root: &Path, outside: &Path, place: &str, thing: &Thing) {
+    let path = root.join(place);
+    // Of an earlier thing that is a link, nothing is made: the test itself must not get out.
+    let mut above = path.ancestors().skip(1).take_while(|dir| *dir != root);
+    if above.any(|dir| dir.symlink_metadata().is_ok_and(|known| !known.is_dir())) {
+        return;
+    }
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    if path.symlink_metadata().is_ok() {
+        return;
+    }
+    let node = |kind, minor| {
+        let mode = Mode::from_raw_mode(0o666);
+        // Only the administrator may make devices.
+        let _ = mknodat(CWD, &path, kind, mode, makedev(1, minor));
+    };
+    match thing {
+        Thing::Directory => fs::create_dir(&path).unwrap(),
+        Thing::File(text) => fs::write(&path, text).unwrap(),
+        Thing::Library => fs::write(&path, library::BYTES).unwrap(),
+        Thing::LinkOut(target) => symlink(outside.join(target), &path).unwrap(),
+        Thing::Link(target) => symlink(target, &path).unwrap(),
+        Thing::Pipe => mkfifoat(CWD, &path, Mode::from_raw_mode(0o666)).unwrap(),
+        Thing::Zero => node(FileType::CharacterDevice, 5),
+        Thing::Null => node(FileType::CharacterDevice, 3),
+        Thing::Socket => node(FileType::Socket, 0),
+    }
+}
+
+/// A place that nothing may change.
+struct Outside {
+    dir: tempfile::TempDir,
+}
+
+impl Outside {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("etc/ld.so.conf.d")).unwrap();
+        fs::create_dir_all(dir.path().join("lib")).unwrap();
+        for file in ["etc/ld.so.cache", "etc/ld.so.conf", "lib/libcuda.so.1"] {
+            fs::write(dir.path().join(file), "of the host").unwrap();
+        }
+        fs::write(dir.path().join("lib/libcuda.so.550.54.15"), library::BYTES).unwrap();
+        Self { dir }
+    }
+
+    /// Everything there is, with all that a change would show in.
+    fn snapshot(&self) -> BTreeMap<PathBuf, String> {
+        let mut all = BTreeMap::new();
+        let mut pending = vec![self.dir.path().to_owned()];
+        while let Some(path) = pending.pop() {
+            let known = path.symlink_metadata().unwrap();
+            let kind = known.file_type();
+            let times = (
+                known.mtime(),
+                known.mtime_nsec(),
+                known.ctime(),
+                known.ctime_nsec(),
+            );
+            let shown = format!("{:?} {times:?} {:o} {}", kind, known.mode(), known.len());
+            if kind.is_dir() {
+                let entries = fs::read_dir(&path).unwrap();
+                pending.extend(entries.map(|entry| entry.unwrap().path()));
+            }
+            all.insert(path, shown);
+        }
+        all
+    }
+}
+
+/// What a spec's hooks are called with.
+fn calls() -> [Vec<&'static str>; 4] {
+    [
+        vec![
+            "create-symlinks",
+            "--link",
+            "libcuda.so.550.54.15::/usr/lib/libcuda.so.1",
+            "--link",
+            "libcuda.so.1::/opt/driver/new/libcuda.so",
+            "--link",
+            "../card0::../../dev/dri/by-path/card",
+        ],
+        vec!["enable-cuda-compat", "--host-driver-version=550.54.15"],
+        vec![
+            "update-ldcache",
+            "--folder",
+            "/usr/lib",
+            "--folder",
+            "/opt/driver",
+            "--folder=/../../..",
+            "--folder=/dev",
+        ],
+        vec!["disable-device-node-modification", "--params=/dev/null"],
+    ]
+}
+
+fn carry_out(state: &str, arguments: &[&str]) -> (u8, String) {
+    let words: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+    let (mut out, mut notes) = (Vec::new(), Vec::new());
+    let code = mizzen_hook::run(&words, &mut state.as_bytes(), &mut out, &mut notes);
+    (code, String::from_utf8(notes).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_root_lets_a_hook_out_or_keeps_it_from_ending(
+        things in prop::collection::vec((prop::sample::select(PLACES.to_vec()), thing()), 0..14),
+    ) {
+        let (bundle, outside) = (Bundle::new(), Outside::new());
+        for (place, thing) in &things {
+            put(&bundle.root(), outside.dir.path(), place, thing);
+        }
+        let before = outside.snapshot();
+        let start = Instant::now();
+        for arguments in calls() {
+            let (code, told) = carry_out(&bundle.state(), &arguments);
+            prop_assert_eq!(code, 0, "{}", told);
+        }
+        prop_assert!(start.elapsed() < LONGEST);
+        prop_assert_eq!(outside.snapshot(), before);
+    }
+
+    #[test]
+    fn no_state_makes_a_hook_fail(state in "\\PC{0,60}", bundle in "\\PC{0,20}") {
+        for state in [state, format!("{{\"bundle\": {bundle:?}, \"root\": \"x\"}}")] {
+            let (code, _) = carry_out(&state, &["create-symlinks", "--link", "a::/b"]);
+            prop_assert_eq!(code, 0);
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_what_was_there() {
+    let bundle = Bundle::new();
+    let script = "mount -t tmpfs -o size=256k tmpfs \"$1\"
+        mkdir -p \"$1/etc\" \"$1/opt/driver\"; echo old > \"$1/etc/ld.so.cache\"
+        echo /opt/driver > \"$1/etc/ld.so.conf\"
+        printf 'x' > \"$1/opt/driver/libcuda.so.1\"
+        cat /dev/zero > \"$1/fill\" 2> /dev/null || true
+        \"$2\" update-ldcache --folder /opt/driver < \"$3\"
+        \"$2\" create-symlinks --link a::/opt/driver/b < \"$3\"
+        cat \"$1/etc/ld.so.cache\"; ls -A \"$1/etc\"";
+    let state = bundle.path("state.json");
+    let Some(output) = in_namespace(script, &[&bundle.root(), program(), &state]) else {
+        return;
+    };
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("No space left on device"), "{told}");
+    let left = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(left, "old\nld.so.cache\nld.so.conf\n", "no half of a file");
+}
+
+#[test]
+fn a_root_with_everything_too_large_ends_soon() {
+    let bundle = Bundle::new();
+    bundle.write("etc/ld.so.conf", "include /etc/ld.so.conf\n".repeat(2000));
+    bundle.write("etc/ld.so.conf.d/a.conf", vec![b'a'; 1 << 20]);
+    bundle.write("etc/ld.so.cache", vec![0; 3 << 20]);
+    fs::create_dir_all(bundle.at("opt/driver")).unwrap();
+    for number in 0..9_000 {
+        let path = bundle.at(&format!("opt/driver/lib{number}.so.1"));
+        fs::write(path, &library::BYTES[..4096]).unwrap();
+    }
+    let start = Instant::now();
+    let output = bundle.run(&["update-ldcache", "--folder", "/opt/driver"]);
+    assert!(output.status.success());
+    assert!(start.elapsed() < LONGEST);
+    assert!(bundle.at("etc/ld.so.cache").metadata().unwrap().len() < 2 << 20);
+}
+
+#[test]
+fn the_environment_of_a_container_changes_nothing() {
+    // What a static program with no regard for its environment cannot be given.
+    let output = std::process::Command::new("env")
+        .args([
+            "-i",
+            "LD_PRELOAD=/nowhere.so",
+            "LD_AUDIT=/nowhere.so",
+            "LD_LIBRARY_PATH=/",
+        ])
+        .arg(program())
+        .arg("--version")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert!(output.stderr.is_empty(), "{output:?}");
+    assert!(call(&["--help"], "").status.success());
+    assert!(
+        !Path::new("/dev/null")
+            .metadata()
+            .unwrap()
+            .file_type()
+            .is_file()
+    );
+    assert!(
+        Path::new("/dev/null")
+            .metadata()
+            .unwrap()
+            .file_type()
+            .is_char_device()
+    );
+}
