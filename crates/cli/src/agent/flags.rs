@@ -51,7 +51,7 @@ impl FromArgMatches for AgentArgs {
 /// The settings that were given as flags.
 pub(crate) fn given(matches: &ArgMatches) -> RawConfig {
     let mut settings = RawConfig::default();
-    for row in SETTINGS {
+    for row in rows() {
         let Some(name) = row.flag else { continue };
         if let Some(texts) = matches.get_many::<String>(name) {
             settings.set_flag(row.setting, texts.cloned());
