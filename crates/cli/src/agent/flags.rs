@@ -18,7 +18,7 @@ pub(crate) struct AgentArgs {
 }
 
 /// The settings that an agent has.
-fn rows() -> impl Iterator<Item = &'static SettingInfo> {
+pub(crate) fn rows() -> impl Iterator<Item = &'static SettingInfo> {
     let of_agent = |row: &&SettingInfo| !LABEL_SETTINGS.contains(&row.setting);
     SETTINGS.iter().filter(of_agent)
 }
