@@ -17,6 +17,7 @@ mod driver;
 mod durable;
 mod ground;
 mod keeper;
+pub mod labels;
 mod log;
 mod machine;
 mod mig;

@@ -11,7 +11,7 @@ use mizzen_agent::cdi::read_catalog;
 use mizzen_core::config::{
     DeviceIdStrategy, DeviceListStrategies, DeviceListStrategy, MigStrategy,
 };
-use mizzen_core::mig::{Capabilities, GpuMig, MigDevice, MigMode};
+use mizzen_core::mig::{Capabilities, Engines, GpuMig, MigDevice, MigMode};
 use support::{Node, within};
 
 /// A node whose devices are named by CDI, and no agent yet.
@@ -85,6 +85,7 @@ async fn specs_follow_the_partitions_of_gpus() {
         profile: "3g.40gb".parse().unwrap(),
         memory_mib: 40_000,
         multiprocessors: 60,
+        engines: Engines::default(),
         placement: None,
         capabilities: Capabilities {
             gpu_instance: Some(11),

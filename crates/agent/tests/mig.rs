@@ -12,7 +12,7 @@ use std::time::Duration;
 use mizzen_core::config::MigStrategy;
 use mizzen_core::driver::{DriverEvent, DriverEventKind};
 use mizzen_core::gpu::GpuUuid;
-use mizzen_core::mig::{Capabilities, GpuMig, MigDevice, MigMode};
+use mizzen_core::mig::{Capabilities, Engines, GpuMig, MigDevice, MigMode};
 use mizzen_kubelet_sim::{Happening, Snapshot};
 use mizzen_testkit::gpus;
 use support::{GPU, Node, within};
@@ -30,6 +30,7 @@ fn cut(gpu: u32, devices: &[(u32, &str)]) -> GpuMig {
         profile: profile.parse().unwrap(),
         memory_mib: 9_984,
         multiprocessors: 16,
+        engines: Engines::default(),
         placement: None,
         capabilities: Capabilities {
             gpu_instance: Some(100 * gpu + 10 * instance),

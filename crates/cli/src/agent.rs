@@ -14,7 +14,7 @@ use clap::Parser;
 use mizzen_agent::{Agent, ConfigText, last_good_text};
 use mizzen_core::config::Config;
 
-pub(crate) use flags::{AgentArgs, flag, given};
+pub(crate) use flags::{AgentArgs, flag, given, rows};
 pub(crate) use settings::{best, variable};
 
 /// What `mizzen agent --help` says first.

@@ -19,6 +19,7 @@ mod doctor;
 mod duration;
 mod fault;
 mod hook;
+mod labels;
 mod mig;
 mod runtime;
 mod sim;
@@ -57,6 +58,9 @@ enum Command {
     /// Carry out the hooks of CDI specs, or install the small program that does
     #[command(long_about = hook::ABOUT)]
     Hook(Box<hook::HookArgs>),
+    /// Tell what GPUs the node has, as node labels: those of NVIDIA's gpu-feature-discovery
+    #[command(long_about = labels::ABOUT)]
+    Labels(Box<labels::LabelsArgs>),
     /// Cut GPUs into MIG devices: show, plan, apply, export and check how they are partitioned
     #[command(long_about = mig::ABOUT)]
     Mig(Box<mig::MigArgs>),
@@ -82,14 +86,16 @@ enum Command {
 fn parse() -> Cli {
     let mut words = std::env::args_os().skip(1).peekable();
     let end_with_parent = words.next_if(|word| word == "--end-with-parent").is_some();
-    if words.peek().is_some_and(|word| word == "agent") {
-        let args = Box::new(agent::AgentCli::parse_from(words).args);
-        return Cli {
-            end_with_parent,
-            command: Command::Agent(args),
-        };
+    // These are started often: see `AgentCli`.
+    let command = match words.peek().and_then(|word| word.to_str()) {
+        Some("agent") => Command::Agent(Box::new(agent::AgentCli::parse_from(words).args)),
+        Some("labels") => Command::Labels(Box::new(labels::LabelsCli::parse_from(words).args)),
+        _ => return Cli::parse(),
+    };
+    Cli {
+        end_with_parent,
+        command,
     }
-    Cli::parse()
 }
 
 fn main() -> ExitCode {
@@ -129,6 +135,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(args) => config::run(*args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Hook(args) => hook::run(*args),
+        Command::Labels(args) => labels::run(&args),
         Command::Mig(args) => mig::run(*args),
         Command::Runtime(args) => runtime::run(*args),
         Command::Sim(args) => sim::run(*args),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::gpu::GpuUuid;
 use crate::inventory::Inventory;
 use crate::mig::{GpuMig, Layout, MigStep, MigTable};
+use crate::topology::FabricClique;
 
 /// Finds and opens the driver. Kept by the agent for as long as it lives: a driver that is
 /// absent now may be installed later.
@@ -48,6 +49,12 @@ pub trait GpuDriver: Send + Sync {
     /// Asked about once a second, so that changes made by others are noticed: an implementation
     /// makes it cheap where nothing has changed.
     fn partitions(&self, gpus: &[GpuUuid]) -> Vec<Result<Option<GpuMig>, DriverError>> {
+        gpus.iter().map(|_| Ok(None)).collect()
+    }
+
+    /// Which fabric clique each of these GPUs is in, in their order; `None` for one that is in
+    /// none, or not yet.
+    fn fabric(&self, gpus: &[GpuUuid]) -> Vec<Result<Option<FabricClique>, DriverError>> {
         gpus.iter().map(|_| Ok(None)).collect()
     }
 

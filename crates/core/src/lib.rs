@@ -13,6 +13,7 @@ pub mod driver;
 pub mod gpu;
 pub mod health;
 pub mod inventory;
+pub mod labels;
 pub mod mig;
 pub mod pool;
 pub mod prefer;

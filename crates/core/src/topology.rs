@@ -1,5 +1,7 @@
 //! How well two GPUs are connected, and what that is worth.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The nearest thing two GPUs share on the way through PCIe (NVML's `nvmlGpuTopologyLevel_t`),
@@ -21,6 +23,28 @@ pub enum PcieRelation {
     SingleSwitch,
     /// The same board (`NVML_TOPOLOGY_INTERNAL`).
     SameBoard,
+}
+
+/// A set of GPUs, of several nodes, that reach each other's memory over NVLink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FabricClique {
+    /// The UUID of the NVLink domain; never zero.
+    pub cluster: [u8; 16],
+    /// The number of the clique in it.
+    pub clique: u32,
+}
+
+/// Writes `<UUID of the domain>.<number>`.
+impl fmt::Display for FabricClique {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.cluster.iter().enumerate() {
+            if matches!(at, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        write!(f, ".{}", self.clique)
+    }
 }
 
 /// How one GPU reaches another.

@@ -341,7 +341,9 @@ fn a_value_that_is_far_from_every_valid_one_gets_no_guess() {
 fn every_kind_of_value_that_can_be_wrong_is_found_wrong() {
     for row in SETTINGS.iter().filter(|row| row.flag.is_some()) {
         let can_be_wrong = match row.kind {
-            Kind::Boolean | Kind::Choice(_) | Kind::Duration | Kind::Address => true,
+            Kind::Boolean | Kind::Choice(_) | Kind::Duration | Kind::Interval | Kind::Address => {
+                true
+            }
             Kind::List(words) => !words.is_empty() || row.setting == Setting::CdiKinds,
             // Names of Kubernetes' objects, which have a form of their own.
             Kind::Text | Kind::Path => matches!(

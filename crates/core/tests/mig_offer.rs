@@ -12,7 +12,7 @@ use mizzen_core::allocate::{AllocationRequest, AnnotationId, HostNodes};
 use mizzen_core::config::file;
 use mizzen_core::gpu::Gpu;
 use mizzen_core::health::DeviceHealth;
-use mizzen_core::mig::{Capabilities, GpuMig, MigDevice, MigMode, Placement};
+use mizzen_core::mig::{Capabilities, Engines, GpuMig, MigDevice, MigMode, Placement};
 use mizzen_core::pool::{DevicePool, Listed, Offer, PreferRequest, offer};
 use mizzen_core::topology::LinkMatrix;
 
@@ -52,6 +52,7 @@ fn device(gpu: u32, at: u32, profile: &str) -> MigDevice {
         profile: profile.parse().unwrap(),
         memory_mib: 9_984,
         multiprocessors: 16,
+        engines: Engines::default(),
         placement: Some(Placement { start: at, size: 1 }),
         capabilities: Capabilities {
             gpu_instance: Some(100 * gpu + 10 * at),

@@ -7,9 +7,10 @@ use std::mem::{self, MaybeUninit};
 use mizzen_core::driver::{DriverError, RecoveryAction, RowRemap};
 use mizzen_core::gpu::{GpuUuid, PciBusId};
 use mizzen_core::inventory::DriverVersions;
-use mizzen_core::topology::PcieRelation;
+use mizzen_core::topology::{FabricClique, PcieRelation};
 use nvml_wrapper_sys::bindings::{
-    field_id, nvmlDevice_t, nvmlFieldValue_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t,
+    field_id, nvmlDevice_t, nvmlFieldValue_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t,
+    nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t,
 };
 
 use crate::library::{Library, code};
@@ -249,6 +250,35 @@ impl Library {
             call!(self, link_remote_pci(device.0, link, &raw mut info)),
         )?;
         Ok(bus_id(&info).map_or(LinkEnd::Other, LinkEnd::Device))
+    }
+
+    /// The fabric clique that the GPU has joined; `None` where it is in none, has not joined it
+    /// yet, or the driver is too old to tell.
+    pub(crate) fn fabric(&self, device: Device) -> Result<Option<FabricClique>, DriverError> {
+        const COMPLETED: u8 = 3;
+        let call = "nvmlDeviceGetGpuFabricInfoV";
+        // SAFETY: integers and arrays of them, for which zero bytes are a value.
+        let mut info: nvmlGpuFabricInfo_v2_t = unsafe { mem::zeroed() };
+        info.version = struct_version::<nvmlGpuFabricInfo_v2_t>(2);
+        let mut code = call!(self, fabric_info_v2(device.0, &raw mut info));
+        if code == code::FUNCTION_NOT_FOUND {
+            // SAFETY: as above.
+            let mut first: nvmlGpuFabricInfo_t = unsafe { mem::zeroed() };
+            code = call!(self, fabric_info(device.0, &raw mut first));
+            info.clusterUuid = first.clusterUuid;
+            info.cliqueId = first.cliqueId;
+            info.state = first.state;
+            info.status = first.status;
+        }
+        let joined = offered(self.checked(call, code))?.is_some()
+            && info.state == COMPLETED
+            && info.status == code::SUCCESS;
+        // A board's own fabric, which reaches no other node, has no UUID.
+        let named = info.clusterUuid.iter().any(|byte| *byte != 0);
+        Ok((joined && named).then_some(FabricClique {
+            cluster: info.clusterUuid,
+            clique: info.cliqueId,
+        }))
     }
 
     /// Asks the GPU's temperature, only to see whether the GPU answers.

@@ -11,7 +11,7 @@ use mizzen_core::driver::{DriverError, DriverEvent, GpuCondition, GpuDriver, Que
 use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
 use mizzen_core::inventory::{BrokenGpu, DriverVersions, Inventory};
 use mizzen_core::mig::{GpuMig, Layout, MigStep, MigTable};
-use mizzen_core::topology::LinkMatrix;
+use mizzen_core::topology::{FabricClique, LinkMatrix};
 
 use crate::events::EventSet;
 use crate::host::HostRoot;
@@ -387,6 +387,12 @@ impl GpuDriver for NvmlDriver {
             session.partition(index, known.device, &capabilities)
         };
         self.ask_each(gpus, ask)
+    }
+
+    fn fabric(&self, gpus: &[GpuUuid]) -> Vec<Result<Option<FabricClique>, DriverError>> {
+        self.ask_each(gpus, |session, _, known| {
+            session.library.fabric(known.device)
+        })
     }
 
     /// What the GPU can be cut into and what it is cut into, empty GPU instances included. A

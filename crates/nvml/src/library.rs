@@ -18,9 +18,10 @@ use mizzen_core::driver::DriverError;
 use nvml_wrapper_sys::bindings::{
     nvmlComputeInstance_t, nvmlComputeInstanceInfo_t, nvmlComputeInstanceProfileInfo_t,
     nvmlDevice_t, nvmlDeviceAttributes_t, nvmlEnableState_t, nvmlEventData_t, nvmlEventSet_t,
-    nvmlFieldValue_t, nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t,
-    nvmlGpuInstanceProfileInfo_t, nvmlGpuTopologyLevel_t, nvmlIntNvLinkDeviceType_t, nvmlMemory_t,
-    nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t,
+    nvmlFieldValue_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t, nvmlGpuInstance_t,
+    nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_t,
+    nvmlGpuTopologyLevel_t, nvmlIntNvLinkDeviceType_t, nvmlMemory_t, nvmlMemory_v2_t,
+    nvmlPciInfo_t, nvmlReturn_t,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -100,6 +101,8 @@ functions! {
         = "nvmlDeviceGetNvLinkRemoteDeviceType\0";
     link_remote_pci: fn(nvmlDevice_t, c_uint, *mut nvmlPciInfo_t)
         = "nvmlDeviceGetNvLinkRemotePciInfo_v2\0" | "nvmlDeviceGetNvLinkRemotePciInfo\0";
+    fabric_info_v2: fn(nvmlDevice_t, *mut nvmlGpuFabricInfo_v2_t) = "nvmlDeviceGetGpuFabricInfoV\0";
+    fabric_info: fn(nvmlDevice_t, *mut nvmlGpuFabricInfo_t) = "nvmlDeviceGetGpuFabricInfo\0";
     field_values: fn(nvmlDevice_t, c_int, *mut nvmlFieldValue_t) = "nvmlDeviceGetFieldValues\0";
     temperature: fn(nvmlDevice_t, c_uint, *mut c_uint) = "nvmlDeviceGetTemperature\0";
     total_ecc_errors: fn(nvmlDevice_t, c_uint, c_uint, *mut c_ulonglong)

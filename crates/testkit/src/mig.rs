@@ -271,6 +271,7 @@ impl FakeMig {
             profile: gi.profile.with_compute_slices(ci.slices),
             memory_mib: u64::from(gi.placement.size) * 10_000,
             multiprocessors: 16 * ci.slices,
+            engines: Engines::default(),
             placement: Some(gi.placement),
             capabilities: Capabilities::default(),
         };

@@ -142,8 +142,10 @@ impl Bench {
 
     /// Who is measured for a figure: Mizzen, the floor where it has one, the peer if given.
     fn subjects(&self, node: &Node, figure: &Figure) -> Result<Vec<Subject>> {
-        if let What::Generate = figure.what {
-            return Ok(vec![Subject::generate(&self.binary, node)?]);
+        match figure.what {
+            What::Generate => return Ok(vec![Subject::generate(&self.binary, node)?]),
+            What::Labels => return Ok(vec![Subject::labels(&self.binary, node)?]),
+            _ => {}
         }
         let mut subjects = vec![Subject::mizzen(&self.binary, node)];
         if matches!(figure.what, What::Hook) {
@@ -163,7 +165,7 @@ impl Bench {
         node.heal()?;
         Ok(match what {
             What::Start => spread(&measures::first_list(recipe, dir, args.starts).await?),
-            What::Generate => {
+            What::Generate | What::Labels => {
                 let taken = spread(&command::time(recipe, args.starts)?);
                 let resident = command::peak(recipe, args.starts)?;
                 format!("{taken}; {:.1} MiB", mib(resident))
@@ -290,6 +292,8 @@ enum What {
     Growth,
     /// The CDI spec of `nvidia.com/gpu`, made by the command, and the most of it that was resident.
     Generate,
+    /// The node's labels, told once by the command, and the most of it that was resident.
+    Labels,
     /// A run of the program of the hooks.
     Hook,
 }
@@ -453,6 +457,19 @@ const FIGURES: &[Figure] = &[
         What::Generate,
         "–",
         "≤ 15 ms",
+    )
+    .on(On::EightPartitioned),
+    Figure::new(
+        "mizzen labels --oneshot; resident, 8 GPUs",
+        What::Labels,
+        "13–20 ms; 29 MiB",
+        "≤ 6 ms; ≤ 8 MiB",
+    ),
+    Figure::new(
+        "mizzen labels --oneshot; resident, 8 GPUs × 7 MIG devices",
+        What::Labels,
+        "–",
+        "≤ 8 ms; ≤ 8 MiB",
     )
     .on(On::EightPartitioned),
     Figure::new(

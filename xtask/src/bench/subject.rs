@@ -202,6 +202,24 @@ impl Subject {
         })
     }
 
+    /// `mizzen labels --oneshot` on a node with the files of its host, MIG devices by profile.
+    pub(super) fn labels(binary: &Path, node: &Node) -> Result<Self> {
+        let host = node.work.join("host");
+        let (known, partitions) = node.simulator.partitions()?;
+        host::write_partitioned(&known, &partitions, &host)?;
+        let command = vec![
+            binary.display().to_string(),
+            "labels".to_owned(),
+            "--oneshot".to_owned(),
+            "--mig-strategy=mixed".to_owned(),
+            format!("--host-root={}", host.display()),
+        ];
+        Ok(Self {
+            column: Column::Mizzen,
+            recipe: node.recipe("labels", command),
+        })
+    }
+
     pub(super) fn floor(node: &Node) -> Result<Self> {
         let command = vec![
             std::env::current_exe()?.display().to_string(),

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
-use mizzen_core::config::{Kind, RawConfig, SETTINGS, SettingInfo};
+use mizzen_core::config::{Kind, LABEL_SETTINGS, RawConfig, SETTINGS, SettingInfo};
 
 use super::logging::LogArgs;
 
@@ -17,10 +17,16 @@ pub(crate) struct AgentArgs {
     pub(super) log: LogArgs,
 }
 
+/// The settings that an agent has.
+pub(crate) fn rows() -> impl Iterator<Item = &'static SettingInfo> {
+    let of_agent = |row: &&SettingInfo| !LABEL_SETTINGS.contains(&row.setting);
+    SETTINGS.iter().filter(of_agent)
+}
+
 impl Args for AgentArgs {
     fn augment_args(command: Command) -> Command {
-        let rows = SETTINGS.iter().filter_map(|row| Some(flag(row, row.flag?)));
-        LogArgs::augment_args(command.args(rows))
+        let flags = rows().filter_map(|row| Some(flag(row, row.flag?)));
+        LogArgs::augment_args(command.args(flags))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -45,7 +51,7 @@ impl FromArgMatches for AgentArgs {
 /// The settings that were given as flags.
 pub(crate) fn given(matches: &ArgMatches) -> RawConfig {
     let mut settings = RawConfig::default();
-    for row in SETTINGS {
+    for row in rows() {
         let Some(name) = row.flag else { continue };
         if let Some(texts) = matches.get_many::<String>(name) {
             settings.set_flag(row.setting, texts.cloned());
@@ -104,7 +110,7 @@ pub(crate) fn flag(row: &SettingInfo, name: &'static str) -> Arg {
             .value_name("WORD")
             .action(ArgAction::Set),
         Kind::Path => arg.value_name("PATH").action(ArgAction::Set),
-        Kind::Duration => arg.value_name("DURATION").action(ArgAction::Set),
+        Kind::Duration | Kind::Interval => arg.value_name("DURATION").action(ArgAction::Set),
         Kind::Address => arg.value_name("ADDRESS").action(ArgAction::Set),
         Kind::Text => arg.value_name("TEXT").action(ArgAction::Set),
     }
@@ -136,7 +142,7 @@ mod tests {
 
     #[test]
     fn every_flag_of_the_table_and_every_alias_is_taken() {
-        for row in SETTINGS {
+        for row in rows() {
             let value = match row.kind {
                 Kind::Boolean => "true",
                 Kind::Choice(words) => words[0],
@@ -148,6 +154,11 @@ mod tests {
                 assert_eq!(texts(&args, row.setting), [value], "--{name}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_for_labels_alone_is_no_flag_of_the_agent() {
+        assert!(parse(&["--oneshot"]).is_err());
     }
 
     #[test]

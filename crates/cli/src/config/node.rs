@@ -7,7 +7,7 @@ use mizzen_core::config::Config;
 use mizzen_core::driver::{DriverError, GpuDriver as _};
 use mizzen_core::gpu::{Gpu, PciBusId};
 use mizzen_core::inventory::{DriverVersions, Inventory};
-use mizzen_core::mig::{Capabilities, GpuMig, MigDevice, MigMode, Placement};
+use mizzen_core::mig::{Capabilities, Engines, GpuMig, MigDevice, MigMode, Placement};
 use mizzen_core::topology::{Link, LinkMatrix, PcieRelation};
 use mizzen_nvml::{HostRoot, NvmlLoader};
 use mizzen_nvml_sim::control::{GpuInstanceStatus, MigDeviceStatus, MigStatus};
@@ -192,6 +192,8 @@ fn mig_device(
         profile: device.profile.parse()?,
         memory_mib: parent.memory_mib,
         multiprocessors: device.multiprocessors,
+        // Nothing that is offered depends on them.
+        engines: Engines::default(),
         placement: Some(Placement {
             start: parent.placement.start,
             size: parent.placement.size,

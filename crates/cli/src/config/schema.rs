@@ -124,6 +124,9 @@ fn of_setting(setting: Setting) -> Map<String, Value> {
         Kind::Choice(words) => json!({"enum": words}),
         Kind::Text | Kind::Path => json!({"type": "string"}),
         // As the agent reads it: 0 needs no unit.
+        Kind::Interval => {
+            json!({"type": "string", "pattern": "^(infinite|0|([0-9]+(ms|s|m|h))+)$"})
+        }
         Kind::Duration => json!({"type": "string", "pattern": "^(0|([0-9]+(ms|s|m|h))+)$"}),
         Kind::Address => json!({"type": "string", "pattern": "^(.*:[0-9]{1,5})?$"}),
         Kind::List([]) => {

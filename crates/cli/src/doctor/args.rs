@@ -1,7 +1,7 @@
 //! What can be typed after `mizzen doctor`.
 
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches, ValueEnum};
-use mizzen_core::config::{RawConfig, SETTINGS, Setting};
+use mizzen_core::config::{RawConfig, Setting};
 
 use crate::agent;
 
@@ -74,7 +74,7 @@ pub(super) enum AnswerForm {
 
 impl Args for DoctorArgs {
     fn augment_args(command: Command) -> Command {
-        let flags = SETTINGS.iter().filter_map(|row| {
+        let flags = agent::rows().filter_map(|row| {
             let flag = agent::flag(row, row.flag?);
             let is_first = FIRST.contains(&row.setting);
             Some(

@@ -195,7 +195,7 @@ fn uuid(gpu: &Gpu, ids: (u32, u32)) -> Option<&str> {
 mod tests {
     use mizzen_core::gpu::GpuUuid;
     use mizzen_core::mig::{
-        Capabilities, ComputeInstance, GpuInstance, GpuMig, MigDevice, MigMode, Placement,
+        Capabilities, ComputeInstance, Engines, GpuInstance, GpuMig, MigDevice, MigMode, Placement,
     };
     use mizzen_kubelet_api::podresources::{ContainerDevices, ContainerResources};
 
@@ -273,6 +273,7 @@ mod tests {
             profile: "1g.10gb".parse().unwrap(),
             memory_mib: 9_984,
             multiprocessors: 16,
+            engines: Engines::default(),
             placement: Some(place(start)),
             capabilities: Capabilities::default(),
         };

@@ -12,6 +12,7 @@ mod cdi;
 mod config;
 mod doctor;
 mod ends;
+mod labels;
 mod mig;
 mod mistakes;
 mod runtime;

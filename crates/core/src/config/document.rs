@@ -19,10 +19,10 @@ pub(super) fn shape() -> Shape {
             Shape::Map(vec![
                 key(
                     "useNodeFeatureAPI",
-                    "Read by the feature discovery",
+                    "Read by NVIDIA's feature discovery",
                     Shape::Boolean,
                 ),
-                key("gfd", "Read by the feature discovery", gfd()),
+                key("gfd", "Flags of mizzen labels", Shape::Map(Vec::new())),
             ]),
         ),
         key(
@@ -115,18 +115,6 @@ fn required(name: &'static str, help: &'static str, shape: Shape) -> Key {
 
 fn list(item: Shape) -> Shape {
     Shape::List(Box::new(item))
-}
-
-/// Keys of the feature discovery, which shares the file.
-fn gfd() -> Shape {
-    let text = || Shape::Setting(Setting::CdiAnnotationPrefix);
-    Shape::Map(vec![
-        key("oneshot", "Label once and end", Shape::Boolean),
-        key("noTimestamp", "Leave the time stamp out", Shape::Boolean),
-        key("sleepInterval", "Time between two labellings", text()),
-        key("outputFile", "File for the labels", text()),
-        key("machineTypeFile", "File with the machine's type", text()),
-    ])
 }
 
 const RESOURCE_NAME: Form = Form {

@@ -8,6 +8,7 @@ mod document;
 mod duration;
 pub(crate) mod error;
 pub mod file;
+mod labels;
 mod mig;
 mod naming;
 mod raw;
@@ -25,6 +26,7 @@ pub(crate) mod validate;
 
 pub use duration::{InvalidDuration, format_duration, parse_duration};
 pub use error::{ConfigError, ConfigWarning, Location, Origin, nearest};
+pub use labels::{LABEL_SETTINGS, LabelsConfig};
 pub use mig::{MigManagerConfig, OwnPod};
 pub use naming::{
     GpuFilter, GpuSelector, InvalidGpuSelector, NamePattern, NamingRule, ResourceNaming,

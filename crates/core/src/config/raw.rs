@@ -63,12 +63,13 @@ impl RawConfig {
     /// The settings that the environment holds, asked through `lookup`.
     ///
     /// A variable that is there but empty counts as not set, as templates leave it behind, with
-    /// two exceptions that the reference's users rely on: an empty switch means false, and an
-    /// empty `KUBELET_SOCKET` means not to register.
+    /// exceptions that the reference's users rely on: an empty switch means false, an empty
+    /// `KUBELET_SOCKET` means not to register, and an empty `GFD_OUTPUT_FILE` standard output.
     pub fn from_environment(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let mut config = Self::default();
         for row in SETTINGS {
-            let empty_counts = row.kind == Kind::Boolean || row.setting == Setting::KubeletSocket;
+            let empty_counts = row.kind == Kind::Boolean
+                || matches!(row.setting, Setting::KubeletSocket | Setting::OutputFile);
             let found = row.env.iter().find_map(|name| {
                 let text = lookup(name)?;
                 (empty_counts || !text.is_empty()).then_some((name, text))

@@ -25,6 +25,8 @@ pub enum Kind {
     List(&'static [&'static str]),
     /// A span of time such as `30s`.
     Duration,
+    /// A span of time, or `infinite`.
+    Interval,
     /// An address and port such as `127.0.0.1:8080`.
     Address,
 }
@@ -37,6 +39,7 @@ impl Kind {
             Self::Text | Self::Path | Self::List([]) => true,
             Self::Choice(words) | Self::List(words) => words.contains(&text),
             Self::Duration => parse_duration(text).is_ok(),
+            Self::Interval => text == INFINITE || parse_duration(text).is_ok(),
             Self::Address => text.is_empty() || parse_address(text).is_some(),
         }
     }
@@ -50,6 +53,7 @@ impl Kind {
             Self::List([word]) => format!("nothing, or {word} alone"),
             Self::List(words) => format!("a list of {}", words.join(", ")),
             Self::Duration => "numbers with units, such as 30s or 1m30s".to_owned(),
+            Self::Interval => "numbers with units, such as 30s or 1m30s, or infinite".to_owned(),
             Self::Address => "an address and port, such as 127.0.0.1:8080".to_owned(),
             Self::Text | Self::Path => "a text".to_owned(),
         }
@@ -61,10 +65,14 @@ impl Kind {
             Self::Boolean => &["true", "false"],
             // A list of one word: "did you mean 0?" helps nobody.
             Self::Text | Self::Path | Self::Duration | Self::Address | Self::List([_]) => &[],
+            Self::Interval => &[INFINITE],
             Self::Choice(words) | Self::List(words) => words,
         }
     }
 }
+
+/// The interval after which nothing comes.
+pub(super) const INFINITE: &str = "infinite";
 
 /// Reads a switch in the spellings of Go's `strconv.ParseBool`, which the reference takes from
 /// flags and the environment, and of YAML 1.1, which it takes from its file; empty is false.
@@ -420,6 +428,33 @@ settings! {
         flag: Some("pod-namespace"), aliases: [], env: ["POD_NAMESPACE"],
         key: None, kind: Kind::Text,
         default: "none", help: "Namespace of the pod this is",
+    }
+    Oneshot {
+        flag: Some("oneshot"), aliases: [], env: ["GFD_ONESHOT"],
+        key: Some("flags.gfd.oneshot"), kind: Kind::Boolean,
+        default: "false", help: "Tell the labels once and end",
+    }
+    NoTimestamp {
+        flag: Some("no-timestamp"), aliases: [], env: ["GFD_NO_TIMESTAMP"],
+        key: Some("flags.gfd.noTimestamp"), kind: Kind::Boolean,
+        default: "false", help: "Leave the label with the time of the start out",
+    }
+    SleepInterval {
+        flag: Some("sleep-interval"), aliases: [], env: ["GFD_SLEEP_INTERVAL"],
+        key: Some("flags.gfd.sleepInterval"), kind: Kind::Interval,
+        default: "60s", help: "How long between two looks at the node; infinite: one look, and no end",
+    }
+    OutputFile {
+        flag: Some("output-file"), aliases: ["output"], env: ["GFD_OUTPUT_FILE"],
+        key: Some("flags.gfd.outputFile"), kind: Kind::Path,
+        default: "/etc/kubernetes/node-feature-discovery/features.d/gfd",
+        help: "File for the labels; empty, or not given with --oneshot: standard output",
+    }
+    MachineTypeFile {
+        flag: Some("machine-type-file"), aliases: [], env: ["GFD_MACHINE_TYPE_FILE"],
+        key: Some("flags.gfd.machineTypeFile"), kind: Kind::Path,
+        default: "/sys/class/dmi/id/product_name",
+        help: "File below --host-root that says what the machine is; empty: unknown",
     }
 }
 

@@ -154,20 +154,6 @@ impl Choice for FallbackStrategy {
     ];
 }
 
-/// Whether Kubernetes takes `text` as the key of a label.
-pub(super) fn is_label_key(text: &str) -> bool {
-    let (prefix, name) = text
-        .split_once('/')
-        .map_or((None, text), |(prefix, name)| (Some(prefix), name));
-    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let outer = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-    prefix.is_none_or(is_dns_subdomain)
-        && name.len() <= 63
-        && name.bytes().all(inner)
-        && outer(name.bytes().next())
-        && outer(name.bytes().last())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,15 +177,5 @@ mod tests {
         assert!(good(63, 253));
         assert!(!good(64, 1));
         assert!(!good(1, 254));
-    }
-
-    #[test]
-    fn label_keys_are_those_of_kubernetes() {
-        for key in [NODE_LABEL, "config", "a.b/C_d-e.f"] {
-            assert!(is_label_key(key), "{key}");
-        }
-        for key in ["", "a/", "/b", "a/b/c", "-a", "a-", "a b", "a_b/c"] {
-            assert!(!is_label_key(key), "{key:?}");
-        }
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::ConfigWarning;
+use super::labels::LabelsConfig;
 use super::mig::MigManagerConfig;
 use super::naming::{GpuFilter, ResourceNaming};
 use super::rules::HealthRules;
@@ -330,6 +331,8 @@ pub struct Config {
     pub source: ConfigSource,
     /// `--mig-manager` and what belongs to it.
     pub mig_manager: MigManagerConfig,
+    /// `--oneshot` and what else is for the labels.
+    pub labels: LabelsConfig,
 }
 
 /// The program that carries out the hooks of CDI specs, unless another one is named.
@@ -393,6 +396,7 @@ impl Default for Config {
             warnings: Vec::new(),
             source: ConfigSource::default(),
             mig_manager: MigManagerConfig::default(),
+            labels: LabelsConfig::default(),
         }
     }
 }

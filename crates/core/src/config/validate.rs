@@ -1,5 +1,6 @@
 //! From settings as they were given to settings as they are meant.
 
+mod labels;
 mod mig;
 mod source;
 
@@ -120,6 +121,7 @@ impl Reader<'_> {
             warnings: Vec::new(),
             source: self.config_source(),
             mig_manager: self.mig_manager(),
+            labels: self.labels(default.labels),
         }
     }
 

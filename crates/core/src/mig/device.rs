@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::Placement;
+use super::layout::{Engines, Placement};
 use super::profile::MigProfile;
 use crate::gpu::GpuUuid;
 
@@ -128,6 +128,9 @@ pub struct MigDevice {
     pub memory_mib: u64,
     /// Its streaming multiprocessors.
     pub multiprocessors: u32,
+    /// The engines of its GPU instance, which it shares with that one's other compute instances.
+    #[serde(default)]
+    pub engines: Engines,
     /// The memory slices of its GPU instance; `None` where the driver does not tell.
     pub placement: Option<Placement>,
     /// The nodes without which it cannot be opened.

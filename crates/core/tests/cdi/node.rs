@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mizzen_core::cdi::{DriFiles, DriverFiles, FoundNode, HostFile, Library, Link, NodeNumbers};
 use mizzen_core::config::{Config, file};
 use mizzen_core::gpu::Gpu;
-use mizzen_core::mig::{Capabilities, GpuMig, MigDevice, MigMode};
+use mizzen_core::mig::{Capabilities, Engines, GpuMig, MigDevice, MigMode};
 
 pub(crate) const VERSION: &str = "550.54.15";
 
@@ -47,6 +47,7 @@ fn device(gpu: u32, at: u32, profile: &str) -> MigDevice {
         profile: profile.parse().unwrap(),
         memory_mib: 9_984,
         multiprocessors: 16,
+        engines: Engines::default(),
         placement: None,
         capabilities: Capabilities {
             gpu_instance: Some(100 * gpu + 10 * at + 1),

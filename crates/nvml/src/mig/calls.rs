@@ -5,7 +5,7 @@ use std::ffi::c_uint;
 use std::mem::{self, MaybeUninit};
 
 use mizzen_core::driver::DriverError;
-use mizzen_core::mig::{MigMode, MigUuid, Placement};
+use mizzen_core::mig::{Engines, MigMode, MigUuid, Placement};
 use nvml_wrapper_sys::bindings::{
     nvmlComputeInstance_t, nvmlComputeInstanceInfo_t, nvmlComputeInstanceProfileInfo_t,
     nvmlDeviceAttributes_t, nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t,
@@ -47,8 +47,8 @@ pub(super) struct ComputeInstanceInfo {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attributes {
     pub(super) multiprocessors: u32,
-    /// Engines of its GPU instance: decoders, encoders, JPEG decoders, optical flow accelerators.
-    pub(super) engines: [u32; 4],
+    /// Those of its GPU instance.
+    pub(super) engines: Engines,
     pub(super) size: Option<Size>,
 }
 
@@ -142,12 +142,13 @@ impl Library {
         }
         Ok(Attributes {
             multiprocessors: value.multiprocessorCount,
-            engines: [
-                value.sharedDecoderCount,
-                value.sharedEncoderCount,
-                value.sharedJpegCount,
-                value.sharedOfaCount,
-            ],
+            engines: Engines {
+                copy: value.sharedCopyEngineCount,
+                decoders: value.sharedDecoderCount,
+                encoders: value.sharedEncoderCount,
+                jpeg: value.sharedJpegCount,
+                ofa: value.sharedOfaCount,
+            },
             size: (value.gpuInstanceSliceCount > 0).then_some(Size {
                 gpu_slices: value.gpuInstanceSliceCount,
                 compute_slices: value.computeInstanceSliceCount,

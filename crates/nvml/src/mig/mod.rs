@@ -261,6 +261,7 @@ impl Reader<'_> {
             profile,
             memory_mib,
             multiprocessors: attributes.multiprocessors,
+            engines: attributes.engines,
             placement: inside.map(|(_, placement)| placement),
             capabilities: self.parent.capabilities.of(
                 self.parent.minor,

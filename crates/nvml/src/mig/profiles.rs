@@ -100,15 +100,14 @@ pub(super) fn guessed_extra(
         return named.extra;
     }
     let alike = |info: &&ProfileInfo| {
-        let engines = info.engines;
+        // Copy engines are shared out by the slices and tell nothing.
+        let engines = Engines {
+            copy: attributes.engines.copy,
+            ..info.engines
+        };
         info.profile.gpu_slices == size.gpu_slices
             && info.memory_mib == size.memory_mib
-            && [
-                engines.decoders,
-                engines.encoders,
-                engines.jpeg,
-                engines.ofa,
-            ] == attributes.engines
+            && engines == attributes.engines
     };
     let found = profiles.iter().find(alike);
     found.map_or(ProfileExtra::None, |info| info.profile.extra)
@@ -154,7 +153,11 @@ mod tests {
         };
         let attributes = |ofa| Attributes {
             multiprocessors: 14,
-            engines: [0, 0, 0, ofa],
+            engines: Engines {
+                copy: 1,
+                ofa,
+                ..Engines::default()
+            },
             size: Some(size),
         };
         let table = [info("1g.5gb", 0), info("1g.5gb+me", 1)];

@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use super::Reader;
 use crate::config::error::{ConfigError, Origin};
 use crate::config::setting::Setting;
-use crate::config::source::{
-    ConfigMapName, ConfigPlace, ConfigSource, FallbackStrategy, is_label_key,
-};
+use crate::config::source::{ConfigMapName, ConfigPlace, ConfigSource, FallbackStrategy};
 use crate::config::types::Choice;
-use crate::dns::is_dns_subdomain;
+use crate::dns::{is_dns_subdomain, is_label_key};
 
 /// The settings that name a place, of which one can be given.
 const PLACES: [Setting; 3] = [Setting::ConfigFile, Setting::ConfigDir, Setting::ConfigMap];

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::MigStrategy;
 use crate::health::Sign;
-use crate::mig::{Capabilities, GpuMig, MigDevice, MigMode, MigUuid};
+use crate::mig::{Capabilities, Engines, GpuMig, MigDevice, MigMode, MigUuid};
 
 fn mig_uuid(gpu: u32, gpu_instance: u32, compute_instance: u32) -> MigUuid {
     let number = gpu * 100 + gpu_instance * 10 + compute_instance;
@@ -22,6 +22,7 @@ fn cut(gpu: u32, devices: &[(u32, u32, &str)]) -> GpuMig {
         profile: profile.parse().unwrap(),
         memory_mib: 9_984,
         multiprocessors: 16,
+        engines: Engines::default(),
         placement: None,
         capabilities: Capabilities::default(),
     };
