@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cdi;
+use crate::clock::Clock;
 use crate::cluster::{ClientFactory, Cluster, connect};
 use crate::config_source::{self, Interpreter, Settings, Source};
 use crate::dirwatch::{DirEvent, DirWatch};
@@ -23,8 +24,9 @@ use crate::ground::Ground;
 use crate::keeper::Keeper;
 use crate::log::log;
 use crate::machine::{self, Machine};
+use crate::runtime::Chooser;
 use crate::supervisor::TaskError;
-use crate::{mig, plugin, privileges, record, runtime};
+use crate::{mig, plugin, privileges, record};
 
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
@@ -105,8 +107,10 @@ impl Agent {
             ground.end().await;
             return Ok(());
         };
-        let choice = runtime::first_choice(&config).await;
-        let mut running = Running::start(config, self.loader, &cluster, choice, ground)?;
+        let mut chooser = Chooser::default();
+        let choice = chooser.first(&config).await;
+        let beginnings = Beginnings { choice, chooser };
+        let mut running = Running::start(config, self.loader, &cluster, beginnings, ground)?;
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -209,21 +213,21 @@ struct Running {
     ground: Ground,
 }
 
+/// How containers get their GPUs at first, and who chooses later.
+struct Beginnings {
+    choice: Option<Event>,
+    chooser: Chooser,
+}
+
 impl Running {
     fn start(
         config: Arc<Config>,
         loader: LoaderFactory,
         cluster: &Cluster,
-        choice: Option<Event>,
+        Beginnings { choice, chooser }: Beginnings,
         mut ground: Ground,
     ) -> io::Result<Self> {
-        let Ground {
-            clock,
-            readiness,
-            supervisor,
-            stop,
-        } = &mut ground;
-        let clock = *clock;
+        let (clock, stop) = (ground.clock, ground.stop.clone());
         let (news, news_receiver) = mpsc::channel(NEWS_LIMIT);
         let boot_id = record::boot_id(&config.host_root);
         let remembered = record::load(&config.state_dir, &boot_id);
@@ -232,20 +236,10 @@ impl Running {
         let places = remembered.iter().map(|record| record.gpu.pci).collect();
         let driver = Driver::start(loader(&config), machine, places, news.clone())?;
 
-        let mut state = NodeState::new(config.clone(), remembered, clock.now());
         let beginning = mig::begin(&config);
-        if let Some(beginning) = &beginning {
-            // Before the first GPU is known, nobody need be told.
-            state.apply(beginning.event(), clock.now());
-        }
-        // Until the specs have been looked at.
-        state.apply(Event::CdiAwaited, clock.now());
-        for effect in choice.map_or_else(Vec::new, |choice| state.apply(choice, clock.now())) {
-            if let Effect::Log(line) = effect {
-                log(&line);
-            }
-        }
-        let (published, state_receiver) = watch::channel(Arc::new(state.clone()));
+        let known = NodeState::new(config.clone(), remembered, clock.now());
+        let state = begun(known, beginning.as_ref(), choice, clock);
+        let (published, followed) = watch::channel(Arc::new(state.clone()));
         let (records, record_receiver) = watch::channel(None);
         let keeper = Keeper {
             state,
@@ -255,38 +249,25 @@ impl Running {
             published,
             records,
             boot_id,
-            ready: readiness.latch("driver"),
+            ready: ground.readiness.latch("driver"),
         };
+        let supervisor = &mut ground.supervisor;
         supervisor.essential("state", keeper.run(stop.clone()));
         let given = beginning.as_ref().map(mig::Beginning::given);
-        let offering = plugin::offer(
-            state_receiver.clone(),
-            given,
-            readiness.clone(),
-            stop.clone(),
-        );
+        let readiness = ground.readiness.clone();
+        let offering = plugin::offer(followed.clone(), given, readiness, stop);
         supervisor.essential("device plugins", offering);
         let state_dir = config.state_dir.clone();
         supervisor.keep("record", move || {
             record::keep(state_dir.clone(), record_receiver.clone())
         });
-        let (places, teller, ending) = (config.clone(), driver.clone(), stop.clone());
-        supervisor.keep("host watch", move || {
-            watch_host(Machine::new(places.clone()), teller.clone(), ending.clone())
-        });
-        let (followed, ending) = (state_receiver.clone(), stop.clone());
-        let tell = state_teller(news.clone());
-        supervisor.keep("CDI specs", move || {
-            cdi::keep(followed.clone(), tell.clone(), ending.clone())
-        });
-        let (configs, followed) = watch::channel(config.clone());
-        let (tell, ending) = (state_teller(news.clone()), stop.clone());
-        supervisor.keep("container runtime", move || {
-            runtime::follow(followed.clone(), tell.clone(), ending.clone())
-        });
+        let (configs, settings) = watch::channel(config.clone());
+        keep_host_watch(&config, &driver, &mut ground);
+        keep_specs(&followed, &news, &mut ground);
+        keep_choosing(chooser, settings, &news, &mut ground);
         if let Some(beginning) = beginning {
             let news = news.clone();
-            beginning.start(&config, cluster, &driver, news, state_receiver, &mut ground);
+            beginning.start(&config, cluster, &driver, news, followed, &mut ground);
         }
         Ok(Self {
             config,
@@ -351,6 +332,60 @@ impl Running {
         self.ground.end().await;
         self.driver.tell(Command::Stop);
     }
+}
+
+/// The picture to begin with, of which nobody has been told: before the first GPU is known, nobody
+/// need be.
+fn begun(
+    mut state: NodeState,
+    partitioning: Option<&mig::Beginning>,
+    choice: Option<Event>,
+    clock: Clock,
+) -> NodeState {
+    if let Some(partitioning) = partitioning {
+        state.apply(partitioning.event(), clock.now());
+    }
+    // Until the specs have been looked at.
+    state.apply(Event::CdiAwaited, clock.now());
+    for effect in choice.map_or_else(Vec::new, |choice| state.apply(choice, clock.now())) {
+        if let Effect::Log(line) = effect {
+            log(&line);
+        }
+    }
+    state
+}
+
+fn keep_host_watch(config: &Arc<Config>, driver: &Driver, ground: &mut Ground) {
+    let (config, driver, stop) = (config.clone(), driver.clone(), ground.stop.clone());
+    ground.supervisor.keep("host watch", move || {
+        watch_host(Machine::new(config.clone()), driver.clone(), stop.clone())
+    });
+}
+
+fn keep_specs(
+    state: &watch::Receiver<Arc<NodeState>>,
+    news: &mpsc::Sender<News>,
+    ground: &mut Ground,
+) {
+    let (state, stop) = (state.clone(), ground.stop.clone());
+    let tell = state_teller(news.clone());
+    ground.supervisor.keep("CDI specs", move || {
+        cdi::keep(state.clone(), tell.clone(), stop.clone())
+    });
+}
+
+fn keep_choosing(
+    chooser: Chooser,
+    configs: watch::Receiver<Arc<Config>>,
+    news: &mpsc::Sender<News>,
+    ground: &mut Ground,
+) {
+    let stop = ground.stop.clone();
+    let tell = state_teller(news.clone());
+    ground.supervisor.keep("container runtime", move || {
+        let chooser = chooser.clone();
+        chooser.follow(configs.clone(), tell.clone(), stop.clone())
+    });
 }
 
 /// Tells the state task of an event.

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mizzen_core::cdi::SpecOptions;
 use mizzen_core::config::{Config, HOOK_PROGRAM};
 use mizzen_hook::program;
 use mizzen_nvml::HostRoot;
@@ -74,6 +75,11 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
 /// The directory of the program, as this process sees it: `--hook-dir` below `--host-root`.
 pub fn directory(config: &Config) -> PathBuf {
     HostRoot::new(&config.host_root).join(&config.hook_dir)
+}
+
+/// Whether specs name the program: they have hooks, and no other program is named for them.
+pub(crate) fn is_ours(config: &Config) -> bool {
+    config.cdi_hook_path.is_none() && SpecOptions::of_config(config).hooks.path().is_some()
 }
 
 /// Puts the program into `directory`, which is made if need be, unless the same is there. It is

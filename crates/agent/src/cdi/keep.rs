@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use mizzen_core::allocate::HostNodes;
 use mizzen_core::cdi::{
-    CdiSpec, PLUGIN_VENDOR, Resolution, SPEC_DIRECTORIES, SpecOptions, Wanted, cdi_specs, problems,
+    Catalog, CdiSpec, PLUGIN_VENDOR, Resolution, SPEC_DIRECTORIES, SpecOptions, Wanted, cdi_specs,
+    problems,
 };
 use mizzen_core::config::Config;
 use mizzen_core::gpu::Gpu;
@@ -22,7 +23,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Asked, Outcome, Places, SpecStore, discover, hook, read_catalog};
+use super::{Asked, Outcome, Places, SpecStore, discover, hook, read_catalog, shared};
 use crate::dirwatch::{DirEvent, DirWatch};
 use crate::supervisor::TaskError;
 
@@ -80,6 +81,8 @@ impl Inputs {
 #[derive(Debug)]
 struct Look {
     outcome: io::Result<Outcome>,
+    /// The names that containers are given.
+    names: BTreeSet<String>,
     /// The names that runtimes find.
     found: BTreeSet<String>,
     /// What is odd, in words.
@@ -158,8 +161,9 @@ struct SpecKeeper {
     watch: Option<DirWatch>,
     /// What was looked at last, and when.
     last: Option<(Inputs, Instant)>,
-    /// What was told last.
-    told: Option<BTreeSet<String>>,
+    /// What was told last, and the names that containers were given then: the same find may mean
+    /// something else where others are missed in it.
+    told: Option<(BTreeSet<String>, BTreeSet<String>)>,
     /// The remarks that were made.
     said: BTreeSet<String>,
     /// The program of the hooks.
@@ -200,10 +204,11 @@ impl SpecKeeper {
 
     /// What the state has to know of a look, if it does not know it.
     fn news(&mut self, look: Look) -> Option<Event> {
-        if self.told.as_ref() == Some(&look.found) {
+        let told = (look.found.clone(), look.names);
+        if self.told.as_ref() == Some(&told) {
             return None;
         }
-        self.told = Some(look.found.clone());
+        self.told = Some(told);
         Some(Event::CdiResolved(look.found))
     }
 
@@ -275,6 +280,11 @@ fn list(paths: &[PathBuf]) -> String {
 /// Finds the driver's files, makes the specs, sees to the program that they name, writes what is
 /// different, and reads what runtimes then find.
 fn look(inputs: &Inputs, hooks: &hook::Installer) -> Look {
+    look_beside(inputs, hooks, shared::host_beside(&inputs.config).as_ref())
+}
+
+/// The same, where the host's root is `host` for this process besides its own.
+fn look_beside(inputs: &Inputs, hooks: &hook::Installer, host: Option<&HostRoot>) -> Look {
     let config = &inputs.config;
     let directories = directories(&HostRoot::new(&config.host_root));
     let mut remarks = Vec::new();
@@ -284,10 +294,16 @@ fn look(inputs: &Inputs, hooks: &hook::Installer) -> Look {
     let no_hook = (!specs.is_empty())
         .then(|| hook_remark(config, hooks))
         .flatten();
-    // Where the agent has the choice, it chooses nothing that keeps containers from starting.
-    let is_usable = no_hook.is_none() || !config.device_list_strategies.is_auto();
+    let mut is_in_vain = no_hook.is_some();
     remarks.extend(no_hook);
     let outcome = store.keep(&specs);
+    if let Some(host) = host.filter(|_| !specs.is_empty()) {
+        let apart = shared::remarks(config, store.directory(), host);
+        is_in_vain |= !apart.is_empty();
+        remarks.extend(apart);
+    }
+    // Where the agent has the choice, it chooses nothing that keeps containers from starting.
+    let is_usable = !is_in_vain || !config.device_list_strategies.is_auto();
     if let Ok(outcome) = &outcome {
         for path in &outcome.foreign {
             remarks.push(format!(
@@ -297,32 +313,41 @@ fn look(inputs: &Inputs, hooks: &hook::Installer) -> Look {
         }
     }
     let catalog = read_catalog(&directories);
-    for name in &inputs.names {
-        match catalog.resolve(name) {
-            Resolution::Device(..) => {}
-            Resolution::Conflict(files) => {
-                let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
-                remarks.push(format!(
-                    "{name} is in {}, so runtimes find none of them and it is not offered; remove \
-                     one of the files",
-                    paths.join(" and ")
-                ));
-            }
-            Resolution::Unknown => remarks.push(format!(
-                "{name} is in no CDI spec and is not offered: a device node of it is missing on \
-                 the host, or is not visible to the agent (--dev-root, --host-root)"
-            )),
-        }
-    }
+    remarks.extend(
+        inputs
+            .names
+            .iter()
+            .filter_map(|name| unfound(name, &catalog)),
+    );
     let is_of_plugin =
         |name: &&str| is_usable && name.starts_with(PLUGIN_VENDOR) && catalog.resolves(name);
     let names = catalog.names().filter(is_of_plugin);
     let found: BTreeSet<String> = names.map(str::to_owned).collect();
     Look {
         complete: inputs.names.is_subset(&found) && outcome.is_ok(),
+        names: inputs.names.clone(),
         found,
         outcome,
         remarks,
+    }
+}
+
+/// Why runtimes do not find a name, if they do not.
+fn unfound(name: &str, catalog: &Catalog) -> Option<String> {
+    match catalog.resolve(name) {
+        Resolution::Device(..) => None,
+        Resolution::Conflict(files) => {
+            let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+            Some(format!(
+                "{name} is in {}, so runtimes find none of them and it is not offered; remove one \
+                 of the files",
+                paths.join(" and ")
+            ))
+        }
+        Resolution::Unknown => Some(format!(
+            "{name} is in no CDI spec and is not offered: a device node of it is missing on the \
+             host, or is not visible to the agent (--dev-root, --host-root)"
+        )),
     }
 }
 

@@ -9,6 +9,7 @@ mod keep;
 mod libraries;
 mod nodes;
 mod places;
+mod shared;
 mod store;
 mod tegra;
 #[cfg(test)]

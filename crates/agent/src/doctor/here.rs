@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use super::{Host, text};
-use crate::cdi::directories;
+use crate::cdi::{directories, hook};
 
 /// Files of a node that were written while its clock was right, most likely.
 const WRITTEN: [&str; 3] = [
@@ -58,6 +58,12 @@ fn written_to(config: &Config, host: &Host) -> Vec<DirectoryFact> {
     if config.device_list_strategies.any_cdi() || !config.cdi_kinds.is_empty() {
         let specs = directories(&host.kernel).pop();
         all.extend(specs.map(|directory| (directory, "CDI specs")));
+        if hook::is_ours(config) {
+            all.push((
+                hook::directory(config),
+                "the program of the CDI specs' hooks",
+            ));
+        }
     }
     let fact = |(path, purpose): (PathBuf, _)| DirectoryFact {
         state: directory(&std::path::absolute(&path).unwrap_or_else(|_| path.clone())),

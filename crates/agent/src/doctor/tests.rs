@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use mizzen_core::config::Config;
-use mizzen_core::doctor::Looked;
+use mizzen_core::doctor::{DirectoryState, Looked};
 use mizzen_testkit::HostTree;
 
 use super::*;
@@ -45,6 +45,28 @@ fn in_the_agents_container_the_hosts_files_are_below_the_driver_root() {
     assert_eq!(Host::of(&config).files.as_path(), Path::new("/"));
     config.host_root = host.path().to_owned();
     assert_eq!(Host::of(&config).files.as_path(), host.path());
+}
+
+#[test]
+fn the_directory_of_the_hooks_is_looked_at_where_the_agent_writes_to_it() {
+    let host = HostTree::new();
+    let mut config = Config {
+        host_root: host.path().to_owned(),
+        driver_root_ctr_path: "/no/such/place".into(),
+        cdi_kinds: vec!["nvidia.com/gpu".parse().unwrap()],
+        hook_dir: "/opt/hooks".into(),
+        ..Config::default()
+    };
+    host.file("opt", "no directory");
+    let state = |config: &Config| {
+        let facts = here::permissions(config, &Host::of(config));
+        let mut each = facts.directories.into_iter();
+        let found = each.find(|directory| directory.path == "/opt/hooks");
+        found.map(|directory| directory.state)
+    };
+    assert_eq!(state(&config), Some(DirectoryState::NoDirectory));
+    config.cdi_hook_path = Some("/usr/bin/nvidia-ctk".into());
+    assert_eq!(state(&config), None, "not ours to install");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use mizzen_kubelet_api::cri::{
 };
 use mizzen_kubelet_api::{ConnectError, connect};
 use tokio::time::timeout;
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// How long a runtime may take to answer each question.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -42,6 +42,19 @@ impl From<Status> for AskError {
 /// # Errors
 /// If nobody answers in time. A runtime that only refuses to tell of its settings has answered.
 pub async fn ask(socket: &Path) -> Result<CriAnswer, AskError> {
+    hear(socket).await.map(|heard| heard.answer)
+}
+
+/// An answer, and whether there is nothing to add to it.
+#[derive(Debug, Clone)]
+pub(super) struct Heard {
+    pub(super) answer: CriAnswer,
+    /// `false` if the runtime did not tell its settings this time, as one that starts does not.
+    pub(super) is_whole: bool,
+}
+
+/// The same, with the word on whether it is all.
+pub(super) async fn hear(socket: &Path) -> Result<Heard, AskError> {
     let connection = connect(socket).await?;
     let mut client = RuntimeServiceClient::new(connection).max_decoding_message_size(ANSWER_SIZE);
     let request = VersionRequest {
@@ -50,13 +63,15 @@ pub async fn ask(socket: &Path) -> Result<CriAnswer, AskError> {
     let version = timeout(PATIENCE, client.version(request)).await;
     let version = version.map_err(|_| AskError::Silent)??.into_inner();
     let status = timeout(PATIENCE, client.status(StatusRequest { verbose: true })).await;
-    let mut info = match status {
-        Ok(Ok(status)) => status.into_inner().info,
-        Ok(Err(_)) | Err(_) => std::collections::BTreeMap::new(),
+    let (config, is_whole) = match status {
+        Ok(Ok(status)) => (status.into_inner().info.remove("config"), true),
+        Ok(Err(refusal)) => (None, refusal.code() == Code::Unimplemented),
+        Err(_) => (None, false),
     };
-    Ok(CriAnswer {
+    let answer = CriAnswer {
         name: version.runtime_name,
         version: version.runtime_version,
-        config: info.remove("config"),
-    })
+        config,
+    };
+    Ok(Heard { answer, is_whole })
 }

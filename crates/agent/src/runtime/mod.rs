@@ -9,5 +9,5 @@ mod glob;
 mod tests;
 
 pub use ask::{AskError, ask};
-pub(crate) use delivery::{first_choice, follow};
+pub(crate) use delivery::Chooser;
 pub use find::{FoundRuntime, Wish, find};

@@ -49,7 +49,7 @@ pub(super) fn judge(facts: &Facts, nvml: Option<&'static str>, notes: &mut Notes
     if let Some(why) = nvml.filter(|_| is_used) {
         notes.skipped(&format!("{why}: which names must resolve is not known"));
     } else {
-        names(cdi, is_used, notes);
+        names(cdi, is_used, strategies.is_auto(), notes);
     }
     if !notes.is_clean() {
         return;
@@ -86,7 +86,7 @@ fn has_plugin(facts: &Facts) -> bool {
     plugins.any(|plugin| plugin.reach == Reach::Answered)
 }
 
-fn names(cdi: &CdiFacts, is_used: bool, notes: &mut Notes) {
+fn names(cdi: &CdiFacts, is_used: bool, is_auto: bool, notes: &mut Notes) {
     let unknown: Vec<&str> = cdi
         .names
         .iter()
@@ -100,10 +100,12 @@ fn names(cdi: &CdiFacts, is_used: bool, notes: &mut Notes) {
                 "cdi-unresolved",
                 format!("{} of {all} names resolve nowhere: {}", unknown.len(), some(&unknown)),
             )
-            .means(
+            .means(if is_auto && unknown.len() == all {
+                "the agent, which has the choice (auto), offers these devices without CDI"
+            } else {
                 "the agent marks these devices unhealthy; a container with one would end in \
-                 CreateContainerError, \"unresolvable CDI devices\"",
-            )
+                 CreateContainerError, \"unresolvable CDI devices\""
+            })
             .advise("the agent writes the specs itself: is it running, and may it write to /var/run/cdi?")
             .run("mizzen cdi diff")
             .run(RENEW);

@@ -94,7 +94,7 @@ fn cdi(report: &RuntimeReport, config: &Config, notes: &mut Notes) {
             notes
                 .error("runtime-cdi-unsupported", format!("{name} knows nothing of CDI: {why}"))
                 .means(MEANS)
-                .advise("upgrade it (containerd 1.7, CRI-O 1.23), or use the strategy envvar with NVIDIA's runtime")
+                .advise("upgrade it (containerd 1.7, CRI-O 1.24), or use the strategy envvar with NVIDIA's runtime")
                 .run(CHECK);
         }
         CdiState::Unknown => {

@@ -392,6 +392,28 @@ fn cdi_specs() {
 }
 
 #[test]
+fn what_becomes_of_names_that_resolve_nowhere_depends_on_who_has_chosen() {
+    let meaning = |strategies: DeviceListStrategies, resolved: [Resolved; 2]| {
+        let mut facts = well();
+        facts.settings.config.device_list_strategies = strategies;
+        let names = ["v.com/gpu=0".to_owned(), "v.com/gpu=1".to_owned()];
+        facts.cdi.names = names.into_iter().zip(resolved).collect();
+        let report = examine(&facts);
+        let finding = report.of(Area::Cdi).next().unwrap();
+        assert_eq!(finding.id, "cdi-unresolved");
+        finding.meaning.clone().unwrap()
+    };
+    let none = || [Resolved::Unknown, Resolved::Unknown];
+    let by_cdi = DeviceListStrategy::CdiCri;
+    let auto = DeviceListStrategies::chosen(by_cdi, true);
+    assert!(meaning(auto.clone(), none()).contains("offers these devices without CDI"));
+    let some = [Resolved::Yes, Resolved::Unknown];
+    assert!(meaning(auto, some).contains("marks these devices unhealthy"));
+    let explicit = DeviceListStrategies::new([by_cdi]);
+    assert!(meaning(explicit, none()).contains("marks these devices unhealthy"));
+}
+
+#[test]
 fn permissions_clock_and_settings() {
     fn directory(facts: &mut Facts, state: DirectoryState) {
         facts.permissions.directories.push(DirectoryFact {

@@ -50,13 +50,10 @@ impl NodeState {
     }
 
     pub(super) fn cdi_resolved(&mut self, names: BTreeSet<String>) -> Vec<Effect> {
-        let is_first = !std::mem::replace(&mut self.cdi_was_looked_at, true);
+        self.cdi_was_looked_at = true;
         if self.cdi.as_ref() == Some(&names) {
-            return if is_first {
-                self.renew_delivery()
-            } else {
-                Vec::new()
-            };
+            // What was found stays, and yet there may be GPUs now that are not in it.
+            return self.renew_delivery();
         }
         self.cdi = Some(names);
         self.renew_unresolved();

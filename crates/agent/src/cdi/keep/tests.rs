@@ -230,6 +230,71 @@ fn our_program_for_hooks_is_installed_where_none_is_named() {
     assert!(told.contains("cannot be installed"), "{told}");
 }
 
+/// Everything that a look needs, with one GPU.
+fn inputs(tree: &HostTree, strategies: DeviceListStrategies) -> Inputs {
+    let config = Config {
+        device_list_strategies: strategies,
+        ..config(tree, DeviceListStrategy::CdiCri)
+    };
+    let mut state = NodeState::new(Arc::new(config), Vec::new(), NOW);
+    state.apply(discovered(gpus(1)), NOW);
+    Inputs::of(&state)
+}
+
+#[test]
+fn what_is_written_into_the_container_alone_is_of_no_use() {
+    let (container, host) = (HostTree::new(), HostTree::new());
+    for tree in [&container, &host] {
+        tree.file("dev/nvidiactl", "").file("dev/nvidia0", "");
+        tree.file("var/lib/x", "").file("run/x", "");
+        std::os::unix::fs::symlink("/run", tree.path().join("var/run")).unwrap();
+    }
+    let auto = DeviceListStrategies::chosen(DeviceListStrategy::CdiCri, true);
+    let auto = inputs(&container, auto);
+    let root = HostRoot::new(host.path());
+    let hooks = hook::Installer::default();
+    let alone = look_beside(&auto, &hooks, Some(&root));
+    assert_eq!((alone.found.len(), alone.remarks.len()), (0, 2));
+    assert!(alone.remarks[0].contains("mount /var/run/cdi"), "{alone:?}");
+    assert!(
+        alone.remarks[1].contains("mount /var/lib/mizzen/bin"),
+        "{alone:?}"
+    );
+
+    // As settings that leave no choice have it.
+    let explicit = DeviceListStrategies::new([DeviceListStrategy::CdiCri]);
+    let told = look_beside(&inputs(&container, explicit), &hooks, Some(&root));
+    assert_eq!((told.found.len(), told.remarks.len()), (3, 2));
+
+    // As mounts have it: one directory by two ways.
+    fs::create_dir_all(host.path().join("var/lib/mizzen")).unwrap();
+    let bin = container.path().join("var/lib/mizzen/bin");
+    std::os::unix::fs::symlink(&bin, host.path().join("var/lib/mizzen/bin")).unwrap();
+    let outside = look_beside(&auto, &hooks, Some(&root));
+    assert_eq!(
+        outside.remarks.len(),
+        2,
+        "a link of the host stays on the host"
+    );
+    let same = HostRoot::new(container.path());
+    let shared = look_beside(&auto, &hooks, Some(&same));
+    assert_eq!((shared.found.len(), shared.remarks), (3, Vec::new()));
+}
+
+#[test]
+fn gpus_that_come_while_nothing_can_be_written_are_told_to_be_missed() {
+    local(async {
+        let mut scene = Scene::new(DeviceListStrategy::CdiCri);
+        scene.tree.file("run/cdi", "no directory");
+        scene.apply(discovered(Vec::new()));
+        assert_eq!(scene.found().await, [] as [&str; 0]);
+        scene.apply(discovered(gpus(1)));
+        let again = tokio::time::timeout(Duration::from_secs(30), scene.found());
+        assert_eq!(again.await.unwrap(), [] as [&str; 0]);
+        scene.end().await;
+    });
+}
+
 #[test]
 fn nothing_is_written_where_devices_are_not_named_by_cdi() {
     local(async {

@@ -85,6 +85,23 @@ fn an_extra_that_no_runtime_finds_is_not_given() {
     assert_eq!(given(&state), [GPU_0, GDS]);
 }
 
+#[test]
+fn gpus_that_come_later_and_are_not_found_are_offered_without_cdi() {
+    let settings = config("flags: {plugin: {deviceIDStrategy: index}}\n");
+    let mut state = NodeState::new(settings, Vec::new(), now());
+    state.apply(Event::CdiAwaited, now());
+    state.apply(by_cdi(), now());
+    state.apply(discovered(inventory(0..0)), now());
+    let nothing = Event::CdiResolved(BTreeSet::new());
+    state.apply(nothing.clone(), now());
+    assert_eq!(words(&state).0, "cdi-cri", "no GPU is missed");
+    state.apply(discovered(inventory(0..2)), now());
+    state.apply(nothing.clone(), now());
+    assert_eq!(words(&state).0, "envvar");
+    assert_eq!(healths(&state), [DeviceHealth::Healthy; 2]);
+    assert_eq!(state.apply(nothing, now()), []);
+}
+
 /// What is chosen for a runtime that resolves CDI names, and has nothing of NVIDIA's.
 fn by_cdi() -> Event {
     let report = read_containerd(&[], Some(RuntimeVersion::new(2, 3, 4)));
