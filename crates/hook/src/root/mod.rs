@@ -2,7 +2,7 @@
 //!
 //! Every path is resolved by `openat2` with `RESOLVE_IN_ROOT`: links lead where they would lead a
 //! process whose root this is, and nowhere else. On kernels before 5.6, and where a sandbox forbids
-//! that call, paths are walked name by name (see [`walk`]), which has the same outcome. What is
+//! that call, paths are walked name by name (see `walk`), which has the same outcome. What is
 //! found is held by a descriptor that opens nothing (`O_PATH`) until it is known to be a directory
 //! or a plain file; what is made is made by its last name below such a descriptor.
 
