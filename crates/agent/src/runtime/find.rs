@@ -88,6 +88,7 @@ impl FoundRuntime {
             RuntimeKind::Docker => read_docker(self.files.first(), self.version),
         };
         report.remarks.extend(self.remarks.iter().cloned());
+        report.doubt();
         report
     }
 
@@ -246,9 +247,12 @@ fn imported(host: &HostRoot, main: SourceFile, remarks: &mut Vec<Remark>) -> Vec
 }
 
 fn unreadable(path: &str, error: &std::io::Error) -> Remark {
-    Remark {
-        text: format!("{path} cannot be read: {error}"),
-        place: None,
+    let text = format!("{path} cannot be read: {error}");
+    if error.kind() == std::io::ErrorKind::NotFound {
+        // It sets nothing.
+        Remark::new(text, None)
+    } else {
+        Remark::unread(text, None)
     }
 }
 

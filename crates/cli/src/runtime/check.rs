@@ -4,9 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use mizzen_core::cdi::SPEC_DIRECTORIES;
-use mizzen_core::runtime::{
-    CdiState, Place, PrivacyRisk, Remark, RiskLevel, RuntimeKind, RuntimeReport,
-};
+use mizzen_core::runtime::{CdiState, Place, PrivacyRisk, RiskLevel, RuntimeKind, RuntimeReport};
 use serde::Serialize;
 
 use super::args::{AnswerForm, CheckArgs};
@@ -89,7 +87,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
 
 /// What to say where there is no runtime.
 pub(super) const NONE_FOUND: &str = "no container runtime was found: there is no socket or config \
-    of containerd, CRI-O or Docker below the root; name one with --runtime, --config or --socket";
+    of containerd, CRI-O or Docker below the root; name one with --runtime";
 
 fn code(report: &RuntimeReport) -> u8 {
     match report.cdi.state {
@@ -152,7 +150,11 @@ fn lines(
     lines.extend(say("specs", Line::default(), &specs(report)));
     lines.extend(say("default", Line::default(), &default_runtime(report)));
     for remark in &report.remarks {
-        lines.extend(wrapped(Line::of(WARN, "note: "), &placed(remark), columns));
+        lines.extend(wrapped(
+            Line::of(WARN, "note: "),
+            &remark.to_string(),
+            columns,
+        ));
     }
     for risk in risks {
         let style = if risk.level == RiskLevel::Warning {
@@ -200,13 +202,6 @@ fn at(place: Option<&Place>) -> String {
     place.map_or_else(String::new, |place| format!(" ({place})"))
 }
 
-fn placed(remark: &Remark) -> String {
-    match &remark.place {
-        Some(place) => format!("{place}: {}", remark.text),
-        None => remark.text.clone(),
-    }
-}
-
 /// What is to be done, if something is.
 fn next(looked: &Looked, report: &RuntimeReport) -> Option<String> {
     let on_in_files = looked.found.report_of_files().cdi.state == CdiState::On;
@@ -219,6 +214,9 @@ fn next(looked: &Looked, report: &RuntimeReport) -> Option<String> {
             "add {} to the list of directories",
             SPEC_DIRECTORIES[1]
         )),
+        CdiState::Unknown if let Some(unread) = report.unread() => {
+            Some(format!("mend or make readable (are you root?): {unread}"))
+        }
         CdiState::Off if on_in_files => Some(format!("restart {}", report.kind)),
         CdiState::Off | CdiState::Unknown => {
             Some("`mizzen runtime configure --dry-run` shows the edit that turns CDI on".to_owned())

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use mizzen_agent::runtime::FoundRuntime;
 use mizzen_core::runtime::{
-    CdiState, Change, RuntimeKind, Turn, Undone, files_of_edit, has_live_restore, turn_on, undo,
+    ABSENT, CdiState, Change, RuntimeKind, SourceFile, Turn, Undone, files_of_edit,
+    has_live_restore, turn_on, undo,
 };
 use mizzen_nvml::HostRoot;
 
@@ -34,6 +35,8 @@ enum Step {
         after: Option<String>,
         is_exact: bool,
     },
+    /// What was kept of it is removed, for nothing of ours is in it any more.
+    Forget(String),
 }
 
 /// Carries the command out.
@@ -51,7 +54,7 @@ pub(super) fn run(args: &ConfigureArgs) -> Result<ExitCode> {
     let planned = if args.undo {
         steps_back(&host, &looked.found)
     } else {
-        Ok(steps(&looked))
+        steps(&host, &looked)
     };
     let steps = match planned {
         Ok(Ok(steps)) => steps,
@@ -59,8 +62,8 @@ pub(super) fn run(args: &ConfigureArgs) -> Result<ExitCode> {
         Err(error) => return Ok(ended(MISUNDERSTOOD, &format!("{error:#}"))),
     };
     if steps.is_empty() {
-        print(&nothing_to_do(&looked, args.undo))?;
-        if args.restart && !args.undo && is_behind(&looked.found) {
+        print(&nothing_to_do(&host, &looked, args.undo)?)?;
+        if args.restart && !args.undo && is_behind(&host, &looked.found)? {
             return finish(args, &looked.found);
         }
         return Ok(ExitCode::SUCCESS);
@@ -76,6 +79,7 @@ pub(super) fn run(args: &ConfigureArgs) -> Result<ExitCode> {
                 after,
                 ..
             } => patch(file, Some(before), after.as_deref()),
+            Step::Forget(_) => Vec::new(),
         });
         Terminal::stdout().print(lines)?;
         return Ok(ExitCode::SUCCESS);
@@ -90,26 +94,37 @@ pub(super) fn run(args: &ConfigureArgs) -> Result<ExitCode> {
 }
 
 /// The steps that turn CDI on; a reason if it cannot be.
-fn steps(looked: &Looked) -> Result<Vec<Step>, String> {
+fn steps(host: &HostRoot, looked: &Looked) -> Result<Result<Vec<Step>, String>> {
     let found = &looked.found;
     let report = found.report();
     let of_files = found.report_of_files();
     // Without a setting in a file, the word of the running process counts.
     let is_on = report.cdi.state == CdiState::On && report.spec_directories.hold_ours();
-    if is_on && of_files.cdi.state != CdiState::Off {
-        return Ok(Vec::new());
+    if (is_on && of_files.cdi.state != CdiState::Off) || awaits_restart(host, found)? {
+        return Ok(Ok(Vec::new()));
     }
-    match turn_on(
+    let turn = turn_on(
         &found.place,
         &found.config,
         &found.files,
         found.template.as_ref(),
         found.version,
-    ) {
+    );
+    Ok(match turn {
         Turn::AlreadyOn => Ok(Vec::new()),
         Turn::Changes(changes) => Ok(changes.into_iter().map(Step::Edit).collect()),
         Turn::Refused(reason) => Err(reason),
+    })
+}
+
+/// Whether the edit was made before, and the config is not yet made anew of it.
+fn awaits_restart(host: &HostRoot, found: &FoundRuntime) -> Result<bool> {
+    let mut files = Vec::new();
+    for path in files_of_edit(&found.place) {
+        let text = HostFile::new(host, &path).read()?;
+        files.extend(text.map(|text| SourceFile { path, text }));
     }
+    Ok(mizzen_core::runtime::awaits_restart(&found.place, &files))
 }
 
 /// The steps that take back whatever is ours in the files of the runtime.
@@ -126,8 +141,12 @@ fn steps_back(host: &HostRoot, found: &FoundRuntime) -> Result<Result<Vec<Step>,
     for path in files {
         let file = HostFile::new(host, &path);
         let Some(before) = file.read()? else { continue };
-        let (after, is_exact) = match undo(found.place.kind, &before, file.backup()?.as_deref()) {
-            Undone::Nothing => continue,
+        let backup = file.backup()?;
+        let (after, is_exact) = match undo(found.place.kind, &before, backup.as_deref()) {
+            Undone::Nothing => {
+                steps.extend(backup.map(|_| Step::Forget(path)));
+                continue;
+            }
             Undone::Remove => (None, true),
             Undone::Restore(text) => (Some(text), true),
             Undone::Stripped(text) => (Some(text), false),
@@ -143,31 +162,29 @@ fn steps_back(host: &HostRoot, found: &FoundRuntime) -> Result<Result<Vec<Step>,
     Ok(Ok(steps))
 }
 
-fn nothing_to_do(looked: &Looked, is_undo: bool) -> String {
+fn nothing_to_do(host: &HostRoot, looked: &Looked, is_undo: bool) -> Result<String> {
+    let name = looked.found.place.name;
     if is_undo {
-        return format!(
-            "nothing of Mizzen's is in the files of {}; nothing was changed\n",
-            looked.found.place.name
-        );
+        return Ok(format!(
+            "nothing of Mizzen's is in the files of {name}; nothing was changed\n"
+        ));
     }
-    let report = looked.found.report();
-    if is_behind(&looked.found) {
-        return format!(
-            "CDI is on in the files already, and {} has to be restarted to take it over; nothing \
-             was changed\n",
-            report.kind
-        );
+    if is_behind(host, &looked.found)? {
+        return Ok(format!(
+            "CDI is on in the files already, and {name} has to be restarted to take it over; \
+             nothing was changed\n"
+        ));
     }
     let why = looked.found.report_of_files().cdi.why;
-    format!("CDI is on already ({why}); nothing was changed\n")
+    Ok(format!("CDI is on already ({why}); nothing was changed\n"))
 }
 
 /// Whether the running process says other things of CDI than its files, with which it would be on.
-fn is_behind(found: &FoundRuntime) -> bool {
+fn is_behind(host: &HostRoot, found: &FoundRuntime) -> Result<bool> {
     let (running, files) = (found.report(), found.report_of_files());
     let would_be_on = files.cdi.state == CdiState::On && files.spec_directories.hold_ours();
     let is_on = running.cdi.state == CdiState::On && running.spec_directories.hold_ours();
-    would_be_on && !is_on
+    Ok(!is_on && (would_be_on || awaits_restart(host, found)?))
 }
 
 /// Takes a step and says so.
@@ -175,8 +192,7 @@ fn take(host: &HostRoot, kind: RuntimeKind, step: &Step) -> Result<String> {
     match step {
         Step::Edit(change) => {
             let file = HostFile::new(host, &change.file);
-            // An empty copy says that there was no daemon.json.
-            let made = (kind == RuntimeKind::Docker).then_some("");
+            let made = (kind == RuntimeKind::Docker).then_some(ABSENT);
             let kept = change.before.as_deref().or(made);
             if let Some(text) = kept {
                 file.keep(text)?;
@@ -190,6 +206,14 @@ fn take(host: &HostRoot, kind: RuntimeKind, step: &Step) -> Result<String> {
                 ),
                 None => format!("wrote {}\n", change.file),
             })
+        }
+        Step::Forget(path) => {
+            let file = HostFile::new(host, path);
+            file.forget()?;
+            Ok(format!(
+                "nothing of Mizzen's is in {path}; removed {}, a copy of what it once held\n",
+                file.backup_path().display()
+            ))
         }
         Step::Back {
             file: path,

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use mizzen_agent::runtime::{FoundRuntime, Wish, ask, find};
-use mizzen_core::runtime::{CriAnswer, RuntimeVersion};
+use mizzen_core::runtime::{CriAnswer, KNOWN_PLACES, RuntimeVersion};
 use mizzen_nvml::HostRoot;
 
 use super::args::WhichArgs;
@@ -22,14 +22,18 @@ pub(super) struct Looked {
 /// Looks at the runtime that is meant; `None` if there is none.
 ///
 /// # Errors
-/// If a socket that was named does not answer.
+/// If a socket that was named does not answer, or a config that was named is not there or nobody's.
 pub(super) fn look(args: &WhichArgs) -> Result<Option<Looked>> {
     let wish = Wish {
         kind: args.runtime.map(Into::into),
         config: args.config.clone(),
         socket: args.socket.clone(),
     };
-    let Some(mut found) = find(&HostRoot::new(&args.host_root), &wish) else {
+    let host = HostRoot::new(&args.host_root);
+    if let Some(config) = &args.config {
+        check_config(&host, config, args.runtime.is_some())?;
+    }
+    let Some(mut found) = find(&host, &wish) else {
         return Ok(None);
     };
     let mut version_from = None;
@@ -60,6 +64,26 @@ pub(super) fn look(args: &WhichArgs) -> Result<Option<Looked>> {
         version_from,
         silence,
     }))
+}
+
+/// Checks that the named config is there, and that it is known whose it is.
+fn check_config(host: &HostRoot, config: &str, has_kind: bool) -> Result<()> {
+    ensure!(
+        config.starts_with('/'),
+        "--config {config}: name it by its path on the host, from / on"
+    );
+    let is_there = host.resolve(config).is_ok_and(|path| path.exists());
+    ensure!(
+        is_there,
+        "--config {config}: there is no such file below {}",
+        host.as_path().display()
+    );
+    let is_known = KNOWN_PLACES.iter().any(|place| place.config == config);
+    ensure!(
+        has_kind || is_known,
+        "--config {config}: say with --runtime whose it is"
+    );
+    Ok(())
 }
 
 /// What the runtime at a socket says of itself.

@@ -379,3 +379,161 @@ fn the_commands_in_the_document_print_what_it_says() {
     }
     assert!(count >= 4, "{count} commands");
 }
+
+const OFF_V3: &str =
+    "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\n  enable_cdi = false\n";
+
+/// Every file below the root and what is in it.
+fn all(node: &Node) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut directories = vec![node.path("")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_second_run_before_the_restart_changes_nothing_and_undo_restores_every_byte() {
+    let microk8s = "var/snap/microk8s/current/args";
+    let off = OFF_V3.replace("false\n", "false # admin\n");
+    let nodes: [&[(String, &str)]; 3] = [
+        &[
+            (format!("{microk8s}/containerd.toml"), OFF_V3),
+            (format!("{microk8s}/containerd-template.toml"), &off),
+        ],
+        &[(
+            "var/lib/rancher/k3s/agent/etc/containerd/config.toml".to_owned(),
+            OFF_V3,
+        )],
+        &[
+            ("etc/k0s/containerd.toml".to_owned(), OFF_V3),
+            ("etc/k0s/containerd.d/README".to_owned(), ""),
+        ],
+    ];
+    for files in nodes {
+        let node = Node::new();
+        for (name, text) in files {
+            node.write(name, text);
+        }
+        let before = all(&node);
+        let configure = "configure --runtime-version 2.1.0";
+        node.runtime(configure).ended_with(0);
+        let once = all(&node);
+        assert_ne!(once, before);
+        let again = node.runtime(configure).ended_with(0).stdout();
+        assert!(again.contains("has to be restarted"), "{again}");
+        assert_eq!(all(&node), once);
+        node.runtime("configure --undo").ended_with(0);
+        assert_eq!(all(&node), before);
+    }
+}
+
+#[test]
+fn a_copy_that_is_left_over_is_no_reason_to_take_somebodys_setting() {
+    const DAEMON: &str = "etc/docker/daemon.json";
+    let node = Node::new();
+    node.write(DAEMON, "{\"a\":1}");
+    node.runtime("configure --runtime-version 27.0.0")
+        .ended_with(0);
+    node.write(DAEMON, "{\"a\":1}");
+    let told = node.runtime("configure --undo").ended_with(0).stdout();
+    assert!(told.contains("removed"), "{told}");
+    assert_eq!(all(&node).len(), 1);
+    let own = "{\"features\":{\"cdi\":true}}";
+    node.write(DAEMON, own);
+    let told = node.runtime("configure --undo").ended_with(0).stdout();
+    assert!(told.contains("nothing of Mizzen's"), "{told}");
+    assert_eq!(node.read(DAEMON), own);
+}
+
+#[test]
+fn an_empty_daemon_json_is_empty_again_and_one_that_was_not_there_is_gone() {
+    const DAEMON: &str = "etc/docker/daemon.json";
+    let node = Node::new();
+    node.write(DAEMON, "");
+    let configure = "configure --runtime docker --runtime-version 27.0.0";
+    node.runtime(configure).ended_with(0);
+    node.runtime("configure --undo").ended_with(0);
+    assert_eq!(all(&node), [(node.path(DAEMON), String::new())]);
+    fs::remove_file(node.path(DAEMON)).unwrap();
+    node.runtime(configure).ended_with(0);
+    node.runtime("configure --undo").ended_with(0);
+    assert_eq!(all(&node), []);
+}
+
+#[test]
+fn what_cannot_be_read_is_unknown_and_left_alone() {
+    let wrong = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nenable_cdi = \"false\"\n";
+    for (text, version, words) in [
+        (
+            "version = 2\n[plugins\n",
+            "2.1.0",
+            "config.toml:2: not TOML",
+        ),
+        (wrong, "2.1.0", "config.toml:3: enable_cdi is neither"),
+        (OFF_V3, "1.7.24", "does not start with config version 3"),
+        ("version = \"2\"\n", "1.7.24", "version is no number"),
+    ] {
+        let node = Node::new();
+        node.write(CONTAINERD, text);
+        let check = node.runtime(&format!("check --runtime-version {version}"));
+        let told = check
+            .stdout()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        assert!(told.contains("CDI unknown: "), "{told}");
+        assert!(told.contains(words), "{told}");
+        assert_eq!(check.code(), 3);
+        let before = all(&node);
+        node.runtime(&format!("configure --runtime-version {version}"))
+            .ended_with(1);
+        assert_eq!(all(&node), before);
+    }
+    let node = Node::new();
+    node.write("etc/docker/daemon.json", "{\"features\":{\"cdi\":\"yes\"}}");
+    assert_eq!(node.runtime("check --runtime-version 27.0.0").code(), 3);
+}
+
+#[test]
+fn a_config_that_is_not_there_or_is_made_anew_is_not_written() {
+    let node = Node::new();
+    node.write(CONTAINERD, V2);
+    for (config, words) in [
+        ("/etc/containerd/nope.toml", "there is no such file"),
+        ("etc/containerd/config.toml", "by its path on the host"),
+    ] {
+        for command in ["check", "configure"] {
+            let ran = node.runtime(&format!("{command} --config {config}"));
+            assert!(ran.stderr().contains(words), "{}", ran.stderr());
+            assert_eq!(ran.code(), 2);
+        }
+    }
+    node.write(
+        "data/k3s/config.toml",
+        &format!("# File generated by k3s. DO NOT EDIT.\n{OFF_V3}"),
+    );
+    let config = "configure --runtime-version 2.1.0 --config /data/k3s/config.toml";
+    assert!(
+        node.runtime(config)
+            .ended_with(2)
+            .stderr()
+            .contains("--runtime")
+    );
+    let ran = node.runtime(&format!("{config} --runtime containerd"));
+    assert!(
+        ran.ended_with(1)
+            .stderr()
+            .contains("made anew at every start")
+    );
+}

@@ -48,16 +48,14 @@ impl CriAnswer {
             let said = &report.cdi;
             let files_say = matches!(said.state, CdiState::On | CdiState::Off);
             if (files_say || switched_off.is_some()) && said.state != state {
-                report.remarks.push(Remark {
-                    text: format!(
-                        "the running {} has CDI {}, its files say otherwise ({}): it has to be \
-                         restarted, or reads other files",
-                        report.kind,
-                        if on { "on" } else { "off" },
-                        said.why
-                    ),
-                    place: said.place.clone(),
-                });
+                let text = format!(
+                    "the running {} has CDI {}, its files say otherwise ({}): it has to be \
+                     restarted, or reads other files",
+                    report.kind,
+                    if on { "on" } else { "off" },
+                    said.why
+                );
+                report.remarks.push(Remark::new(text, said.place.clone()));
             }
             let by_file = said.state == state && said.place.is_some();
             report.cdi.state = state;

@@ -24,10 +24,7 @@ const FIRST_ON: RuntimeVersion = RuntimeVersion::new(2, 0, 0);
 /// # Errors
 /// The first mistake in the text, with its line.
 pub fn import_patterns(file: &SourceFile) -> Result<Vec<String>, Remark> {
-    let toml = TomlFile::parse(file).map_err(|(place, text)| Remark {
-        text,
-        place: Some(place),
-    })?;
+    let toml = TomlFile::parse(file).map_err(|(place, text)| Remark::unread(text, Some(place)))?;
     let imports = toml.list(&["imports"]).map(|(imports, _)| imports);
     let directory = file.path.rsplit_once('/').map_or("", |(parent, _)| parent);
     let absolute = |path: String| {
@@ -71,6 +68,43 @@ pub(super) fn replaces_sections(version: Option<RuntimeVersion>) -> bool {
     version.is_some_and(|version| version < FIRST_ON)
 }
 
+/// What containerd would not start with, or not take as it was meant.
+fn misfits(
+    toml: &TomlFile<'_>,
+    of_file: i64,
+    containerd: Option<RuntimeVersion>,
+) -> impl Iterator<Item = Remark> {
+    let remark = |path: &[&str], is_wrong: bool, text: String| {
+        let located = toml.get(path).filter(|_| is_wrong)?;
+        Some(Remark::unread(text, Some(toml.place(&located))))
+    };
+    let version = toml.get(&["version"]);
+    let is_number =
+        version.is_none_or(|version| version.item.as_integer().is_some_and(|it| it > 0));
+    let older = containerd.filter(|containerd| of_file > 2 && *containerd < FIRST_ON);
+    let mut found = vec![
+        remark(
+            &["version"],
+            !is_number,
+            "version is no number from 1 on".to_owned(),
+        ),
+        older.and_then(|older| {
+            let text = format!("containerd {older} does not start with config version {of_file}");
+            remark(&["version"], true, text)
+        }),
+    ];
+    for key in plugin_keys(of_file) {
+        let path = ["plugins", key, "enable_cdi"];
+        let is_truth = toml.truth(&path).is_some();
+        found.push(remark(
+            &path,
+            !is_truth,
+            "enable_cdi is neither true nor false".to_owned(),
+        ));
+    }
+    found.into_iter().flatten()
+}
+
 /// What `files` say, the main config first and then what it imports, in the order in which
 /// containerd loads them; none where there is no config.
 pub fn read_containerd(files: &[SourceFile], version: Option<RuntimeVersion>) -> RuntimeReport {
@@ -83,21 +117,19 @@ pub fn read_containerd(files: &[SourceFile], version: Option<RuntimeVersion>) ->
                 let of_file = config_version(&toml);
                 let main = *main_version.get_or_insert(of_file);
                 if of_file > main && version.is_none_or(|version| version >= FIRST_ON) {
-                    remarks.push(Remark {
-                        text: format!(
-                            "{} has config version {of_file} and the file that imports it \
-                             {main}: containerd does not start",
-                            file.path
-                        ),
-                        place: None,
-                    });
+                    let text = format!(
+                        "{} has config version {of_file} and the file that imports it {main}: \
+                         containerd does not start",
+                        file.path
+                    );
+                    remarks.push(Remark::new(text, None));
                 }
+                remarks.extend(misfits(&toml, of_file, version));
                 found.take(&toml, of_file, replaces_sections(version));
             }
-            Err((place, text)) => remarks.push(Remark {
-                text: format!("not TOML: {text}"),
-                place: Some(place),
-            }),
+            Err((place, text)) => {
+                remarks.push(Remark::unread(format!("not TOML: {text}"), Some(place)));
+            }
         }
     }
     let cdi = found.cdi(version, main_version);

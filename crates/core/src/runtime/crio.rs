@@ -27,10 +27,10 @@ pub fn read_crio(files: &[SourceFile], version: Option<RuntimeVersion>) -> Runti
     for file in files {
         match TomlFile::parse(file) {
             Ok(toml) => take(&mut report, &toml),
-            Err((place, text)) => report.remarks.push(Remark {
-                text: format!("not TOML: {text}"),
-                place: Some(place),
-            }),
+            Err((place, text)) => {
+                let text = format!("not TOML: {text}");
+                report.remarks.push(Remark::unread(text, Some(place)));
+            }
         }
     }
     report

@@ -20,13 +20,11 @@ pub fn read_docker(file: Option<&SourceFile>, version: Option<RuntimeVersion>) -
         .filter(|file| !file.text.trim().is_empty())
         .map(|file| {
             let json = Json::parse(&file.text).unwrap_or_else(|(at, expected)| {
-                remarks.push(Remark {
-                    text: format!("not JSON: {expected}"),
-                    place: Some(Place {
-                        file: file.path.clone(),
-                        line: line_of(&file.text, at),
-                    }),
-                });
+                let place = Place {
+                    file: file.path.clone(),
+                    line: line_of(&file.text, at),
+                };
+                remarks.push(Remark::unread(format!("not JSON: {expected}"), Some(place)));
                 Json {
                     span: 0..0,
                     value: Value::Null,
@@ -55,7 +53,15 @@ pub fn read_docker(file: Option<&SourceFile>, version: Option<RuntimeVersion>) -
             place: Some(place),
         })
     });
-    let set = get(&["features", "cdi"]).and_then(|(value, place)| Some((value.truth()?, place)));
+    let set = get(&["features", "cdi"]);
+    let wrong = set.as_ref().filter(|(value, _)| value.truth().is_none());
+    let wrong = wrong.map(|(_, place)| {
+        Remark::unread(
+            "features.cdi is neither true nor false",
+            Some(place.clone()),
+        )
+    });
+    let set = set.and_then(|(value, place)| Some((value.truth()?, place)));
     let runtimes = get(&["runtimes"]).map_or_else(Vec::new, |(value, _)| {
         value
             .members()
@@ -79,7 +85,7 @@ pub fn read_docker(file: Option<&SourceFile>, version: Option<RuntimeVersion>) -
         default_runtime_place: default.as_ref().map(|(_, place)| place.clone()),
         default_runtime: default.map_or_else(|| "runc".to_owned(), |(name, _)| name),
         switched_off: None,
-        remarks,
+        remarks: remarks.into_iter().chain(wrong).collect(),
     }
 }
 

@@ -24,6 +24,9 @@ const DROP_IN: &str = "99-mizzen-cdi.toml";
 /// What a template of k3s or RKE2 takes its own settings in with.
 const BASE: &str = "{{ template \"base\" . }}";
 
+/// What is kept in place of a `daemon.json` that was not there.
+pub const ABSENT: &str = "there was no such file\n";
+
 /// A file as it is and as it shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -47,6 +50,24 @@ pub fn files_of_edit(place: &KnownPlace) -> Vec<String> {
         files.push(format!("{}/config-v3.toml.d/{DROP_IN}", place.directory()));
     }
     files
+}
+
+/// Whether an edit is in these files of `place` already that its runtime only takes over when it is
+/// started anew, since its config is made of them: `texts` are those of [`files_of_edit`].
+pub fn awaits_restart(place: &KnownPlace, texts: &[SourceFile]) -> bool {
+    let has_mark = |text: &str| {
+        let mut lines = text.lines();
+        text.starts_with(OURS)
+            || lines.any(|line| line.trim_end().ends_with(ADDED) || line.contains(CHANGED))
+    };
+    // Somebody may have set it in the template by hand.
+    let is_set = |file: &SourceFile| {
+        place.flavour == ContainerdFlavour::Microk8s
+            && read_containerd(core::slice::from_ref(file), None).cdi.state == CdiState::On
+    };
+    texts
+        .iter()
+        .any(|file| has_mark(&file.text) || is_set(file))
 }
 
 /// What it takes to turn CDI on.
@@ -73,19 +94,8 @@ pub fn turn_on(
     version: Option<RuntimeVersion>,
 ) -> Turn {
     let report = read(place.kind, files, version);
-    if let Some(remark) = report
-        .remarks
-        .iter()
-        .find(|remark| remark.text.starts_with("not "))
-    {
-        let at = remark
-            .place
-            .as_ref()
-            .map_or_else(String::new, ToString::to_string);
-        return Turn::Refused(format!(
-            "{at} cannot be read: {}; mend it first",
-            remark.text
-        ));
+    if let Some(unread) = report.unread() {
+        return Turn::Refused(format!("{unread}; mend it first"));
     }
     match report.cdi.state {
         CdiState::Unsupported if report.switched_off.is_some() => {
@@ -220,6 +230,12 @@ fn section(version: i64) -> String {
 }
 
 fn plain(config: &str, files: &[SourceFile], report: &RuntimeReport) -> Result<Change, String> {
+    if let Some(generated) = files.first().filter(|file| is_generated(&file.text)) {
+        return Err(format!(
+            "{} is made anew at every start, as it says itself: edit what it is made of",
+            generated.path
+        ));
+    }
     let Some(main) = files.first() else {
         return Ok(Change {
             file: config.to_owned(),
@@ -250,6 +266,12 @@ fn plain(config: &str, files: &[SourceFile], report: &RuntimeReport) -> Result<C
         }),
     };
     in_place(target.unwrap_or(main))
+}
+
+/// Whether a config begins with the usual warning to those who would edit it.
+fn is_generated(text: &str) -> bool {
+    let mut comments = text.lines().take_while(|line| line.starts_with('#'));
+    comments.any(|line| line.contains("DO NOT EDIT"))
 }
 
 /// A drop-in in the last directory that `main` imports, if it would be new there and have the last

@@ -66,10 +66,7 @@ pub fn read_toolkit(file: Option<&SourceFile>) -> ToolkitConfig {
             }
         }
         Err((place, text)) => {
-            config.remark = Some(Remark {
-                text: format!("not TOML: {text}"),
-                place: Some(place),
-            });
+            config.remark = Some(Remark::unread(format!("not TOML: {text}"), Some(place)));
         }
     }
     config

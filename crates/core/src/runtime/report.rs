@@ -139,6 +139,36 @@ pub struct Remark {
     pub text: String,
     /// Where.
     pub place: Option<Place>,
+    /// Whether a file could not be read, so that nobody knows what it sets.
+    pub is_unread: bool,
+}
+
+impl Remark {
+    /// Something that is known.
+    pub fn new(text: impl Into<String>, place: Option<Place>) -> Self {
+        Self {
+            text: text.into(),
+            place,
+            is_unread: false,
+        }
+    }
+
+    /// Why a file could not be read.
+    pub fn unread(text: impl Into<String>, place: Option<Place>) -> Self {
+        Self {
+            is_unread: true,
+            ..Self::new(text, place)
+        }
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Some(place) => write!(f, "{place}: {}", self.text),
+            None => f.write_str(&self.text),
+        }
+    }
 }
 
 /// What is known of a runtime.
@@ -190,6 +220,25 @@ impl RuntimeReport {
             (RuntimeKind::Crio, Some(version)) => version >= RuntimeVersion::new(1, 27, 0),
             (RuntimeKind::Containerd, None) => true,
             (RuntimeKind::Crio, None) | (RuntimeKind::Docker, _) => false,
+        }
+    }
+
+    /// Why a file could not be read, if one could not: what it sets is not known then.
+    pub fn unread(&self) -> Option<&Remark> {
+        self.remarks.iter().find(|remark| remark.is_unread)
+    }
+
+    /// Takes back what was concluded from files of which one could not be read.
+    pub fn doubt(&mut self) {
+        if self.cdi.state == CdiState::Unsupported {
+            return;
+        }
+        if let Some(unread) = self.unread() {
+            self.cdi = CdiSupport {
+                state: CdiState::Unknown,
+                why: unread.to_string(),
+                place: unread.place.clone(),
+            };
         }
     }
 

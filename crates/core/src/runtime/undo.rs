@@ -1,6 +1,6 @@
 //! Taking an edit back.
 
-use super::edit::{ADDED, CHANGED, OURS, in_place, with_feature};
+use super::edit::{ABSENT, ADDED, CHANGED, OURS, in_place, with_feature};
 use super::json::Json;
 use super::report::{RuntimeKind, SourceFile};
 
@@ -20,7 +20,7 @@ pub enum Undone {
 }
 
 /// How the edit of a file is taken back: `current` is what is in it, `backup` what was in it
-/// before the edit, if that was kept; empty for a `daemon.json` that was not there.
+/// before the edit, if that was kept; [`ABSENT`] for a `daemon.json` that was not there.
 pub fn undo(kind: RuntimeKind, current: &str, backup: Option<&str>) -> Undone {
     if kind == RuntimeKind::Docker {
         return undo_json(current, backup);
@@ -112,14 +112,20 @@ fn undo_json(current: &str, backup: Option<&str>) -> Undone {
     let Some(backup) = backup else {
         return Undone::Nothing;
     };
+    let was_there = backup != ABSENT;
+    let backup = if was_there { backup } else { "" };
     if with_feature(backup).is_ok_and(|after| after == current) {
-        return if backup.is_empty() {
-            Undone::Remove
-        } else {
+        return if was_there {
             Undone::Restore(backup.to_owned())
+        } else {
+            Undone::Remove
         };
     }
-    let backup = if backup.is_empty() { "{}" } else { backup };
+    let backup = if backup.trim().is_empty() {
+        "{}"
+    } else {
+        backup
+    };
     let (Ok(now), Ok(then)) = (Json::parse(current), Json::parse(backup)) else {
         return Undone::Refused("it is not JSON any more; mend it first".to_owned());
     };

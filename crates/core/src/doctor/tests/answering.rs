@@ -45,8 +45,7 @@ fn the_container_runtime_and_privacy() {
             facts.runtime.as_mut().unwrap().accepts_variable = false;
         }),
         ("runtime-remark", |facts| {
-            let text = "not TOML".to_owned();
-            let remark = Remark { text, place: None };
+            let remark = Remark::unread("not TOML", None);
             facts.runtime.as_mut().unwrap().report.remarks.push(remark);
         }),
         ("runtime-not-asked", |facts| {

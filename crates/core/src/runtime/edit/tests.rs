@@ -327,7 +327,9 @@ fn dockers_feature_is_put_in_and_taken_out() {
     }
     assert!(with_feature("[1]").is_err());
     let made = with_feature("").unwrap();
-    assert_eq!(undo(RuntimeKind::Docker, &made, Some("")), Undone::Remove);
+    let undone = |backup| undo(RuntimeKind::Docker, &made, Some(backup));
+    assert_eq!(undone(ABSENT), Undone::Remove);
+    assert_eq!(undone(""), Undone::Restore(String::new()));
     assert_eq!(undo(RuntimeKind::Docker, &made, None), Undone::Nothing);
     // Edited since: only the feature goes.
     let before = "{\n  \"a\": 1\n}\n";
