@@ -118,6 +118,15 @@ impl Node {
         }
     }
 
+    /// The root of a host that has the driver's files too.
+    fn installed(&self) -> Result<PathBuf> {
+        let host = self.work.join("installed");
+        let (known, partitions) = self.simulator.partitions()?;
+        let layout = Installation::Layout(DriverLayout::Debian);
+        host::write_installed(&known, &partitions, layout, &host)?;
+        Ok(host)
+    }
+
     fn kubelet_socket(&self) -> PathBuf {
         self.plugin_dir.join("kubelet.sock")
     }
@@ -186,10 +195,7 @@ impl Subject {
 
     /// The command that makes the node's CDI spec, of a host that has the driver's files too.
     pub(super) fn generate(binary: &Path, node: &Node) -> Result<Self> {
-        let host = node.work.join("installed");
-        let (known, partitions) = node.simulator.partitions()?;
-        let layout = Installation::Layout(DriverLayout::Debian);
-        host::write_installed(&known, &partitions, layout, &host)?;
+        let host = node.installed()?;
         let command = vec![
             binary.display().to_string(),
             "cdi".to_owned(),
@@ -204,9 +210,7 @@ impl Subject {
 
     /// `mizzen labels --oneshot` on a node with the files of its host, MIG devices by profile.
     pub(super) fn labels(binary: &Path, node: &Node) -> Result<Self> {
-        let host = node.work.join("host");
-        let (known, partitions) = node.simulator.partitions()?;
-        host::write_partitioned(&known, &partitions, &host)?;
+        let host = node.installed()?;
         let command = vec![
             binary.display().to_string(),
             "labels".to_owned(),

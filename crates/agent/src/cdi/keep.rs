@@ -98,8 +98,9 @@ impl Look {
     }
 }
 
-/// Where specs are on a host, as this process sees it.
-pub(crate) fn directories(host: &HostRoot) -> Vec<PathBuf> {
+/// Where specs are on a host, as this process sees it: the directories that runtimes read, lowest
+/// rank first.
+pub fn directories(host: &HostRoot) -> Vec<PathBuf> {
     let here = |directory: &&str| {
         // /var/run leads to /run on every host, and must not lead out of the host's root.
         let (parent, name) = directory.rsplit_once('/').unwrap_or(("", directory));

@@ -20,11 +20,10 @@ mod wsl;
 use mizzen_core::cdi::{DriverFiles, Platform};
 use mizzen_core::gpu::Gpu;
 
-pub use keep::keep;
+pub use keep::{directories, keep};
 pub use places::Places;
 pub use store::{Kept, Outcome, SpecStore, read_catalog, read_spec, to_json};
 
-pub(crate) use keep::directories;
 use libraries::Found;
 pub(crate) use libraries::version_of_kernel;
 

@@ -1,11 +1,13 @@
 //! What can be typed after `mizzen cdi`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
+use mizzen_agent::cdi::directories;
 use mizzen_core::cdi::{CdiKind, NameStrategy, SPEC_DIRECTORIES};
 use mizzen_core::config::{Choice, Config};
+use mizzen_nvml::HostRoot;
 
 /// What the command is for.
 pub(crate) const ABOUT: &str = "\
@@ -214,7 +216,8 @@ pub(crate) struct GenerateArgs {
     #[command(flatten)]
     pub(crate) make: MakeArgs,
 
-    /// Write a file for each kind into this directory: nvidia.com-gpu.json
+    /// Write a file for each kind into this directory: nvidia.com-gpu.json. It is one of this
+    /// process, whatever --host-root
     #[arg(long, value_name = "DIR", conflicts_with = "output")]
     pub(crate) output_dir: Option<PathBuf>,
 
@@ -230,9 +233,24 @@ pub(crate) struct GenerateArgs {
 /// The specs that there are.
 #[derive(Debug, Args)]
 pub(crate) struct DirectoryArgs {
-    /// A directory of specs; a later one outranks an earlier one
-    #[arg(long = "spec-dir", value_name = "DIR", value_delimiter = ',', default_values = SPEC_DIRECTORIES)]
-    pub(crate) directories: Vec<PathBuf>,
+    /// A directory of specs; a later one outranks an earlier one. Default: /etc/cdi,/var/run/cdi
+    /// below --host-root
+    #[arg(long = "spec-dir", value_name = "DIR", value_delimiter = ',')]
+    directories: Vec<PathBuf>,
+}
+
+impl DirectoryArgs {
+    /// The directories that were named, or those that runtimes read below this root.
+    pub(crate) fn below(&self, host_root: &Path) -> Vec<PathBuf> {
+        if !self.directories.is_empty() {
+            return self.directories.clone();
+        }
+        if host_root == Path::new("/") {
+            // By the names that people know, without their links resolved.
+            return SPEC_DIRECTORIES.iter().map(PathBuf::from).collect();
+        }
+        directories(&HostRoot::new(host_root))
+    }
 }
 
 /// `mizzen cdi list …`
@@ -240,6 +258,10 @@ pub(crate) struct DirectoryArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) specs: DirectoryArgs,
+
+    /// Where the root of the machine is for this process
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) host_root: PathBuf,
 
     /// A table for people or JSON for programs
     #[arg(long, value_enum, default_value = "table", value_name = "FORM")]

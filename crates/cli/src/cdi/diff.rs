@@ -38,7 +38,7 @@ struct KindDifference {
 
 /// Carries the command out.
 pub(super) fn run(args: &DiffArgs) -> Result<ExitCode> {
-    let catalog = read_catalog(&args.specs.directories);
+    let catalog = read_catalog(&args.specs.below(&args.make.host_root));
     let compared = kinds(&args.make, &catalog).and_then(|kinds| {
         let made = make::specs(&args.make, &kinds)?;
         let compare = |kind: &CdiKind| compare(kind, &made.specs, &catalog);

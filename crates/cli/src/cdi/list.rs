@@ -44,7 +44,7 @@ struct UnusableFile<'a> {
 
 /// Carries the command out.
 pub(super) fn run(args: &ListArgs) -> Result<ExitCode> {
-    let catalog = read_catalog(&args.specs.directories);
+    let catalog = read_catalog(&args.specs.below(&args.host_root));
     let document = Document::new(&catalog);
     let is_well =
         document.unusable_files.is_empty() && document.devices.iter().all(|device| device.resolves);
@@ -93,7 +93,7 @@ impl<'a> Document<'a> {
     fn lines(&self, catalog: &Catalog, args: &ListArgs) -> Vec<Line> {
         let directories: Vec<String> = args
             .specs
-            .directories
+            .below(&args.host_root)
             .iter()
             .map(|directory| directory.display().to_string())
             .collect();

@@ -101,7 +101,7 @@ fn paths(args: &ValidateArgs) -> Vec<PathBuf> {
     if !args.files.is_empty() {
         return args.files.clone();
     }
-    let catalog = read_catalog(&args.specs.directories);
+    let catalog = read_catalog(&args.specs.below(&args.host_root));
     let files = catalog.files().iter();
     files.map(|file| PathBuf::from(&file.path)).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -57,7 +58,7 @@ impl Machine {
         let words = ["cdi"].iter().chain(arguments);
         match arguments[0] {
             "generate" | "diff" => self.run(words.chain(&machine)),
-            "validate" => self.run(words.chain(&machine[..2])),
+            "validate" | "list" => self.run(words.chain(&machine[..2])),
             _ => self.run(words),
         }
     }
@@ -267,4 +268,25 @@ fn mistakes_in_a_spec_are_told_with_their_places() {
 
 fn path_text(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+#[test]
+fn specs_are_looked_for_below_the_root_of_the_machine() {
+    let machine = Machine::new();
+    fs::create_dir_all(machine.path("host/var")).unwrap();
+    symlink("/run", machine.path("host/var/run")).unwrap();
+    let kind = ["--kind", "nvidia.com/gpu"];
+    let made = ["generate", "--output-dir", &machine.specs()];
+    machine.cdi(&[&made[..], &kind].concat()).ended_with(0);
+    assert!(
+        machine
+            .cdi(&["list"])
+            .ended_with(0)
+            .stdout()
+            .contains("nvidia.com/gpu=0")
+    );
+    machine.cdi(&[&["diff"][..], &kind].concat()).ended_with(0);
+    machine.write("host/run/cdi/broken.json", "{");
+    let told = machine.cdi(&["validate", "--form-only"]).ended_with(1);
+    assert!(told.stderr().contains("broken.json"), "{}", told.stderr());
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::finding::Notes;
 use super::{CdiFacts, Facts, HookState, Reach, Resolved, SpecFact, counted, some};
 use crate::allocate::{cdi_gpu, visible_id};
-use crate::cdi::CdiSpec;
+use crate::cdi::{CdiSpec, PLUGIN_VENDOR};
 use crate::config::{Config, HOOK_PROGRAM};
 use crate::inventory::Inventory;
 use crate::pool::{DevicePool, offer};
@@ -107,7 +107,7 @@ fn names(cdi: &CdiFacts, is_used: bool, is_auto: bool, notes: &mut Notes) {
                  CreateContainerError, \"unresolvable CDI devices\""
             })
             .advise("the agent writes the specs itself: is it running, and may it write to /var/run/cdi?")
-            .run("mizzen cdi diff")
+            .run(format!("mizzen cdi diff --kind {PLUGIN_VENDOR}/gpu"))
             .run(RENEW);
     }
     for (name, resolved) in &cdi.names {

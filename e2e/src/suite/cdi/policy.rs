@@ -63,6 +63,9 @@ async fn attempts(context: &Context<'_>) -> Result<()> {
     for path in [
         "/var/run/nvidia-container-devices",
         "/run/nvidia-container-devices/0",
+        // The same places to the kernel.
+        "/var//run/./nvidia-container-devices",
+        "/var/log/../run/nvidia-container-devices/0",
     ] {
         let mut mounting = changed(
             FIRST,
