@@ -29,6 +29,8 @@ pub(crate) fn run(args: &LabelsArgs) -> Result<ExitCode> {
     for warning in &config.warnings {
         say(&warning.to_string());
     }
+    // Most code that is mapped by now is that of the arguments and settings.
+    mizzen_nvml::release_start_code();
     let done = if config.labels.oneshot {
         once(&config)
     } else {
