@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use mizzen_kubelet_api::podresources::{
     AllocatableResourcesRequest, ContainerDevices, ListPodResourcesRequest,
     PodResourcesListerClient,
@@ -17,6 +17,8 @@ use crate::pods::GPU;
 
 /// How often the kubelet is asked; it answers at most a hundred times a second.
 const POLL: Duration = Duration::from_millis(50);
+/// How long a change may take to reach the kubelet.
+const LIMIT: Duration = Duration::from_secs(30);
 /// How long the kubelet may take to answer: one that has just started is busy.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -39,6 +41,26 @@ pub(crate) async fn offered() -> Result<BTreeMap<String, BTreeSet<String>>> {
         }
     }
     Ok(offered)
+}
+
+/// Waits until the kubelet can give out so many devices of each of NVIDIA's resources, and none of
+/// others.
+pub(crate) async fn offers(wanted: &[(&str, usize)]) -> Result<()> {
+    let wanted: BTreeMap<&str, usize> = wanted.iter().copied().collect();
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let offered = offered().await.unwrap_or_default();
+        let counts = offered.iter().map(|(name, ids)| (name.as_str(), ids.len()));
+        let counts: BTreeMap<&str, usize> = counts.collect();
+        if counts == wanted {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "the kubelet can give out {counts:?}, not {wanted:?}, after {LIMIT:?}"
+        );
+        sleep(POLL).await;
+    }
 }
 
 async fn can_give_out() -> Result<Vec<ContainerDevices>> {

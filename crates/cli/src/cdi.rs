@@ -1,9 +1,8 @@
 //! The `mizzen cdi` command.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 mod args;
 mod diff;
@@ -15,6 +14,8 @@ mod validate;
 pub(crate) use args::{ABOUT, CdiArgs};
 
 use args::CdiCommand;
+
+use crate::stdout::{print, print_json};
 
 /// The exit code of specs that cannot be used, or that are not as they should be.
 const UNUSABLE: u8 = 1;
@@ -30,16 +31,6 @@ pub(crate) fn run(args: CdiArgs) -> Result<ExitCode> {
         CdiCommand::Validate(args) => validate::run(&args),
         CdiCommand::Diff(args) => diff::run(&args),
     }
-}
-
-fn print(text: &str) -> Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")
-}
-
-fn print_json(document: &impl serde::Serialize) -> Result<()> {
-    print(&(serde_json::to_string_pretty(document)? + "\n"))
 }
 
 /// Says what could not be done.

@@ -1,7 +1,7 @@
 //! The `mizzen config` command.
 
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -21,6 +21,8 @@ mod schema;
 pub(crate) use args::{ABOUT, ConfigArgs};
 
 use args::{ConfigCommand, SchemaForm};
+
+use crate::stdout::{print, print_json};
 
 /// The exit code of a config file that cannot be used.
 const UNUSABLE: u8 = 1;
@@ -42,16 +44,6 @@ pub(crate) fn run(args: ConfigArgs) -> Result<ExitCode> {
         ConfigCommand::Check(args) => check::run(&args),
         ConfigCommand::ExplainChoice(args) => choice::run(&args),
     }
-}
-
-fn print(text: &str) -> Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")
-}
-
-fn print_json(document: &impl serde::Serialize) -> Result<()> {
-    print(&(serde_json::to_string_pretty(document)? + "\n"))
 }
 
 /// Says what cannot be understood.

@@ -1,9 +1,8 @@
 //! The `mizzen doctor` command.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use mizzen_agent::doctor::look;
 use mizzen_core::doctor::{Report, Severity, examine};
 
@@ -14,6 +13,7 @@ mod render;
 pub(crate) use args::{ABOUT, DoctorArgs};
 
 use crate::agent;
+use crate::stdout::print;
 use crate::terminal::Terminal;
 use args::AnswerForm;
 
@@ -43,9 +43,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         }
         AnswerForm::Json => serde_json::to_string_pretty(&document::of(&report))? + "\n",
     };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")?;
+    print(&text)?;
     Ok(code(&report, args.answer.strict))
 }
 

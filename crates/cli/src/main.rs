@@ -24,6 +24,7 @@ mod mig;
 mod runtime;
 mod sim;
 mod simulate;
+mod stdout;
 mod target;
 mod terminal;
 mod words;

@@ -1,9 +1,8 @@
 //! The `mizzen mig` command.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 mod apply;
 mod args;
@@ -23,6 +22,8 @@ pub(crate) use args::{ABOUT, MigArgs};
 
 use args::MigCommand;
 use node::Node;
+
+use crate::stdout::{print, print_json};
 
 /// The version of the JSON documents' form.
 const FORM: u32 = 1;
@@ -78,16 +79,6 @@ pub(crate) fn run(args: MigArgs) -> Result<ExitCode> {
             Ok(stop.code.into())
         }
     }
-}
-
-fn print(text: &str) -> Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")
-}
-
-fn print_json(document: &impl serde::Serialize) -> Result<()> {
-    print(&(serde_json::to_string_pretty(document)? + "\n"))
 }
 
 /// The columns of the terminal, or as many as a usual one has.

@@ -1,9 +1,8 @@
 //! The `mizzen runtime` command.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 mod args;
 mod check;
@@ -15,6 +14,8 @@ mod patch;
 pub(crate) use args::{ABOUT, RuntimeArgs};
 
 use args::RuntimeCommand;
+
+use crate::stdout::{print, print_json};
 
 /// The exit code of a runtime that does not resolve CDI names, or that cannot be made to.
 const NOT_ON: u8 = 1;
@@ -30,16 +31,6 @@ pub(crate) fn run(args: RuntimeArgs) -> Result<ExitCode> {
         RuntimeCommand::Check(args) => check::run(&args),
         RuntimeCommand::Configure(args) => configure::run(&args),
     }
-}
-
-fn print(text: &str) -> Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")
-}
-
-fn print_json(document: &impl serde::Serialize) -> Result<()> {
-    print(&(serde_json::to_string_pretty(document)? + "\n"))
 }
 
 /// Says why it ends with this code.

@@ -1,10 +1,9 @@
 //! The `mizzen sim` command.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use mizzen_nvml_sim::control::{Affected, Simulator};
 use mizzen_nvml_sim::environment::Place;
 use mizzen_nvml_sim::host::Installation;
@@ -19,6 +18,8 @@ mod status;
 pub(crate) use args::{ABOUT, SimArgs};
 
 use args::{Layout, SimCommand, StatusForm};
+
+use crate::stdout::{print, print_json};
 
 /// Carries the command out.
 pub(crate) fn run(args: SimArgs) -> Result<ExitCode> {
@@ -75,16 +76,6 @@ fn tell(gpus: &[Affected], what: &str) -> Result<()> {
         .iter()
         .map(|gpu| format!("GPU {} {} {}: {what}\n", gpu.index, gpu.uuid, gpu.name));
     print(&lines.collect::<String>())
-}
-
-fn print(text: &str) -> Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
 fn print_library(dir: &Path) -> Result<()> {

@@ -11,13 +11,10 @@ pub(super) mod policy;
 pub(super) mod privacy;
 pub(super) mod upgrade;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use super::{Context, Standing};
 use crate::agent::{Manifest, list};
@@ -33,9 +30,6 @@ const SMALL: &str = "nvidia.com/mig-1g.10gb";
 const VERSION: &str = "580.95.05";
 /// Where the driver's libraries are, on the host below its root and in containers.
 const LIBRARIES: &str = "/usr/lib64";
-/// How long the kubelet may take to offer what there is.
-const LIMIT: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(50);
 
 /// The machine whose GPUs are named by CDI, with its agent.
 struct Bench<'a> {
@@ -75,7 +69,7 @@ impl Bench<'_> {
         }
         let agent = self.context.any_agent();
         agent.install_with(documents, &self.hardware).await?;
-        self.offers(&[(GPU, 3), (LARGE, 1), (SMALL, 1)]).await
+        devices::offers(&[(GPU, 3), (LARGE, 1), (SMALL, 1)]).await
     }
 
     /// What tells an agent to name devices by CDI.
@@ -188,24 +182,5 @@ impl Bench<'_> {
             "a linked program sees {linked:?}, not {wanted:?}"
         );
         Ok(())
-    }
-
-    /// Waits until the kubelet can give out so many devices of these resources.
-    async fn offers(&self, wanted: &[(&str, usize)]) -> Result<()> {
-        let wanted: BTreeMap<&str, usize> = wanted.iter().copied().collect();
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let offered = devices::offered().await.unwrap_or_default();
-            let counts = offered.iter().map(|(name, ids)| (name.as_str(), ids.len()));
-            let counts: BTreeMap<&str, usize> = counts.collect();
-            if counts == wanted {
-                return Ok(());
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "the kubelet can give out {counts:?}, not {wanted:?}, after {LIMIT:?}"
-            );
-            sleep(POLL).await;
-        }
     }
 }

@@ -82,7 +82,7 @@ async fn on_bench(
     let bench = Bench { context, hardware };
     let tested = async {
         bench.install(Manifest::Mig.documents()?, change).await?;
-        bench.offers(&[(GPU, 8)]).await?;
+        devices::offers(&[(GPU, 8)]).await?;
         test(&bench).await
     };
     let outcome = tested.await;
@@ -160,7 +160,7 @@ impl Bench<'_> {
     /// Partitions the node, and waits until all is done.
     async fn partition(&self, layout: &str, offers: &[(&str, usize)]) -> Result<()> {
         self.relabel(layout).await?;
-        self.offers(offers).await?;
+        devices::offers(offers).await?;
         self.is("success").await
     }
 
@@ -182,25 +182,6 @@ impl Bench<'_> {
             ensure!(
                 Instant::now() < deadline,
                 "{STATE} is {state:?}, not {wanted}, after {LIMIT:?}"
-            );
-            sleep(POLL).await;
-        }
-    }
-
-    /// Waits until the kubelet can give out so many devices of each resource, and of no others.
-    async fn offers(&self, wanted: &[(&str, usize)]) -> Result<()> {
-        let wanted: BTreeMap<&str, usize> = wanted.iter().copied().collect();
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let offered = devices::offered().await.unwrap_or_default();
-            let counts = offered.iter().map(|(name, ids)| (name.as_str(), ids.len()));
-            let counts: BTreeMap<&str, usize> = counts.collect();
-            if counts == wanted {
-                return Ok(());
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "the kubelet can give out {counts:?}, not {wanted:?}, after {LIMIT:?}"
             );
             sleep(POLL).await;
         }

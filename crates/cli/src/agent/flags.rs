@@ -37,7 +37,7 @@ impl Args for AgentArgs {
 impl FromArgMatches for AgentArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         Ok(Self {
-            settings: given(matches),
+            settings: given(matches, rows()),
             log: LogArgs::from_arg_matches(matches)?,
         })
     }
@@ -48,10 +48,13 @@ impl FromArgMatches for AgentArgs {
     }
 }
 
-/// The settings that were given as flags.
-pub(crate) fn given(matches: &ArgMatches) -> RawConfig {
+/// Those of these settings that were given as flags.
+pub(crate) fn given(
+    matches: &ArgMatches,
+    rows: impl Iterator<Item = &'static SettingInfo>,
+) -> RawConfig {
     let mut settings = RawConfig::default();
-    for row in rows() {
+    for row in rows {
         let Some(name) = row.flag else { continue };
         if let Some(texts) = matches.get_many::<String>(name) {
             settings.set_flag(row.setting, texts.cloned());

@@ -95,7 +95,7 @@ impl Args for DoctorArgs {
 impl FromArgMatches for DoctorArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         Ok(Self {
-            settings: agent::given(matches),
+            settings: agent::given(matches, agent::rows()),
             answer: AnswerArgs::from_arg_matches(matches)?,
         })
     }

@@ -350,14 +350,7 @@ impl Args for DriverArgs {
 
 impl FromArgMatches for DriverArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let mut settings = RawConfig::default();
-        for row in rows() {
-            let Some(name) = row.flag else { continue };
-            if let Some(texts) = matches.get_many::<String>(name) {
-                settings.set_flag(row.setting, texts.cloned());
-            }
-        }
-        Ok(Self(settings))
+        Ok(Self(agent::given(matches, rows())))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {

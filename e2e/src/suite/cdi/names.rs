@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::super::Context;
 use super::super::gpu_pods::wait_for_amounts;
 use super::{LARGE, SMALL, bench};
+use crate::devices;
 use crate::images::users::SMALL_IMAGE;
 use crate::pods::{self, GPU};
 
@@ -19,7 +20,7 @@ pub(in super::super) async fn a_rival_takes_the_names(context: &Context<'_>) -> 
     let rival = bench.specs().join("rival.json");
     fs::copy(&ours, &rival).with_context(|| ours.display().to_string())?;
     let tested = async {
-        bench.offers(&[]).await?;
+        devices::offers(&[]).await?;
         // The scheduler goes by what the API says.
         wait_for_amounts(context, GPU, (3, 0)).await?;
         context
@@ -35,7 +36,7 @@ pub(in super::super) async fn a_rival_takes_the_names(context: &Context<'_>) -> 
     let tested = tested.await;
     fs::remove_file(&rival)?;
     tested?;
-    bench.offers(&[(GPU, 3), (LARGE, 1), (SMALL, 1)]).await?;
+    devices::offers(&[(GPU, 3), (LARGE, 1), (SMALL, 1)]).await?;
     let runs = |pod: &Pod| pods::phase(pod) == "Running";
     context.pods.wait("patient", "Running", runs).await?;
     Ok(())

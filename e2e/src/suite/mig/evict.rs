@@ -11,6 +11,7 @@ use super::super::config_by_node::event;
 use super::{Bench, Calm, LARGE, LIMIT, POLL, SMALL, on_bench, unchanged};
 use crate::agent::Manifest;
 use crate::client;
+use crate::devices;
 use crate::pods::{self, GPU};
 
 const BUDGET: &str = "mizzen-e2e-holder";
@@ -47,7 +48,7 @@ async fn waited_for(bench: &Bench<'_>, calm: &Calm) -> Result<()> {
     bench.relabel("all-1g.10gb").await?;
     let words = ["GPU 0", "held by pod default/holder"];
     event(context, "MigConfigWaiting", &words).await?;
-    bench.offers(&[(LARGE, 1), (SMALL, 4 + 7 * 7)]).await?;
+    devices::offers(&[(LARGE, 1), (SMALL, 4 + 7 * 7)]).await?;
     bench.is("pending").await?;
     calm.lasts(context, "holder").await
 }
@@ -87,7 +88,7 @@ async fn evicted(bench: &Bench<'_>, calm: &Calm, budgets: &Api<PodDisruptionBudg
     );
 
     budgets.delete(BUDGET, &DeleteParams::default()).await?;
-    bench.offers(&[(SMALL, 8 * 7)]).await?;
+    devices::offers(&[(SMALL, 8 * 7)]).await?;
     bench.is("success").await?;
     let left = context.pods.get("holder").await;
     ensure!(left.is_err(), "it is still there: {left:?}");

@@ -21,6 +21,7 @@ use super::{
     Bench, Calm, LARGE, LIMIT, PAIR, SMALL, WHOLE_PART, journal_path, on_bench, unchanged,
 };
 use crate::cluster::Process;
+use crate::devices;
 use crate::hardware::Partitions;
 use crate::pods::GPU;
 use crate::{agent, report};
@@ -78,7 +79,7 @@ pub(in super::super) async fn killed_on_the_way(context: &Context<'_>) -> Result
             let killed = killed.with_context(|| format!("{} after {after} steps", target.0))?;
             met.insert(killed);
             let resumed = async {
-                bench.offers(target.1).await?;
+                devices::offers(target.1).await?;
                 bench.is("success").await?;
                 calm.lasts(context, "kept").await?;
                 let journal = fs::read_to_string(journal_path())?;

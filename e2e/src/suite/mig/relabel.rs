@@ -10,6 +10,7 @@ use super::super::Context;
 use super::super::config_by_node::event;
 use super::super::gpu_pods::wait_for_amounts;
 use super::{Bench, Calm, LARGE, PAIR, Registered, SMALL, WHOLE_PART, on_bench, unchanged};
+use crate::devices;
 use crate::pods::GPU;
 use crate::report;
 
@@ -26,7 +27,7 @@ pub(in super::super) async fn eight_gpus_within_a_second(context: &Context<'_>) 
             ("all-disabled", GPU, 8),
         ] {
             let labelled = bench.relabel(layout).await?;
-            bench.offers(&[(resource, count)]).await?;
+            devices::offers(&[(resource, count)]).await?;
             let offered = labelled.elapsed();
             wait_for_amounts(context, resource, (count, count)).await?;
             report::line(&format!(
@@ -126,7 +127,7 @@ pub(in super::super) async fn a_mistake_touches_nothing(context: &Context<'_>) -
         bench.is("failed").await?;
         let after = bench.hardware.partitions().await?;
         ensure!(before == after, "it was {before:?} and is {after:?}");
-        bench.offers(&[(GPU, 8)]).await?;
+        devices::offers(&[(GPU, 8)]).await?;
         let now = Registered::now(context, GPU)?;
         ensure!(whole == now, "it was {whole:?} and is {now:?}");
 
