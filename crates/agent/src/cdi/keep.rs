@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Asked, Outcome, Places, SpecStore, discover, hook, read_catalog, shared};
+use crate::backoff::Backoff;
 use crate::dirwatch::{DirEvent, DirWatch};
 use crate::supervisor::TaskError;
 
@@ -34,8 +35,9 @@ mod tests;
 const GATHER: Duration = Duration::from_millis(10);
 /// The least time between two looks where the first found nothing that could have changed.
 const IDLE_PAUSE: Duration = Duration::from_secs(1);
-/// When it is looked again after something was missing or could not be written.
-const RETRY: Duration = Duration::from_secs(2);
+/// When it is looked again after something was missing or could not be written: soon at first, for
+/// the nodes of MIG devices come a moment after them, and then at this interval at the most.
+const RETRIES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// When it is looked again though nothing says that anything has changed: sockets and libraries
 /// may have come.
 const SLOW_LOOK: Duration = Duration::from_mins(1);
@@ -91,13 +93,6 @@ struct Look {
     complete: bool,
 }
 
-impl Look {
-    /// How long until the next one, if nothing happens.
-    fn pause(&self) -> Duration {
-        if self.complete { SLOW_LOOK } else { RETRY }
-    }
-}
-
 /// Where specs are on a host, as this process sees it: the directories that runtimes read, lowest
 /// rank first.
 pub fn directories(host: &HostRoot) -> Vec<PathBuf> {
@@ -129,7 +124,7 @@ pub async fn keep<Told: Future<Output = ()>>(
     tell: impl Fn(Event) -> Told,
     stop: CancellationToken,
 ) -> Result<(), TaskError> {
-    let mut keeper = SpecKeeper::default();
+    let mut keeper = SpecKeeper::new();
     loop {
         let inputs = Inputs::of(&state.borrow_and_update());
         tokio::select! {
@@ -141,7 +136,7 @@ pub async fn keep<Told: Future<Output = ()>>(
             () = stop.cancelled() => return Ok(()),
         }
         let look = keeper.follow(inputs).await?;
-        let pause = look.as_ref().map(Look::pause);
+        let pause = look.as_ref().map(|look| keeper.pause(look));
         if let Some(event) = look.and_then(|look| keeper.news(look)) {
             tell(event).await;
         }
@@ -156,12 +151,15 @@ pub async fn keep<Told: Future<Output = ()>>(
     }
 }
 
-#[derive(Default)]
 struct SpecKeeper {
     /// On the directories of specs.
     watch: Option<DirWatch>,
     /// What was looked at last, and when.
     last: Option<(Inputs, Instant)>,
+    /// The least time between it and another look at the same.
+    rest: Duration,
+    /// The waits for what is missing.
+    retries: Backoff,
     /// What was told last, and the names that containers were given then: the same find may mean
     /// something else where others are missed in it.
     told: Option<(BTreeSet<String>, BTreeSet<String>)>,
@@ -172,11 +170,34 @@ struct SpecKeeper {
 }
 
 impl SpecKeeper {
+    fn new() -> Self {
+        Self {
+            watch: None,
+            last: None,
+            rest: IDLE_PAUSE,
+            retries: Backoff::new(RETRIES.0, RETRIES.1),
+            told: None,
+            said: BTreeSet::new(),
+            hooks: hook::Installer::default(),
+        }
+    }
+
+    /// How long after this look the next one is due, if nothing happens.
+    fn pause(&mut self, look: &Look) -> Duration {
+        if look.complete {
+            self.retries.reset();
+            self.rest = IDLE_PAUSE;
+            return SLOW_LOOK;
+        }
+        self.rest = self.retries.failed();
+        self.rest
+    }
+
     /// When it is to be looked: at once if the inputs are new, and else, since files and device
     /// nodes may be, after a pause.
     fn due(&self, inputs: &Inputs) -> Instant {
         match &self.last {
-            Some((last, at)) if last == inputs => *at + IDLE_PAUSE,
+            Some((last, at)) if last == inputs => *at + self.rest,
             _ => Instant::now(),
         }
     }
@@ -198,6 +219,10 @@ impl SpecKeeper {
             let look = spawn_blocking(move || look(&for_look, &hooks)).await?;
             self.say(&look);
             found = Some(look);
+        }
+        if self.last.as_ref().is_none_or(|(last, _)| *last != inputs) {
+            // What is missing now is missing for the first time.
+            self.retries.reset();
         }
         self.last = Some((inputs, Instant::now()));
         Ok(found)

@@ -310,3 +310,26 @@ fn nothing_is_written_where_devices_are_not_named_by_cdi() {
         scene.end().await;
     });
 }
+
+#[test]
+fn what_is_missing_is_looked_for_soon_and_then_less_often() {
+    let look = |complete| Look {
+        outcome: Ok(Outcome::default()),
+        found: BTreeSet::new(),
+        names: BTreeSet::new(),
+        remarks: Vec::new(),
+        complete,
+    };
+    let ms = Duration::from_millis;
+    let mut keeper = SpecKeeper::new();
+    let pauses: Vec<_> = (0..7).map(|_| keeper.pause(&look(false))).collect();
+    assert_eq!(pauses, [50, 100, 200, 400, 800, 1600, 2000].map(ms));
+    assert_eq!(
+        keeper.rest,
+        ms(2000),
+        "changes of other things bring no look"
+    );
+    assert_eq!(keeper.pause(&look(true)), SLOW_LOOK);
+    assert_eq!(keeper.rest, IDLE_PAUSE);
+    assert_eq!(keeper.pause(&look(false)), ms(50));
+}
