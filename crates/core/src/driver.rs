@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::gpu::GpuUuid;
 use crate::inventory::Inventory;
 use crate::mig::{GpuMig, Layout, MigStep, MigTable};
+use crate::sample::{GpuSample, Texts, Wanted};
 use crate::topology::FabricClique;
 
 /// Finds and opens the driver. Kept by the agent for as long as it lives: a driver that is
@@ -56,6 +57,21 @@ pub trait GpuDriver: Send + Sync {
     /// none, or not yet.
     fn fabric(&self, gpus: &[GpuUuid]) -> Vec<Result<Option<FabricClique>, DriverError>> {
         gpus.iter().map(|_| Ok(None)).collect()
+    }
+
+    /// What each of these GPUs measures now, in their order; one that does not answer costs the
+    /// others nothing. Asked about once a second: an implementation asks the driver for no more
+    /// than is wanted.
+    fn sample(&self, gpus: &[GpuUuid], _wanted: Wanted) -> Vec<Result<GpuSample, DriverError>> {
+        gpus.iter()
+            .map(|_| Err(DriverError::NotSupported))
+            .collect()
+    }
+
+    /// The words of each of these GPUs that stay the same, in their order. Asked once for a
+    /// session.
+    fn texts(&self, gpus: &[GpuUuid]) -> Vec<Result<Texts, DriverError>> {
+        gpus.iter().map(|_| Ok(Texts::new())).collect()
     }
 
     /// What the GPU can be cut into and what it is cut into, empty GPU instances included.
