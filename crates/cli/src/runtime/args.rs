@@ -105,7 +105,7 @@ pub(crate) struct WhichArgs {
     #[arg(long, value_name = "FILE", help_heading = "The runtime")]
     pub(crate) config: Option<String>,
 
-    /// Its socket. Default: where it usually is
+    /// Its socket, which is asked what it is unless --runtime says so. Default: where it usually is
     #[arg(long, value_name = "PATH", help_heading = "The runtime")]
     pub(crate) socket: Option<PathBuf>,
 
