@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use mizzen_core::runtime::{RuntimeKind, RuntimeVersion};
 
+use crate::host_root;
+
 /// What the command is for.
 pub(crate) const ABOUT: &str = "\
 Check the node's container runtime, and turn CDI on in it.
@@ -118,6 +120,7 @@ pub(crate) struct WhichArgs {
         long,
         value_name = "DIR",
         default_value = "/",
+        value_parser = host_root::parser(),
         help_heading = "The runtime"
     )]
     pub(crate) host_root: PathBuf,

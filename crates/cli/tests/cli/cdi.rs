@@ -118,14 +118,10 @@ fn a_kind_without_devices_and_a_class_that_is_none_are_told_apart() {
 #[test]
 fn a_driver_that_is_not_there_is_said() {
     let machine = Machine::new();
-    let ran = machine.run([
-        "cdi",
-        "generate",
-        "--host-root",
-        "/nowhere",
-        "--nvml-library",
-        "/nowhere/x",
-    ]);
+    let empty = tempfile::tempdir().unwrap();
+    let root = empty.path().to_str().unwrap();
+    let words = ["--host-root", root, "--nvml-library", "/nowhere/x"];
+    let ran = machine.run([&["cdi", "generate"], &words[..]].concat());
     let ran = ran.ended_with(2);
     assert!(
         ran.stderr().contains("the driver cannot be asked"),
