@@ -5,11 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use mizzen_core::cdi::{
-    Catalog, CatalogFile, CdiKind, CdiSpec, PLUGIN_VENDOR, Resolution, SPEC_DIRECTORIES, host_paths,
+    Catalog, CatalogFile, CdiKind, CdiSpec, PLUGIN_VENDOR, Resolution, SPEC_DIRECTORIES,
+    driver_version, host_paths,
 };
 use mizzen_core::config::Config;
 use mizzen_core::doctor::{
-    CdiFacts, HookFact, HookState, MissingFile, Resolved, SpecFact, device_names, driver_version,
+    CdiFacts, HookFact, HookState, MissingFile, Resolved, SpecFact, device_names,
 };
 use mizzen_core::inventory::Inventory;
 

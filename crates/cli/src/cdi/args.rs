@@ -193,6 +193,11 @@ fn word_of<T: Choice>() -> PossibleValuesParser {
 }
 
 impl MakeArgs {
+    /// Whether it was said which kinds are meant.
+    pub(crate) fn names_kinds(&self) -> bool {
+        !self.kinds.is_empty() || self.vendor.is_some() || self.class.is_some()
+    }
+
     /// The same as settings of an agent.
     pub(crate) fn config(&self) -> Config {
         let mut config = Config {

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 use crate::support::{Ran, mizzen};
 
+mod diff;
+
 /// A machine with simulated GPUs.
 struct Machine {
     dir: TempDir,

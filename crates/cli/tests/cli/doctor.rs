@@ -6,4 +6,4 @@ mod flags;
 mod node;
 mod registration;
 
-pub(crate) use node::Node;
+pub(crate) use node::{Node, SCENARIO};

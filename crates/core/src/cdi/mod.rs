@@ -9,6 +9,7 @@
 mod build;
 mod catalog;
 mod diff;
+mod driver;
 mod edits;
 mod files;
 mod hooks;
@@ -22,7 +23,8 @@ mod wanted;
 
 pub use build::cdi_specs;
 pub use catalog::{Catalog, CatalogFile, Resolution};
-pub use diff::{Difference, differences};
+pub use diff::{Comparison, Difference, DriverChange, compare};
+pub use driver::driver_version;
 pub use files::{DriFiles, DriverFiles, FoundNode, HostFile, Library, Link, NodeNumbers, Platform};
 pub use hooks::{HOOK_NAMES, Hooks};
 pub use name::{CdiKind, CdiName, InvalidCdiName};

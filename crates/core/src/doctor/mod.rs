@@ -20,7 +20,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use cdi::{device_names, driver_version};
+pub use cdi::device_names;
 pub use facts::{
     AgentFacts, BusGpu, CdiFacts, ClockFacts, DirectoryFact, DirectoryState, DriverFacts, Facts,
     HookFact, HookState, KubeletFacts, LinkFact, Looked, MissingFile, NodeFact, NodeState,
