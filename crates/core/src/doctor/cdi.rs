@@ -31,6 +31,9 @@ pub(super) fn judge(facts: &Facts, nvml: Option<&'static str>, notes: &mut Notes
     for spec in &cdi.specs {
         judge_spec(spec, facts, notes);
     }
+    for directory in &cdi.noexec {
+        noexec(directory, notes);
+    }
     if let Some(why) = nvml.filter(|_| is_used) {
         notes.skipped(&format!("{why}: which names must resolve is not known"));
     } else {
@@ -185,6 +188,25 @@ fn hooks(spec: &SpecFact, notes: &mut Notes) {
             )
             .run(command);
     }
+}
+
+/// A directory of programs for hooks from which none may be run.
+fn noexec(directory: &str, notes: &mut Notes) {
+    notes
+        .error(
+            "cdi-hook-noexec",
+            format!("{directory} is on a file system that is mounted noexec"),
+        )
+        .means(
+            "the runtime cannot start the program for hooks there, and containers that get a GPU \
+             by CDI do not start",
+        )
+        .advise(
+            "set --hook-dir (MIZZEN_HOOK_DIR) to a directory from which programs may be run, such \
+             as /usr/local/bin, and in the agent's pod the hostPath volume with it; the agent then \
+             makes its specs anew",
+        )
+        .run(format!("findmnt -T {directory}"));
 }
 
 /// How a spec is made anew, depending on who writes it.

@@ -173,6 +173,8 @@ pub struct CdiFacts {
     pub specs: Vec<SpecFact>,
     /// The names of the devices that containers may be given, and what they mean to a runtime.
     pub names: Vec<(String, Resolved)>,
+    /// The directories of programs for hooks, used or to be used, from which none may be run.
+    pub noexec: Vec<String>,
 }
 
 /// What a name means to a runtime.

@@ -380,6 +380,9 @@ fn cdi_specs() {
         ("cdi-hook-not-executable", |facts| {
             hook(facts, HookState::NotExecutable);
         }),
+        ("cdi-hook-noexec", |facts| {
+            facts.cdi.noexec.push("/var/lib/mizzen/bin".to_owned());
+        }),
         ("cdi-unresolved", |facts| name(facts, Resolved::Unknown)),
         ("cdi-conflict", |facts| {
             name(facts, Resolved::Conflict(vec!["/a".to_owned()]));
