@@ -19,6 +19,7 @@ pub mod pool;
 pub mod prefer;
 pub mod resource;
 pub mod runtime;
+pub mod shell;
 pub mod state;
 pub mod topology;
 pub mod xid;

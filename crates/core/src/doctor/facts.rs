@@ -66,6 +66,8 @@ pub struct SettingsFacts {
     pub config: Config,
     /// Where they are from, for people: `flags and environment`, `the config file /etc/…`.
     pub source: String,
+    /// The config file that they name, by its path for this process.
+    pub file: Option<String>,
     /// Everything that is wrong with them.
     pub mistakes: Vec<String>,
 }

@@ -6,6 +6,7 @@
 mod agent;
 mod cdi;
 mod clock;
+mod commands;
 mod driver;
 mod facts;
 mod finding;
@@ -81,6 +82,10 @@ pub fn examine(facts: &Facts) -> Report {
     area(Area::Privacy, &|notes| {
         unless(no_gpu, notes, |notes| runtime::privacy(found, notes));
     });
+    let findings = report.findings.iter_mut();
+    for command in findings.flat_map(|finding| &mut finding.commands) {
+        *command = commands::complete(command, &facts.settings);
+    }
     report
 }
 

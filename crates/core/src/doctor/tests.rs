@@ -64,6 +64,7 @@ fn well() -> Facts {
         settings: SettingsFacts {
             config: Config::default(),
             source: "flags and environment".to_owned(),
+            file: None,
             mistakes: Vec::new(),
         },
         driver: DriverFacts {
