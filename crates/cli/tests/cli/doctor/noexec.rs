@@ -11,6 +11,10 @@ use super::node::bad;
 
 /// The report where the directory `mounted` has a file system that forbids programs; `None`, said
 /// on standard error, where such a one cannot be mounted.
+#[allow(
+    clippy::print_stderr,
+    reason = "whoever runs the tests sees what was not tested"
+)]
 fn report(node: &Node, mounted: &Path) -> Option<Value> {
     let unshared = |words: &[&str]| {
         let mut command = Command::new("unshare");

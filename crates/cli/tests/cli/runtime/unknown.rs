@@ -11,8 +11,8 @@ fn an_edit_that_an_old_containerd_would_pass_over_is_made_with_a_remark() {
     let shown = node.runtime("configure --dry-run").ended_with(0).stdout();
     assert!(shown.contains(remark), "{shown}");
     let done = node.runtime("configure").ended_with(0).stdout();
-    let note = format!("note: /etc/containerd/config.toml:6: {remark}");
-    assert!(done.contains(&note), "{done}");
+    let line = format!("note: /etc/containerd/config.toml:6: {remark}");
+    assert!(done.contains(&line), "{done}");
     assert!(node.read(CONTAINERD).contains("enable_cdi = true"));
     let again = node.runtime("configure").ended_with(0).stdout();
     assert!(
