@@ -13,6 +13,7 @@ mod render;
 pub(crate) use args::{ABOUT, DoctorArgs};
 
 use crate::agent;
+use crate::host_root;
 use crate::stdout::print;
 use crate::terminal::Terminal;
 use args::AnswerForm;
@@ -24,7 +25,12 @@ const MISUNDERSTOOD: u8 = 2;
 
 /// Carries the command out.
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
-    let settings = match agent::best(&args.settings, agent::variable) {
+    let best = agent::best(&args.settings, agent::variable);
+    let checked = best.and_then(|settings| {
+        host_root::check(&settings.config.host_root)?;
+        Ok(settings)
+    });
+    let settings = match checked {
         Ok(settings) => settings,
         Err(mistakes) => {
             eprintln!("mizzen doctor: {mistakes}");

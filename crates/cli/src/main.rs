@@ -19,6 +19,7 @@ mod doctor;
 mod duration;
 mod fault;
 mod hook;
+mod host_root;
 mod labels;
 mod mig;
 mod runtime;

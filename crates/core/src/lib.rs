@@ -21,6 +21,7 @@ pub mod prefer;
 pub mod resource;
 pub mod runtime;
 pub mod sample;
+pub mod shell;
 pub mod state;
 pub mod topology;
 pub mod xid;

@@ -91,7 +91,10 @@ fn the_settings_of_cdi_reach_the_config() {
         ("cdi-annotation-prefix", "cdi.example.com/"),
         ("nvidia-ctk-path", "/hook"),
         ("hook-dir", "/hooks"),
-        ("cdi-feature-flags", "a,b"),
+        (
+            "cdi-feature-flags",
+            "disable-ipc-discoverer,disable-nvsandboxutils",
+        ),
         ("cdi-disable-hooks", "all"),
         ("cdi-kinds", "nvidia.com/gpu,management.nvidia.com/gpu"),
     ]);
@@ -104,10 +107,29 @@ fn the_settings_of_cdi_reach_the_config() {
         ..config.clone()
     };
     assert_eq!(ours.hook_program(), Path::new("/hooks/mizzen-hook"));
-    assert_eq!(config.cdi_feature_flags, ["a", "b"]);
+    assert_eq!(
+        config.cdi_feature_flags,
+        ["disable-ipc-discoverer", "disable-nvsandboxutils"]
+    );
     assert_eq!(config.cdi_disable_hooks, ["all"]);
     let kinds: Vec<String> = config.cdi_kinds.iter().map(ToString::to_string).collect();
     assert_eq!(kinds, ["nvidia.com/gpu", "management.nvidia.com/gpu"]);
+}
+
+#[test]
+fn hooks_and_feature_flags_that_nobody_knows_are_mistakes() {
+    let config = flags(&[
+        ("cdi-feature-flags", "disable-ipc"),
+        ("cdi-disable-hooks", "chmod,update-ldcahce"),
+    ]);
+    let errors = config.validate().unwrap_err();
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].contains("disable-ipc-discoverer"), "{errors:?}");
+    assert!(
+        errors[1].contains("did you mean \"update-ldcache\""),
+        "{errors:?}"
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@
 use std::env;
 use std::error::Error;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,6 +43,12 @@ pub fn is_asked_for(feature: &str) -> bool {
 /// The file system's.
 pub fn embed(built: &Path, name: &str, variable: &str) -> Result<(), Box<dyn Error>> {
     let embedded = PathBuf::from(env::var("OUT_DIR")?).join(name);
+    // Not into a file that is there: another target directory may have the same one by a link.
+    if let Err(error) = fs::remove_file(&embedded)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error.into());
+    }
     fs::copy(built, &embedded)?;
     println!("cargo::rustc-env={variable}={}", embedded.display());
     Ok(())

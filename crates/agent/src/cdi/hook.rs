@@ -10,7 +10,7 @@ use mizzen_core::cdi::SpecOptions;
 use mizzen_core::config::{Config, HOOK_PROGRAM};
 use mizzen_hook::program;
 use mizzen_nvml::HostRoot;
-use rustix::fs::{FlockOperation, StatVfsMountFlags, flock, fstatvfs};
+use rustix::fs::{FlockOperation, StatVfs, StatVfsMountFlags, flock, fstatvfs, statvfs};
 
 /// Everybody may run it, and its owner alone may change it.
 const MODE: u32 = 0o755;
@@ -108,12 +108,21 @@ pub fn install(directory: &Path) -> io::Result<Installed> {
         fs::rename(&temporary, &path)?;
         lock.sync_all()?;
     }
-    let flags = fstatvfs(&lock)?.f_flag;
     Ok(Installed {
         path,
         is_new,
-        is_noexec: flags.contains(StatVfsMountFlags::NOEXEC),
+        is_noexec: forbids_programs(&fstatvfs(&lock)?),
     })
+}
+
+/// Whether no program may be run from `directory`, or from where it would be made.
+pub(crate) fn is_noexec(directory: &Path) -> bool {
+    let seen = directory.ancestors().find_map(|path| statvfs(path).ok());
+    seen.is_some_and(|seen| forbids_programs(&seen))
+}
+
+fn forbids_programs(file_system: &StatVfs) -> bool {
+    file_system.f_flag.contains(StatVfsMountFlags::NOEXEC)
 }
 
 fn put(path: &Path) -> io::Result<()> {

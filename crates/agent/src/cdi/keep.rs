@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use mizzen_core::allocate::HostNodes;
 use mizzen_core::cdi::{
-    Catalog, CdiSpec, PLUGIN_VENDOR, Resolution, SPEC_DIRECTORIES, SpecOptions, Wanted, cdi_specs,
-    problems,
+    Catalog, CdiSpec, EXPLICIT_LIBRARIES, PLUGIN_VENDOR, Resolution, SPEC_DIRECTORIES, SpecOptions,
+    Wanted, cdi_specs, problems,
 };
 use mizzen_core::config::Config;
 use mizzen_core::gpu::Gpu;
@@ -385,7 +385,7 @@ fn specs(inputs: &Inputs, wanted: &[Wanted]) -> Vec<CdiSpec> {
         explicit_libraries: config
             .cdi_feature_flags
             .iter()
-            .any(|flag| flag == "enable-explicit-driver-libraries"),
+            .any(|flag| flag == EXPLICIT_LIBRARIES),
         imex_channels: !config.imex.channel_ids.is_empty() || !config.cdi_kinds.is_empty(),
     };
     let files = discover(&Places::of_config(config), &asked);

@@ -217,7 +217,7 @@ pub fn read_spec(path: &Path) -> Result<CdiSpec, Vec<Mistake>> {
     let text = fs::read_to_string(path).map_err(|error| {
         vec![Mistake {
             location: None,
-            message: format!("it cannot be read: {error}"),
+            message: unreadable(&error),
         }]
     })?;
     // Nearly always JSON without a mistake, and this reader is the fast one.
@@ -235,13 +235,32 @@ pub fn read_spec(path: &Path) -> Result<CdiSpec, Vec<Mistake>> {
     }
 }
 
+fn unreadable(error: &io::Error) -> String {
+    format!("it cannot be read: {error}")
+}
+
 /// Reads all specs of these directories, the later ones outranking the earlier ones, as runtimes
 /// do.
 pub fn read_catalog(directories: &[PathBuf]) -> Catalog {
     let mut files = Vec::new();
     for (priority, directory) in directories.iter().enumerate() {
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => Some(entries),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    files.push(CatalogFile {
+                        path: directory.display().to_string(),
+                        priority,
+                        spec: Err(unreadable(&error)),
+                    });
+                }
+                None
+            }
+        };
         let mut paths: Vec<PathBuf> = entries
+            .into_iter()
+            .flatten()
+            .flatten()
             .map(|entry| entry.path())
             .filter(|path| {
                 let extension = path.extension();

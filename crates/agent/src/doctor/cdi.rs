@@ -1,20 +1,22 @@
 //! The CDI specs of the host.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use mizzen_core::cdi::{
-    Catalog, CatalogFile, CdiKind, CdiSpec, PLUGIN_VENDOR, Resolution, SPEC_DIRECTORIES, host_paths,
+    Catalog, CatalogFile, CdiKind, CdiSpec, PLUGIN_VENDOR, Resolution, SPEC_DIRECTORIES,
+    driver_version, host_paths,
 };
 use mizzen_core::config::Config;
 use mizzen_core::doctor::{
-    CdiFacts, HookFact, HookState, MissingFile, Resolved, SpecFact, device_names, driver_version,
+    CdiFacts, HookFact, HookState, MissingFile, Resolved, SpecFact, device_names,
 };
 use mizzen_core::inventory::Inventory;
 
 use super::Host;
-use crate::cdi::{directories, read_catalog};
+use crate::cdi::{directories, hook as program, read_catalog};
 
 /// What the vendors of NVIDIA's kinds end with.
 const NVIDIA: &str = "nvidia.com";
@@ -23,13 +25,12 @@ pub(super) fn facts(host: &Host, config: &Config, inventory: Option<&Inventory>)
     let catalog = read_catalog(&directories(&host.files));
     let names = inventory.map(|known| device_names(known, config));
     let names = names.into_iter().flatten();
+    let specs = catalog.files().iter();
+    let specs: Vec<SpecFact> = specs.filter_map(|file| spec(file, host)).collect();
     CdiFacts {
         directories: SPEC_DIRECTORIES.map(str::to_owned).to_vec(),
-        specs: catalog
-            .files()
-            .iter()
-            .filter_map(|file| spec(file, host))
-            .collect(),
+        noexec: noexec(&specs, host, config),
+        specs,
         names: names.map(|name| resolved(name, &catalog, host)).collect(),
     }
 }
@@ -103,6 +104,25 @@ fn hooks(spec: &CdiSpec, host: &Host) -> Vec<HookFact> {
         state: hook(path, host),
     };
     paths.into_iter().map(look).collect()
+}
+
+/// The directories from which no program may be run, of those in which specs have one and that in
+/// which the agent puts its own.
+fn noexec(specs: &[SpecFact], host: &Host, config: &Config) -> Vec<String> {
+    let named = specs.iter().flat_map(|spec| &spec.hooks);
+    let named = named.filter_map(|hook| Path::new(&hook.path).parent());
+    let installs = config.device_list_strategies.any_cdi() || !config.cdi_kinds.is_empty();
+    let own = (installs && program::is_ours(config)).then_some(config.hook_dir.as_path());
+    let directories: BTreeSet<&Path> = named.chain(own).collect();
+    let here = |directory: &Path| {
+        // What is missing is made where the directories above it lead.
+        let mut each = directory.ancestors();
+        each.find_map(|path| host.files.resolve(path).ok())
+    };
+    let is_noexec =
+        |directory: &&Path| here(directory).is_some_and(|here| program::is_noexec(&here));
+    let found = directories.into_iter().filter(is_noexec);
+    found.map(|path| path.display().to_string()).collect()
 }
 
 fn hook(path: &str, host: &Host) -> HookState {

@@ -158,6 +158,14 @@ fn chosen(host: &HostRoot, wish: &Wish) -> Option<(KnownPlace, String)> {
         return Some((*place, format!("it has the config {config}")));
     }
     let has_config = |place: &&KnownPlace| is_there(host, place.config);
+    if let Some(socket) = &wish.socket {
+        let path = socket.strip_prefix(host.as_path()).unwrap_or(socket);
+        let path = Path::new("/").join(path).display().to_string();
+        let fitting = || of_kind().filter(|place| place.has_socket(&path));
+        if let Some(place) = fitting().find(has_config).or_else(|| fitting().next()) {
+            return Some((*place, format!("it has the socket {path}")));
+        }
+    }
     let has_socket = |place: &&KnownPlace| is_there(host, place.socket);
     let text = |path| read(host, path).map(|file| file.text);
     let endpoint = kubelet_endpoint(

@@ -105,7 +105,8 @@ pub(crate) fn best(
 ) -> Result<SettingsFacts, String> {
     let alone = joined(flags.clone(), None)?;
     let given = flags.clone().or(RawConfig::from_environment(&environment));
-    let source = match given.config_file() {
+    let file = given.config_file().map(str::to_owned);
+    let source = match &file {
         Some(path) => format!("flags, environment and the config file {path}"),
         None => "flags and environment".to_owned(),
     };
@@ -116,6 +117,7 @@ pub(crate) fn best(
     Ok(SettingsFacts {
         config,
         source,
+        file,
         mistakes,
     })
 }

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 use mizzen_agent::cdi::directories;
-use mizzen_core::cdi::{CdiKind, NameStrategy, SPEC_DIRECTORIES};
+use mizzen_core::cdi::{CdiKind, FEATURE_FLAGS, HOOK_NAMES, NameStrategy, SPEC_DIRECTORIES};
 use mizzen_core::config::{Choice, Config};
 use mizzen_nvml::HostRoot;
+
+use crate::host_root;
 
 /// What the command is for.
 pub(crate) const ABOUT: &str = "\
@@ -143,8 +145,10 @@ pub(crate) struct MakeArgs {
     /// Leave a hook out; all for every one
     #[arg(
         long = "disable-hook",
+        alias = "disable-hooks",
         value_name = "HOOK",
         value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(HOOK_NAMES),
         help_heading = "The specs"
     )]
     pub(crate) disabled_hooks: Vec<String>,
@@ -152,8 +156,10 @@ pub(crate) struct MakeArgs {
     /// A feature flag of NVIDIA's toolkit, such as disable-ipc-discoverer
     #[arg(
         long = "feature-flag",
+        alias = "feature-flags",
         value_name = "FLAG",
         value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(FEATURE_FLAGS),
         help_heading = "The specs"
     )]
     pub(crate) feature_flags: Vec<String>,
@@ -171,6 +177,7 @@ pub(crate) struct MakeArgs {
         long,
         value_name = "DIR",
         default_value = "/",
+        value_parser = host_root::parser(),
         help_heading = "The machine"
     )]
     pub(crate) host_root: PathBuf,
@@ -186,6 +193,11 @@ fn word_of<T: Choice>() -> PossibleValuesParser {
 }
 
 impl MakeArgs {
+    /// Whether it was said which kinds are meant.
+    pub(crate) fn names_kinds(&self) -> bool {
+        !self.kinds.is_empty() || self.vendor.is_some() || self.class.is_some()
+    }
+
     /// The same as settings of an agent.
     pub(crate) fn config(&self) -> Config {
         let mut config = Config {
@@ -235,8 +247,25 @@ pub(crate) struct GenerateArgs {
 pub(crate) struct DirectoryArgs {
     /// A directory of specs; a later one outranks an earlier one. Default: /etc/cdi,/var/run/cdi
     /// below --host-root
-    #[arg(long = "spec-dir", value_name = "DIR", value_delimiter = ',')]
+    #[arg(long = "spec-dir", value_name = "DIR", value_delimiter = ',', value_parser = spec_directory())]
     directories: Vec<PathBuf>,
+}
+
+/// Takes a directory that a runtime can be told to read: by its whole path, and one that is there,
+/// unless it is one that runtimes read anyway.
+fn spec_directory() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        let is_usual = SPEC_DIRECTORIES
+            .iter()
+            .any(|usual| path == Path::new(usual));
+        if !path.is_absolute() {
+            Err("a directory is named by its whole path, from / on")
+        } else if is_usual || path.is_dir() {
+            Ok(path)
+        } else {
+            Err("there is no such directory")
+        }
+    })
 }
 
 impl DirectoryArgs {
@@ -260,7 +289,7 @@ pub(crate) struct ListArgs {
     pub(crate) specs: DirectoryArgs,
 
     /// Where the root of the machine is for this process
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(long, value_name = "DIR", default_value = "/", value_parser = host_root::parser())]
     pub(crate) host_root: PathBuf,
 
     /// A table for people or JSON for programs
@@ -278,7 +307,7 @@ pub(crate) struct ValidateArgs {
     pub(crate) specs: DirectoryArgs,
 
     /// Where the root of the machine is for this process
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(long, value_name = "DIR", default_value = "/", value_parser = host_root::parser())]
     pub(crate) host_root: PathBuf,
 
     /// Check the form alone, not what is on the machine

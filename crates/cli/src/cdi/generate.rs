@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
-use mizzen_agent::cdi::{SpecStore, to_json};
+use mizzen_agent::cdi::{SpecStore, hook, to_json};
 use mizzen_core::cdi::{CdiKind, CdiSpec, SpecOptions};
 use mizzen_core::config::Config;
+use mizzen_core::shell::quoted;
 use mizzen_nvml::HostRoot;
 
 use super::args::{GenerateArgs, SpecForm};
@@ -52,11 +53,12 @@ fn note_missing_hook(config: &Config) {
     }
     let way = if config.cdi_hook_path.is_some() {
         "install it".to_owned()
-    } else if config.hook_dir == Config::default().hook_dir {
-        "`mizzen hook install` installs it".to_owned()
     } else {
-        let dir = config.hook_dir.display();
-        format!("`mizzen hook install --dir {dir}` installs it")
+        let dir = hook::directory(config);
+        let is_usual = dir == Config::default().hook_dir;
+        let dir = (!is_usual).then(|| format!(" --dir {}", quoted(&dir.to_string_lossy())));
+        let dir = dir.unwrap_or_default();
+        format!("`mizzen hook install{dir}` installs it")
     };
     eprintln!(
         "mizzen cdi: {path}, which the specs name for hooks, is not on the machine, and containers \

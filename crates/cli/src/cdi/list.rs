@@ -21,7 +21,7 @@ const FORM: u32 = 1;
 struct Document<'a> {
     version: u32,
     devices: Vec<Device<'a>>,
-    unusable_files: Vec<UnusableFile<'a>>,
+    unusable_files: Vec<UnusableFile>,
 }
 
 /// A name.
@@ -37,9 +37,27 @@ struct Device<'a> {
 /// A file that no runtime takes.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct UnusableFile<'a> {
-    path: &'a str,
-    reason: &'a str,
+pub(super) struct UnusableFile {
+    path: String,
+    reason: String,
+}
+
+impl UnusableFile {
+    /// What is said of it.
+    pub(super) fn line(&self) -> Line {
+        Line::of(BAD, format!("{}: {}", self.path, self.reason))
+    }
+}
+
+/// The files that no runtime takes.
+pub(super) fn unusable_files(catalog: &Catalog) -> Vec<UnusableFile> {
+    let unusable = catalog.files().iter().filter_map(|file| {
+        Some(UnusableFile {
+            path: file.path.clone(),
+            reason: file.spec.as_ref().err()?.clone(),
+        })
+    });
+    unusable.collect()
 }
 
 /// Carries the command out.
@@ -76,17 +94,10 @@ impl<'a> Document<'a> {
                 files,
             }
         };
-        let unusable = catalog.files().iter().filter_map(|file| {
-            let reason = file.spec.as_ref().err()?;
-            Some(UnusableFile {
-                path: &file.path,
-                reason,
-            })
-        });
         Self {
             version: FORM,
             devices: catalog.names().map(device).collect(),
-            unusable_files: unusable.collect(),
+            unusable_files: unusable_files(catalog),
         }
     }
 
@@ -119,9 +130,7 @@ impl<'a> Document<'a> {
             }
             lines.extend(table.lines(0));
         }
-        for file in &self.unusable_files {
-            lines.push(Line::of(BAD, format!("{}: {}", file.path, file.reason)));
-        }
+        lines.extend(self.unusable_files.iter().map(UnusableFile::line));
         lines
     }
 }

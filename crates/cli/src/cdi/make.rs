@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, anyhow, bail};
 use mizzen_agent::cdi::{Asked, Places, discover};
 use mizzen_core::cdi::{
-    CdiKind, CdiSpec, Contents, HAND_VENDOR, NameStrategy, Platform, SpecOptions, Wanted, cdi_specs,
+    CdiKind, CdiSpec, Contents, EXPLICIT_LIBRARIES, HAND_VENDOR, NameStrategy, Platform,
+    SpecOptions, Wanted, cdi_specs,
 };
 use mizzen_core::config::{Choice, Config};
 use mizzen_core::driver::{DriverError, GpuDriver as _};
@@ -45,7 +46,7 @@ pub(super) fn specs(args: &MakeArgs, kinds: &[CdiKind]) -> Result<Made> {
         explicit_libraries: args
             .feature_flags
             .iter()
-            .any(|flag| flag == "enable-explicit-driver-libraries"),
+            .any(|flag| flag == EXPLICIT_LIBRARIES),
         imex_channels: true,
     };
     let files = discover(&places, &asked);

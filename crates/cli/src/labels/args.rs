@@ -9,6 +9,7 @@ use mizzen_core::config::{
 };
 
 use crate::agent;
+use crate::host_root;
 
 /// What the command is for.
 pub(crate) const ABOUT: &str = "\
@@ -88,10 +89,12 @@ impl LabelsArgs {
         let mut nothing = RawConfig::default();
         nothing.set_key(Setting::MpsRoot, ["/run/nvidia/mps".to_owned()]);
         let config = given.or(file).or(nothing).validate();
-        config.map_err(|errors| {
+        let config = config.map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(|error| format!("\n  {error}")).collect();
             format!("the settings cannot be used:{}", lines.concat())
-        })
+        })?;
+        host_root::check(&config.host_root)?;
+        Ok(config)
     }
 }
 

@@ -1,9 +1,12 @@
 //! What can be typed after `mizzen runtime`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use mizzen_core::runtime::{RuntimeKind, RuntimeVersion};
+use mizzen_core::shell::quoted;
+
+use crate::host_root;
 
 /// What the command is for.
 pub(crate) const ABOUT: &str = "\
@@ -105,7 +108,7 @@ pub(crate) struct WhichArgs {
     #[arg(long, value_name = "FILE", help_heading = "The runtime")]
     pub(crate) config: Option<String>,
 
-    /// Its socket. Default: where it usually is
+    /// Its socket, which is asked what it is unless --runtime says so. Default: where it usually is
     #[arg(long, value_name = "PATH", help_heading = "The runtime")]
     pub(crate) socket: Option<PathBuf>,
 
@@ -118,9 +121,34 @@ pub(crate) struct WhichArgs {
         long,
         value_name = "DIR",
         default_value = "/",
+        value_parser = host_root::parser(),
         help_heading = "The runtime"
     )]
     pub(crate) host_root: PathBuf,
+}
+
+impl WhichArgs {
+    /// The same flags, each after a space, for a command about the same runtime.
+    pub(crate) fn words(&self) -> String {
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        let runtime = self.runtime.and_then(|word| word.to_possible_value());
+        let root = Some(&*self.host_root).filter(|root| *root != Path::new("/"));
+        let given = [
+            ("runtime", runtime.map(|word| word.get_name().to_owned())),
+            ("config", self.config.clone()),
+            ("socket", self.socket.as_deref().map(path)),
+            (
+                "runtime-version",
+                self.runtime_version.map(|version| version.to_string()),
+            ),
+            ("host-root", root.map(path)),
+        ];
+        let words = given.into_iter().filter_map(|(name, value)| {
+            let value = value?;
+            Some(format!(" --{name} {}", quoted(&value)))
+        });
+        words.collect()
+    }
 }
 
 fn version(text: &str) -> Result<RuntimeVersion, String> {

@@ -7,7 +7,7 @@ use mizzen_core::cdi::SPEC_DIRECTORIES;
 use mizzen_core::runtime::{CdiState, Place, PrivacyRisk, RiskLevel, RuntimeKind, RuntimeReport};
 use serde::Serialize;
 
-use super::args::{AnswerForm, CheckArgs};
+use super::args::{AnswerForm, CheckArgs, WhichArgs};
 use super::look::{Looked, look};
 use super::{MISUNDERSTOOD, NOT_ON, UNKNOWN, ended, print_json};
 use crate::terminal::{BAD, BOLD, DIM, GOOD, Line, PLAIN, Terminal, WARN, wrapped};
@@ -79,7 +79,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
         AnswerForm::Table => {
             let terminal = Terminal::stdout();
             let columns = terminal.size().map_or(COLUMNS, |size| size.columns);
-            terminal.print(lines(&looked, &report, &risks, columns))?;
+            terminal.print(lines(&args.which, &looked, &report, &risks, columns))?;
         }
     }
     Ok(code(&report).into())
@@ -98,6 +98,7 @@ fn code(report: &RuntimeReport) -> u8 {
 }
 
 fn lines(
+    which: &WhichArgs,
     looked: &Looked,
     report: &RuntimeReport,
     risks: &[PrivacyRisk],
@@ -166,8 +167,13 @@ fn lines(
         let words = format!("{}{at}; {}", risk.what, risk.fix);
         lines.extend(wrapped(Line::of(style, "privacy: "), &words, columns));
     }
-    if let Some(next) = next(looked, report) {
-        lines.extend(wrapped(Line::of(PLAIN, "next: "), &next, columns));
+    if let Some(Next { words, command }) = next(looked, report) {
+        lines.extend(wrapped(Line::of(PLAIN, "next: "), &words, columns));
+        // Whole, so that it can be copied.
+        lines.extend(command.map(|command| {
+            let command = format!("mizzen runtime configure{command}{}", which.words());
+            Line::of(DIM, "      $ ").and(BOLD, command)
+        }));
     }
     lines
 }
@@ -202,31 +208,46 @@ fn at(place: Option<&Place>) -> String {
     place.map_or_else(String::new, |place| format!(" ({place})"))
 }
 
+/// What is to be done.
+struct Next {
+    words: String,
+    /// The flag with which `mizzen runtime configure` does it, if it does.
+    command: Option<&'static str>,
+}
+
 /// What is to be done, if something is.
-fn next(looked: &Looked, report: &RuntimeReport) -> Option<String> {
+fn next(looked: &Looked, report: &RuntimeReport) -> Option<Next> {
     let on_in_files = looked.found.report_of_files().cdi.state == CdiState::On;
+    let by_hand = |words: String| {
+        Some(Next {
+            words,
+            command: None,
+        })
+    };
+    let by = |command, words: &str| {
+        Some(Next {
+            words: words.to_owned(),
+            command: Some(command),
+        })
+    };
     match report.cdi.state {
         CdiState::On if report.spec_directories.hold_ours() => None,
-        CdiState::On if report.kind == RuntimeKind::Crio => {
-            Some("`mizzen runtime configure` adds the directory".to_owned())
-        }
-        CdiState::On => Some(format!(
+        CdiState::On if report.kind == RuntimeKind::Crio => by("", "add the directory"),
+        CdiState::On => by_hand(format!(
             "add {} to the list of directories",
             SPEC_DIRECTORIES[1]
         )),
         CdiState::Unknown if let Some(unread) = report.unread() => {
-            Some(format!("mend or make readable (are you root?): {unread}"))
+            by_hand(format!("mend or make readable (are you root?): {unread}"))
         }
-        CdiState::Off if on_in_files => Some(format!("restart {}", report.kind)),
-        CdiState::Off | CdiState::Unknown => {
-            Some("`mizzen runtime configure --dry-run` shows the edit that turns CDI on".to_owned())
-        }
-        CdiState::Unsupported if report.switched_off.is_some() => Some(
+        CdiState::Off if on_in_files => by_hand(format!("restart {}", report.kind)),
+        CdiState::Off | CdiState::Unknown => by(" --dry-run", "look at the edit that turns CDI on"),
+        CdiState::Unsupported if report.switched_off.is_some() => by_hand(
             "name the runtime that the kubelet uses with --runtime, or take the plugin out of \
              disabled_plugins"
                 .to_owned(),
         ),
-        CdiState::Unsupported => Some(format!("upgrade {}", report.kind)),
+        CdiState::Unsupported => by_hand(format!("upgrade {}", report.kind)),
     }
 }
 

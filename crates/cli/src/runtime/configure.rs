@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use mizzen_agent::runtime::FoundRuntime;
 use mizzen_core::runtime::{
-    ABSENT, CdiState, Change, RuntimeKind, SourceFile, Turn, Undone, files_of_edit,
+    ABSENT, CdiState, Change, RuntimeKind, SourceFile, Turn, Undone, edited, files_of_edit,
     has_live_restore, turn_on, undo,
 };
 use mizzen_nvml::HostRoot;
@@ -63,6 +63,7 @@ pub(super) fn run(args: &ConfigureArgs) -> Result<ExitCode> {
     };
     if steps.is_empty() {
         print(&nothing_to_do(&host, &looked, args.undo)?)?;
+        print(&notes(args, &looked.found, &steps))?;
         if args.restart && !args.undo && is_behind(&host, &looked.found)? {
             return finish(args, &looked.found);
         }
@@ -82,6 +83,7 @@ pub(super) fn run(args: &ConfigureArgs) -> Result<ExitCode> {
             Step::Forget(_) => Vec::new(),
         });
         Terminal::stdout().print(lines)?;
+        print(&notes(args, &looked.found, &steps))?;
         return Ok(ExitCode::SUCCESS);
     }
     for step in &steps {
@@ -90,7 +92,25 @@ pub(super) fn run(args: &ConfigureArgs) -> Result<ExitCode> {
             Err(error) => return Ok(ended(MISUNDERSTOOD, &format!("{error:#}"))),
         }
     }
+    print(&notes(args, &looked.found, &steps))?;
     finish(args, &looked.found)
+}
+
+/// What there is to say of the files with these steps taken, if they turn CDI on.
+fn notes(args: &ConfigureArgs, found: &FoundRuntime, steps: &[Step]) -> String {
+    if args.undo {
+        return String::new();
+    }
+    let edits = steps.iter().filter_map(|step| match step {
+        Step::Edit(change) => Some(change.clone()),
+        Step::Back { .. } | Step::Forget(_) => None,
+    });
+    let edits: Vec<Change> = edits.collect();
+    let mut then = found.clone();
+    then.files = edited(&found.place, &found.files, &edits);
+    let remarks = then.report_of_files().remarks;
+    let each = remarks.iter().map(|remark| format!("note: {remark}\n"));
+    each.collect()
 }
 
 /// The steps that turn CDI on; a reason if it cannot be.

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use mizzen_agent::runtime::{FoundRuntime, Wish, ask, find};
-use mizzen_core::runtime::{CriAnswer, KNOWN_PLACES, RuntimeVersion};
+use mizzen_core::runtime::{CriAnswer, KNOWN_PLACES, RuntimeKind, RuntimeVersion};
 use mizzen_nvml::HostRoot;
 
 use super::args::WhichArgs;
@@ -24,18 +24,22 @@ pub(super) struct Looked {
 /// # Errors
 /// If a socket that was named does not answer, or a config that was named is not there or nobody's.
 pub(super) fn look(args: &WhichArgs) -> Result<Option<Looked>> {
+    let told = told_kind(args)?;
     let wish = Wish {
-        kind: args.runtime.map(Into::into),
+        kind: args.runtime.map(Into::into).or(told),
         config: args.config.clone(),
         socket: args.socket.clone(),
     };
     let host = HostRoot::new(&args.host_root);
     if let Some(config) = &args.config {
-        check_config(&host, config, args.runtime.is_some())?;
+        check_config(&host, config, wish.kind.is_some())?;
     }
     let Some(mut found) = find(&host, &wish) else {
         return Ok(None);
     };
+    if let (Some(kind), Some(socket)) = (told, &args.socket) {
+        found.why = format!("{} says that it is {kind}", socket.display());
+    }
     let mut version_from = None;
     let mut silence = None;
     match asked(found.socket.as_deref()) {
@@ -66,6 +70,28 @@ pub(super) fn look(args: &WhichArgs) -> Result<Option<Looked>> {
     }))
 }
 
+/// Which runtime answers at the socket that was named, where nothing else says so.
+fn told_kind(args: &WhichArgs) -> Result<Option<RuntimeKind>> {
+    let Some(socket) = args.socket.as_deref().filter(|_| args.runtime.is_none()) else {
+        return Ok(None);
+    };
+    let answer = ask_now(socket).map_err(|error| {
+        anyhow!(
+            "{error}; give the socket that the kubelet uses, or --runtime and no --socket to go \
+             by files alone"
+        )
+    })?;
+    let kind = answer.kind().with_context(|| {
+        format!(
+            "the runtime at {} calls itself {:?}, which is none of containerd, cri-o and docker: \
+             name with --runtime which of them it is like",
+            socket.display(),
+            answer.name
+        )
+    })?;
+    Ok(Some(kind))
+}
+
 /// Checks that the named config is there, and that it is known whose it is.
 fn check_config(host: &HostRoot, config: &str, has_kind: bool) -> Result<()> {
     ensure!(
@@ -88,19 +114,17 @@ fn check_config(host: &HostRoot, config: &str, has_kind: bool) -> Result<()> {
 
 /// What the runtime at a socket says of itself.
 pub(super) fn asked(socket: Option<&Path>) -> Option<Result<CriAnswer>> {
-    let socket = socket?;
+    socket.map(ask_now)
+}
+
+fn ask_now(socket: &Path) -> Result<CriAnswer> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build();
-    Some(
-        runtime
-            .context("no runtime for a question")
-            .and_then(|runtime| {
-                runtime
-                    .block_on(ask(socket))
-                    .with_context(|| format!("{} does not answer", socket.display()))
-            }),
-    )
+        .build()
+        .context("no runtime for a question")?;
+    // Its words are those of its causes, too.
+    let answer = runtime.block_on(ask(socket));
+    answer.map_err(|error| anyhow!("{} does not answer: {error}", socket.display()))
 }
 
 /// What the first program that is there says of its version.

@@ -4,6 +4,7 @@ mod broken;
 mod document;
 mod flags;
 mod node;
+mod noexec;
 mod registration;
 
-pub(crate) use node::Node;
+pub(crate) use node::{Node, SCENARIO};

@@ -15,6 +15,7 @@ mod ends;
 mod labels;
 mod mig;
 mod mistakes;
+mod mistyped;
 mod runtime;
 mod sim;
 mod simulate;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mizzen_kubelet_api::cri::{
     RuntimeService, RuntimeServiceServer, StatusRequest, StatusResponse, VersionRequest,
@@ -11,9 +11,13 @@ use mizzen_kubelet_api::cri::{
 use mizzen_kubelet_api::{Socket, serve};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 
 use crate::support::{Ran, mizzen, repository};
+
+mod by_socket;
+mod unknown;
 
 const CONTAINERD: &str = "etc/containerd/config.toml";
 /// As containerd 1.7's packages have it, shortened.
@@ -287,6 +291,17 @@ impl RuntimeService for Restartable {
     }
 }
 
+/// Serves a runtime at this socket for as long as what is returned lives.
+fn answering(socket: &Path, runtime: impl RuntimeService) -> JoinSet<()> {
+    let bound = Socket::bind(socket).unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let service = RuntimeServiceServer::new(runtime);
+        let _ = serve(bound, service, std::future::pending()).await;
+    });
+    tasks
+}
+
 impl Node {
     /// Runs the command on this machine's root, with a `systemctl` that restarts nothing but
     /// leaves the file `restarted`.
@@ -315,12 +330,7 @@ async fn a_process_that_lags_behind_its_files_is_restarted() {
     let on = V2.replace("sandbox_image", "enable_cdi = true\n    sandbox_image");
     node.write("config.toml", &on);
     let socket = node.path("containerd.sock");
-    let service = RuntimeServiceServer::new(Restartable(node.path("restarted")));
-    let bound = Socket::bind(&socket).unwrap();
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(async move {
-        let _ = serve(bound, service, std::future::pending()).await;
-    });
+    let mut tasks = answering(&socket, Restartable(node.path("restarted")));
     let words = format!(
         "--runtime containerd --config {} --socket {}",
         node.path("config.toml").display(),
@@ -373,7 +383,8 @@ fn the_commands_in_the_document_print_what_it_says() {
         let words = words.strip_prefix("mizzen runtime ").unwrap();
         let ran = node.runtime(words);
         let root = node.0.path().to_string_lossy().into_owned();
-        let printed = (ran.stdout() + &ran.stderr()).replace(&root, "");
+        let printed = (ran.stdout() + &ran.stderr()).replace(&format!(" --host-root {root}"), "");
+        let printed = printed.replace(&root, "");
         assert_eq!(printed, output, "docs/runtime.md: {command}");
         count += 1;
     }
@@ -406,13 +417,17 @@ fn all(node: &Node) -> Vec<(PathBuf, String)> {
 fn a_second_run_before_the_restart_changes_nothing_and_undo_restores_every_byte() {
     let microk8s = "var/snap/microk8s/current/args";
     let off = OFF_V3.replace("false\n", "false # admin\n");
-    let nodes: [&[(String, &str)]; 3] = [
+    let nodes: [&[(String, &str)]; 4] = [
         &[
             (format!("{microk8s}/containerd.toml"), OFF_V3),
             (format!("{microk8s}/containerd-template.toml"), &off),
         ],
         &[(
             "var/lib/rancher/k3s/agent/etc/containerd/config.toml".to_owned(),
+            OFF_V3,
+        )],
+        &[(
+            "var/lib/rancher/rke2/agent/etc/containerd/config.toml".to_owned(),
             OFF_V3,
         )],
         &[

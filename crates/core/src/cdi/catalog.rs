@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::spec::{CdiDevice, CdiSpec};
 
-/// A spec file of a node.
+/// A spec file of a node, or a directory of them that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogFile {
     /// Its path, for messages.

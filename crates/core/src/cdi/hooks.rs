@@ -13,6 +13,19 @@ pub struct Hooks {
     disabled: BTreeSet<String>,
 }
 
+/// The names by which hooks are left out: `all`, ours, and then those that some version of NVIDIA's
+/// toolkit has and our specs never name.
+pub const HOOK_NAMES: &[&str] = &[
+    ALL,
+    CREATE_SYMLINKS,
+    UPDATE_LDCACHE,
+    ENABLE_CUDA_COMPAT,
+    DISABLE_NODE_MODIFICATION,
+    "chmod",
+    "create-soname-symlinks",
+    "update-application-profile",
+];
+
 const ALL: &str = "all";
 const CREATE_SYMLINKS: &str = "create-symlinks";
 const UPDATE_LDCACHE: &str = "update-ldcache";

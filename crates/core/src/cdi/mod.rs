@@ -9,6 +9,7 @@
 mod build;
 mod catalog;
 mod diff;
+mod driver;
 mod edits;
 mod files;
 mod hooks;
@@ -22,15 +23,18 @@ mod wanted;
 
 pub use build::cdi_specs;
 pub use catalog::{Catalog, CatalogFile, Resolution};
-pub use diff::{Difference, differences};
+pub use diff::{Comparison, Difference, DriverChange, compare};
+pub use driver::driver_version;
 pub use files::{DriFiles, DriverFiles, FoundNode, HostFile, Library, Link, NodeNumbers, Platform};
-pub use hooks::Hooks;
+pub use hooks::{HOOK_NAMES, Hooks};
 pub use name::{CdiKind, CdiName, InvalidCdiName};
 pub use read::{Mistake, SpecText};
 pub use spec::{CdiDevice, CdiSpec, ContainerEdits, DeviceNode, Hook, IntelRdt, Mount, NetDevice};
 pub use validate::{HostPath, Problem, host_paths, problems};
 pub use version::{CdiVersion, UnknownVersion, minimum_version};
-pub use wanted::{Contents, GpuNames, NameStrategy, SpecOptions, Wanted};
+pub use wanted::{
+    Contents, EXPLICIT_LIBRARIES, FEATURE_FLAGS, GpuNames, NameStrategy, SpecOptions, Wanted,
+};
 
 /// The vendor in the names of the devices that a device plugin hands out.
 pub const PLUGIN_VENDOR: &str = "k8s.device-plugin.nvidia.com";

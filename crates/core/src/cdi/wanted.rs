@@ -137,6 +137,23 @@ impl Wanted {
         ["gpu", "imex-channel", "gds", "mofed", "gdrcopy", "nvswitch"];
 }
 
+/// The feature flags that are heeded, and then those that some version of NVIDIA's toolkit has and
+/// that are about nothing of ours.
+pub const FEATURE_FLAGS: &[&str] = &[
+    EXPLICIT_LIBRARIES,
+    NO_ADDITIONAL_GIDS,
+    NO_SOCKETS,
+    "disable-coherent-annotations",
+    "disable-multiple-csv-devices",
+    "disable-nvsandbox-utils",
+    "disable-nvsandboxutils",
+    "enable-coherent-annotations",
+];
+/// The flag with which libraries of a fixed list are given to containers besides.
+pub const EXPLICIT_LIBRARIES: &str = "enable-explicit-driver-libraries";
+const NO_ADDITIONAL_GIDS: &str = "no-additional-gids-for-device-nodes";
+const NO_SOCKETS: &str = "disable-ipc-discoverer";
+
 /// What is left to taste.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecOptions {
@@ -158,8 +175,8 @@ impl SpecOptions {
                 config.hook_program().to_string_lossy(),
                 config.cdi_disable_hooks.iter().cloned(),
             ),
-            additional_gids: !has("no-additional-gids-for-device-nodes"),
-            sockets: !has("disable-ipc-discoverer"),
+            additional_gids: !has(NO_ADDITIONAL_GIDS),
+            sockets: !has(NO_SOCKETS),
         }
     }
 }

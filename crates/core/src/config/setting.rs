@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 use super::duration::parse_duration;
 use super::source::FallbackStrategy;
 use super::types::{AllocationPolicy, DeviceIdStrategy, MigStrategy, words};
+use crate::cdi::{FEATURE_FLAGS, HOOK_NAMES};
 
 /// The directory in which a kubelet and its device plugins have their sockets.
 pub(super) const DEVICE_PLUGIN_DIR: &str = "/var/lib/kubelet/device-plugins";
@@ -294,12 +295,12 @@ settings! {
     }
     CdiFeatureFlags {
         flag: Some("cdi-feature-flags"), aliases: [], env: ["CDI_FEATURE_FLAGS"],
-        key: None, kind: Kind::List(&[]),
+        key: None, kind: Kind::List(FEATURE_FLAGS),
         default: "none", help: "Features of the CDI specs",
     }
     CdiDisableHooks {
         flag: Some("cdi-disable-hooks"), aliases: [], env: ["CDI_DISABLE_HOOKS"],
-        key: None, kind: Kind::List(&[]),
+        key: None, kind: Kind::List(HOOK_NAMES),
         default: "none", help: "Hooks to leave out of CDI specs; all: every one",
     }
     CdiKinds {

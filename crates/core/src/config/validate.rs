@@ -92,8 +92,8 @@ impl Reader<'_> {
                 .map_or(default.cdi_annotation_prefix, |value| value.1),
             cdi_hook_path: self.path(Setting::CdiHookPath),
             hook_dir: self.path(Setting::HookDir).unwrap_or(default.hook_dir),
-            cdi_feature_flags: self.list(Setting::CdiFeatureFlags),
-            cdi_disable_hooks: self.list(Setting::CdiDisableHooks),
+            cdi_feature_flags: self.known_words(Setting::CdiFeatureFlags),
+            cdi_disable_hooks: self.known_words(Setting::CdiDisableHooks),
             cdi_kinds: self.cdi_kinds(),
             mps_root: self.path(Setting::MpsRoot),
             shared_devices_allocation_policy: self
@@ -273,6 +273,21 @@ impl Reader<'_> {
     fn list(&self, setting: Setting) -> Vec<String> {
         let value = self.raw.get(setting);
         value.map(|value| value.texts.clone()).unwrap_or_default()
+    }
+
+    /// A list of words that the setting's kind knows.
+    fn known_words(&mut self, setting: Setting) -> Vec<String> {
+        let Some(value) = self.raw.get(setting) else {
+            return Vec::new();
+        };
+        let (known, unknown): (Vec<_>, Vec<_>) = value
+            .texts
+            .iter()
+            .partition(|text| setting.info().kind.words().contains(&text.as_str()));
+        for text in unknown {
+            self.invalid(setting, &value.origin, text);
+        }
+        known.into_iter().cloned().collect()
     }
 
     fn path(&self, setting: Setting) -> Option<PathBuf> {

@@ -5,28 +5,13 @@ use std::collections::BTreeSet;
 use super::finding::Notes;
 use super::{CdiFacts, Facts, HookState, Reach, Resolved, SpecFact, counted, some};
 use crate::allocate::{cdi_gpu, visible_id};
-use crate::cdi::{CdiSpec, PLUGIN_VENDOR};
+use crate::cdi::PLUGIN_VENDOR;
 use crate::config::{Config, HOOK_PROGRAM};
 use crate::inventory::Inventory;
 use crate::pool::{DevicePool, offer};
 
-/// Libraries that every driver has, and that carry its version.
-const LANDMARKS: [&str; 2] = ["libcuda.so.", "libnvidia-ml.so."];
 /// How specs of the agent's are made anew.
 const RENEW: &str = "kubectl -n mizzen-system rollout restart daemonset/mizzen-agent";
-
-/// The version of the driver whose libraries a spec mounts, told by their names.
-pub fn driver_version(spec: &CdiSpec) -> Option<&str> {
-    let all = std::iter::once(&spec.container_edits);
-    let edits = all.chain(spec.devices.iter().map(|device| &device.container_edits));
-    edits.flat_map(|edits| &edits.mounts).find_map(|mount| {
-        let name = mount.host_path.rsplit('/').next()?;
-        let version = LANDMARKS
-            .iter()
-            .find_map(|landmark| name.strip_prefix(landmark))?;
-        version.contains('.').then_some(version)
-    })
-}
 
 /// The full names of the CDI devices that containers may be given, whether or not runtimes are told
 /// of devices by CDI.
@@ -45,6 +30,9 @@ pub(super) fn judge(facts: &Facts, nvml: Option<&'static str>, notes: &mut Notes
     let is_used = strategies.any_cdi() && !awaits_agent;
     for spec in &cdi.specs {
         judge_spec(spec, facts, notes);
+    }
+    for directory in &cdi.noexec {
+        noexec(directory, notes);
     }
     if let Some(why) = nvml.filter(|_| is_used) {
         notes.skipped(&format!("{why}: which names must resolve is not known"));
@@ -202,6 +190,25 @@ fn hooks(spec: &SpecFact, notes: &mut Notes) {
     }
 }
 
+/// A directory of programs for hooks from which none may be run.
+fn noexec(directory: &str, notes: &mut Notes) {
+    notes
+        .error(
+            "cdi-hook-noexec",
+            format!("{directory} is on a file system that is mounted noexec"),
+        )
+        .means(
+            "the runtime cannot start the program for hooks there, and containers that get a GPU \
+             by CDI do not start",
+        )
+        .advise(
+            "set --hook-dir (MIZZEN_HOOK_DIR) to a directory from which programs may be run, such \
+             as /usr/local/bin, and in the agent's pod the hostPath volume with it; the agent then \
+             makes its specs anew",
+        )
+        .run(format!("findmnt -T {directory}"));
+}
+
 /// How a spec is made anew, depending on who writes it.
 fn renewal(spec: &SpecFact) -> String {
     if spec.is_of_plugin {
@@ -226,32 +233,4 @@ fn put_there(path: &str) -> String {
 fn directory(path: &str) -> &str {
     path.rsplit_once('/')
         .map_or("/", |(directory, _)| directory)
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::cdi::{ContainerEdits, Mount};
-
-    use super::*;
-
-    #[test]
-    fn the_driver_of_a_spec_is_told_by_its_libraries() {
-        let spec = |path: &str| CdiSpec {
-            container_edits: ContainerEdits {
-                mounts: vec![Mount {
-                    host_path: path.to_owned(),
-                    ..Mount::default()
-                }],
-                ..ContainerEdits::default()
-            },
-            ..CdiSpec::default()
-        };
-        let of = |path: &str| driver_version(&spec(path)).map(str::to_owned);
-        assert_eq!(
-            of("/usr/lib64/libcuda.so.550.54.15").as_deref(),
-            Some("550.54.15")
-        );
-        assert_eq!(of("/usr/lib64/libcuda.so.1"), None);
-        assert_eq!(of("/usr/lib64/libcudadebugger.so.550.54.15"), None);
-    }
 }

@@ -66,6 +66,8 @@ pub struct SettingsFacts {
     pub config: Config,
     /// Where they are from, for people: `flags and environment`, `the config file /etc/…`.
     pub source: String,
+    /// The config file that they name, by its path for this process.
+    pub file: Option<String>,
     /// Everything that is wrong with them.
     pub mistakes: Vec<String>,
 }
@@ -173,6 +175,8 @@ pub struct CdiFacts {
     pub specs: Vec<SpecFact>,
     /// The names of the devices that containers may be given, and what they mean to a runtime.
     pub names: Vec<(String, Resolved)>,
+    /// The directories of programs for hooks, used or to be used, from which none may be run.
+    pub noexec: Vec<String>,
 }
 
 /// What a name means to a runtime.

@@ -95,7 +95,7 @@ fn missing(socket: &str, others: &[String], notes: &mut Notes) {
             )
             .means("the kubelet uses another directory than the agent (--root-dir; k0s, MicroK8s)")
             .advise(MOUNT)
-            .run(format!("KUBELET_SOCKET={other} mizzen doctor"));
+            .run(format!("mizzen doctor --kubelet-socket {other}"));
         return;
     }
     notes

@@ -6,6 +6,7 @@
 mod agent;
 mod cdi;
 mod clock;
+mod commands;
 mod driver;
 mod facts;
 mod finding;
@@ -20,7 +21,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use cdi::{device_names, driver_version};
+pub use cdi::device_names;
 pub use facts::{
     AgentFacts, BusGpu, CdiFacts, ClockFacts, DirectoryFact, DirectoryState, DriverFacts, Facts,
     HookFact, HookState, KubeletFacts, LinkFact, Looked, MissingFile, NodeFact, NodeState,
@@ -81,6 +82,10 @@ pub fn examine(facts: &Facts) -> Report {
     area(Area::Privacy, &|notes| {
         unless(no_gpu, notes, |notes| runtime::privacy(found, notes));
     });
+    let findings = report.findings.iter_mut();
+    for command in findings.flat_map(|finding| &mut finding.commands) {
+        *command = commands::complete(command, &facts.settings);
+    }
     report
 }
 

@@ -7,6 +7,8 @@ use crate::runtime::{CdiState, Place, RiskLevel, RuntimeKind, RuntimeReport};
 
 const CONFIGURE: &str = "sudo mizzen runtime configure";
 const CHECK: &str = "mizzen runtime check";
+const MEANS: &str = "containers are given no GPU, or do not start, although the kubelet has given \
+                     them one";
 
 pub(super) fn judge(facts: Option<&RuntimeFacts>, config: &Config, notes: &mut Notes) {
     let Some(facts) = facts else {
@@ -44,6 +46,8 @@ pub(super) fn judge(facts: Option<&RuntimeFacts>, config: &Config, notes: &mut N
     if notes.is_clean() {
         let state = match report.cdi.state {
             CdiState::On => "CDI is on",
+            // That it is needed, and may be off, was said.
+            _ if config.device_list_strategies.any_cdi() => return,
             CdiState::Off => "CDI is off, and not needed",
             CdiState::Unsupported => "it has no CDI, and needs none",
             CdiState::Unknown => "whether CDI is on is not known, and it is not needed",
@@ -61,8 +65,6 @@ pub(super) fn judge(facts: Option<&RuntimeFacts>, config: &Config, notes: &mut N
 
 /// A runtime that is told of devices by CDI.
 fn cdi(report: &RuntimeReport, config: &Config, notes: &mut Notes) {
-    const MEANS: &str = "containers are given no GPU, or do not start, although the kubelet has \
-                         given them one";
     let name = report.name();
     let why = &report.cdi.why;
     match report.cdi.state {
@@ -107,11 +109,13 @@ fn cdi(report: &RuntimeReport, config: &Config, notes: &mut Notes) {
                 .run(CHECK);
         }
     }
-    let in_annotations = DeviceListStrategy::CdiAnnotations;
-    let is_known = report.version.is_some() || report.kind == RuntimeKind::Docker;
-    if is_known
+    if report.kind == RuntimeKind::Docker {
+        docker(&name, config, notes);
+    } else if report.version.is_some()
         && !report.takes_cri_field()
-        && !config.device_list_strategies.includes(in_annotations)
+        && !config
+            .device_list_strategies
+            .includes(DeviceListStrategy::CdiAnnotations)
     {
         notes
             .error(
@@ -134,6 +138,35 @@ fn cdi(report: &RuntimeReport, config: &Config, notes: &mut Notes) {
     }
 }
 
+/// Docker, which is told of CDI names by cri-dockerd, if at all, and reads no annotations.
+fn docker(name: &str, config: &Config, notes: &mut Notes) {
+    let by_field = DeviceListStrategy::CdiCri;
+    if !config.device_list_strategies.includes(by_field) {
+        notes
+            .error(
+                "runtime-no-annotations",
+                format!("{name} resolves no CDI names in annotations"),
+            )
+            .means(MEANS)
+            .advise(
+                "set --device-list-strategy=cdi-cri (DEVICE_LIST_STRATEGY) with a cri-dockerd \
+                 newer than 0.4.3, or envvar with NVIDIA's runtime as Docker's default",
+            );
+        return;
+    }
+    notes
+        .hint(
+            "runtime-cri-dockerd",
+            format!("{name} is told of CDI names by cri-dockerd, if that is newer than 0.4.3"),
+        )
+        .means("older ones drop the names without a word, and containers are given no GPU")
+        .advise(
+            "upgrade it if it is older, or set --device-list-strategy=envvar \
+             (DEVICE_LIST_STRATEGY) with NVIDIA's runtime as Docker's default",
+        )
+        .run("cri-dockerd --version");
+}
+
 /// A runtime that is told of devices in ways that only NVIDIA's understands.
 fn nvidia(facts: &RuntimeFacts, config: &Config, notes: &mut Notes) {
     let report = &facts.report;
@@ -141,23 +174,7 @@ fn nvidia(facts: &RuntimeFacts, config: &Config, notes: &mut Notes) {
         .device_list_strategies
         .includes(DeviceListStrategy::Envvar);
     if report.nvidia_runtimes().next().is_none() && !report.nvidia_by_default() {
-        let name = report.name();
-        let found = if config.device_list_strategies.is_auto() {
-            format!("{name} resolves no CDI names of ours, and has no runtime of NVIDIA's")
-        } else {
-            format!("the device-list strategy is one of NVIDIA's runtime, and {name} has none")
-        };
-        notes
-            .warning("runtime-gives-nothing", found)
-            .means(
-                "containers with a GPU get no library of the driver, so nvidia-smi and CUDA are \
-                 not found in them",
-            )
-            .advise(
-                "turn CDI on if it is off, and leave the device-list strategy at auto \
-                 (DEVICE_LIST_STRATEGY), which then uses it",
-            )
-            .run(CONFIGURE);
+        gives_nothing(report, config, notes);
     } else if by_variable && !facts.accepts_variable {
         notes
             .error(
@@ -170,6 +187,40 @@ fn nvidia(facts: &RuntimeFacts, config: &Config, notes: &mut Notes) {
                  accept-nvidia-visible-devices-as-volume-mounts = true in \
                  /etc/nvidia-container-runtime/config.toml",
             );
+    }
+}
+
+/// A runtime that gives containers device nodes at the most.
+fn gives_nothing(report: &RuntimeReport, config: &Config, notes: &mut Notes) {
+    let name = report.name();
+    let is_auto = config.device_list_strategies.is_auto();
+    let is_docker = report.kind == RuntimeKind::Docker;
+    let found = if is_auto && is_docker {
+        format!("{name} is not given CDI names by auto, and has no runtime of NVIDIA's")
+    } else if is_auto {
+        format!("{name} resolves no CDI names of ours, and has no runtime of NVIDIA's")
+    } else {
+        format!("the device-list strategy is one of NVIDIA's runtime, and {name} has none")
+    };
+    let finding = notes.warning("runtime-gives-nothing", found).means(
+        "containers with a GPU get no library of the driver, so nvidia-smi and CUDA are not found \
+         in them",
+    );
+    if is_docker {
+        finding
+            .advise(
+                "with a cri-dockerd newer than 0.4.3, which passes CDI names on, set \
+                 --device-list-strategy=cdi-cri (DEVICE_LIST_STRATEGY); or install NVIDIA's \
+                 runtime and make it Docker's default",
+            )
+            .run("cri-dockerd --version");
+    } else {
+        finding
+            .advise(
+                "turn CDI on if it is off, and leave the device-list strategy at auto \
+                 (DEVICE_LIST_STRATEGY), which then uses it",
+            )
+            .run(CONFIGURE);
     }
 }
 

@@ -64,6 +64,7 @@ fn well() -> Facts {
         settings: SettingsFacts {
             config: Config::default(),
             source: "flags and environment".to_owned(),
+            file: None,
             mistakes: Vec::new(),
         },
         driver: DriverFacts {
@@ -379,6 +380,9 @@ fn cdi_specs() {
         ("cdi-hook-missing", |facts| hook(facts, HookState::Missing)),
         ("cdi-hook-not-executable", |facts| {
             hook(facts, HookState::NotExecutable);
+        }),
+        ("cdi-hook-noexec", |facts| {
+            facts.cdi.noexec.push("/var/lib/mizzen/bin".to_owned());
         }),
         ("cdi-unresolved", |facts| name(facts, Resolved::Unknown)),
         ("cdi-conflict", |facts| {

@@ -18,6 +18,10 @@ const FIRST_WITH_CDI: RuntimeVersion = RuntimeVersion::new(1, 7, 0);
 /// The first that does so unless it is told not to.
 const FIRST_ON: RuntimeVersion = RuntimeVersion::new(2, 0, 0);
 
+/// What is said of `enable_cdi` where it may be set for a containerd that does not know it.
+const PERHAPS_PASSED_OVER: &str = "the version of containerd is not known, and one before 1.7 \
+    passes over enable_cdi without a word: see `containerd --version`";
+
 /// The files that a config imports, as patterns of absolute paths in which `*` stands for any
 /// name; a path that is not absolute begins at the directory of the config.
 ///
@@ -66,6 +70,12 @@ fn plugin_keys(version: i64) -> &'static [&'static str] {
 /// and not only the keys it has.
 pub(super) fn replaces_sections(version: Option<RuntimeVersion>) -> bool {
     version.is_some_and(|version| version < FIRST_ON)
+}
+
+/// Whether containerd may be one without CDI: its version is not known, and its config is one that
+/// such a containerd reads.
+fn is_of_unknown_age(version: Option<RuntimeVersion>, config_version: Option<i64>) -> bool {
+    version.is_none() && config_version.is_none_or(|config| config <= 2)
 }
 
 /// What containerd would not start with, or not take as it was meant.
@@ -131,6 +141,12 @@ pub fn read_containerd(files: &[SourceFile], version: Option<RuntimeVersion>) ->
                 remarks.push(Remark::unread(format!("not TOML: {text}"), Some(place)));
             }
         }
+    }
+    let set = found.enable_cdi.as_ref().filter(|(on, _)| *on);
+    if let Some((_, place)) = set
+        && is_of_unknown_age(version, main_version)
+    {
+        remarks.push(Remark::new(PERHAPS_PASSED_OVER, Some(place.clone())));
     }
     let cdi = found.cdi(version, main_version);
     RuntimeReport {
@@ -328,6 +344,25 @@ mod tests {
         let both = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nenable_cdi = false\n\
                     [plugins.\"io.containerd.cri.v1.runtime\"]\nenable_cdi = true\n";
         assert_eq!(state(both, Some(V2_3)), CdiState::On);
+    }
+
+    #[test]
+    fn a_containerd_of_unknown_version_may_know_nothing_of_cdi() {
+        let on = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nenable_cdi = true\n";
+        let remarks = |text: &str, version| {
+            let report = read_containerd(&[file("/c.toml", text)], version);
+            assert_eq!(report.cdi.state, CdiState::On, "{text}");
+            let remarks = report.remarks.iter().map(ToString::to_string);
+            remarks.collect::<Vec<_>>()
+        };
+        let [remark] = remarks(on, None).try_into().unwrap();
+        assert!(
+            remark.starts_with("/c.toml:3: the version of containerd is not known"),
+            "{remark}"
+        );
+        assert_eq!(remarks(on, Some(V1_7)), [""; 0]);
+        let new = "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\nenable_cdi = true\n";
+        assert_eq!(remarks(new, None), [""; 0], "containerd 1 does not read it");
     }
 
     #[test]

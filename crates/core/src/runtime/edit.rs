@@ -145,16 +145,11 @@ fn missing_directory(report: &RuntimeReport) -> String {
     )
 }
 
-/// The changes, if the runtime has CDI on with them. A template cannot be read before the
-/// distribution has made a config of it.
-fn checked(
-    place: &KnownPlace,
-    files: &[SourceFile],
-    version: Option<RuntimeVersion>,
-    changes: Vec<Change>,
-) -> Turn {
+/// The files as they are with these changes. A template cannot be read before the distribution has
+/// made a config of it.
+pub fn edited(place: &KnownPlace, files: &[SourceFile], changes: &[Change]) -> Vec<SourceFile> {
     let mut then = files.to_vec();
-    for change in &changes {
+    for change in changes {
         if place.template == Some(change.file.as_str())
             && place.flavour == ContainerdFlavour::Rancher
         {
@@ -168,6 +163,17 @@ fn checked(
             }),
         }
     }
+    then
+}
+
+/// The changes, if the runtime has CDI on with them.
+fn checked(
+    place: &KnownPlace,
+    files: &[SourceFile],
+    version: Option<RuntimeVersion>,
+    changes: Vec<Change>,
+) -> Turn {
+    let then = edited(place, files, &changes);
     let report = read(place.kind, &then, version);
     if report.cdi.state != CdiState::On {
         return Turn::Refused(format!(

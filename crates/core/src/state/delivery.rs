@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use super::{Effect, Line, NodeState, Severity, log};
-use crate::config::Config;
+use crate::config::{Config, DeviceListStrategy};
 use crate::pool::DevicePool;
 use crate::runtime::AutoChoice;
+
+/// What nobody can see from here, for no kubelet tells its version to a device plugin.
+const OLD_KUBELETS: &str = "; a kubelet older than 1.29 drops such names, and needs \
+    deviceListStrategy: cdi-annotations";
 
 impl NodeState {
     /// Takes in what was chosen by what the runtime can do.
@@ -80,9 +84,11 @@ impl NodeState {
         let AutoChoice { why, otherwise, .. } = choice;
         let (severity, text) = if strategies.any_cdi() {
             let words = strategies.words();
+            let by_field = strategies.includes(DeviceListStrategy::CdiCri);
+            let unless = if by_field { OLD_KUBELETS } else { "" };
             (
                 Severity::Info,
-                format!("containers get their GPUs by {words}: {why}"),
+                format!("containers get their GPUs by {words}: {why}{unless}"),
             )
         } else if choice.cdi.is_some() {
             (

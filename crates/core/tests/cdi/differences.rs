@@ -1,6 +1,6 @@
 //! What is told of two specs that differ.
 
-use mizzen_core::cdi::{CdiSpec, SpecOptions, Wanted, cdi_specs, differences};
+use mizzen_core::cdi::{CdiSpec, SpecOptions, Wanted, cdi_specs, compare};
 use mizzen_core::gpu::Gpu;
 
 use crate::node::{add_driver, config, files, gpu};
@@ -14,7 +14,7 @@ fn spec(gpus: &[Gpu], root: &str) -> CdiSpec {
 }
 
 fn told(before: &CdiSpec, after: &CdiSpec) -> Vec<String> {
-    let all = differences(before, after);
+    let all = compare(before, after).differences;
     all.iter().map(ToString::to_string).collect()
 }
 
@@ -76,8 +76,9 @@ fn parts_of_every_kind_are_told() {
         told,
         [
             "all devices: version 0.5.0 becomes version 1.1.0",
-            "all devices: without hook 4 createContainer /var/lib/mizzen/bin/mizzen-hook mizzen-hook \
-             disable-device-node-modification NVIDIA_CTK_DEBUG=false",
+            "all devices: without hook disable-device-node-modification: createContainer \
+             /var/lib/mizzen/bin/mizzen-hook mizzen-hook disable-device-node-modification \
+             NVIDIA_CTK_DEBUG=false",
             "all devices: node /dev/nvidia-modeset 195:254 mode 0666 rwm becomes node \
              /dev/nvidia-modeset 195:254 mode 0666 group 5 rwm",
             "all devices: variable NVIDIA_VISIBLE_DEVICES=void becomes variable \

@@ -8,23 +8,52 @@ const KUBELET: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
 /// As long, so that lines break where they do in the document.
 const NO_KUBELET: &str = "/var/lib/no-host/device-plugins/kubelet.sock";
 
+/// The files that the document shows: path and text.
+fn shown_files(document: &str) -> Vec<(&str, &str)> {
+    let blocks = document.split("```").skip(1).step_by(2);
+    let files = blocks.filter_map(|block| {
+        let (_, block) = block.split_once("\n# ")?;
+        block.split_once('\n')
+    });
+    files.collect()
+}
+
+/// Runs a command of the document as a shell would, and returns what it prints.
+fn printed(node: &Node, words: &str) -> String {
+    let mut command = node.command();
+    command
+        .env_remove("MIZZEN_SIM")
+        .env("KUBELET_SOCKET", NO_KUBELET);
+    let mut words = words.split(' ').peekable();
+    while let Some(assignment) = words.next_if(|word| word.contains('=')) {
+        let (name, value) = assignment.split_once('=').unwrap();
+        command.env(name, value);
+    }
+    assert_eq!(words.next(), Some("mizzen"));
+    let ran = Ran(command.args(words).output().unwrap());
+    let directory = node.path("").canonicalize().unwrap();
+    let said = ran.stdout() + &ran.stderr();
+    said.replace(NO_KUBELET, KUBELET)
+        .replace(&*directory.to_string_lossy(), "/home/you")
+}
+
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn the_commands_in_the_document_print_what_it_says() {
     let document = std::fs::read_to_string(repository("docs/doctor.md")).unwrap();
-    let node = Node::new();
+    let node = Node::bare();
     std::fs::create_dir(node.path("laptop")).unwrap();
+    let files = shown_files(&document);
+    assert_eq!(files.len(), 2, "{files:?}");
+    for (path, text) in files {
+        node.write(path, text);
+    }
     let blocks: Vec<&str> = document.split("```console\n$ ").skip(1).collect();
-    assert!(blocks.len() >= 2);
+    assert!(blocks.len() >= 3);
     for block in blocks {
         let block = block.split("```").next().unwrap();
         let (command, output) = block.split_once('\n').unwrap();
-        let words: Vec<&str> = command.split_whitespace().collect();
-        assert_eq!(words[0], "mizzen", "{command}");
-        let mut run = node.command();
-        run.args(&words[1..]).env("KUBELET_SOCKET", NO_KUBELET);
-        let ran = Ran(run.output().unwrap());
-        let printed = (ran.stdout() + &ran.stderr()).replace(NO_KUBELET, KUBELET);
+        let printed = printed(&node, command);
         assert!(
             printed == output,
             "docs/doctor.md: {command}\nprints\n{printed}\nnot\n{output}"

@@ -59,3 +59,30 @@ fn the_short_help_has_what_most_people_need_and_the_long_one_everything() {
     assert!(short.contains("--kubelet-socket") && !short.contains("--gds-enabled"));
     assert!(long.contains("--gds-enabled") && long.contains("Exit codes:"));
 }
+
+#[test]
+fn proposed_commands_look_at_the_same_machine() {
+    let node = Node::new();
+    node.specs(&[]);
+    node.write("host/etc/cdi/broken.json", "{");
+    let config = node.write("my config.yaml", "version: v2\n");
+    let config = config.to_str().unwrap();
+    let report = node.report(&["--config-file", config]);
+    let commands = report["findings"].as_array().unwrap().iter();
+    let commands = commands.flat_map(|finding| finding["commands"].as_array().unwrap());
+    let commands: Vec<&str> = commands.map(|command| command.as_str().unwrap()).collect();
+    let root = node.path("host").display().to_string();
+    for expected in [
+        format!("mizzen config check '{config}'"),
+        format!("mizzen cdi validate {root}/etc/cdi/broken.json --host-root {root}"),
+        format!("sudo mizzen hook install --dir {root}/var/lib/mizzen/bin"),
+    ] {
+        assert!(commands.contains(&expected.as_str()), "{commands:#?}");
+    }
+    // As it is proposed, it can be run.
+    let validate = commands.iter().find(|words| words.contains("validate"));
+    let mut command = node.command();
+    let words = validate.unwrap().split(' ').skip(1);
+    let ran = command.args(words).output().unwrap();
+    assert_eq!(ran.status.code(), Some(1));
+}

@@ -42,13 +42,18 @@ impl Drop for Node {
 }
 
 impl Node {
-    /// A host with a driver, without a kubelet.
-    pub(crate) fn new() -> Self {
-        let node = Self {
+    /// An empty directory.
+    pub(crate) fn bare() -> Self {
+        Self {
             dir: tempfile::tempdir().unwrap(),
             kubelet: None,
             agent: None,
-        };
+        }
+    }
+
+    /// A host with a driver, without a kubelet.
+    pub(crate) fn new() -> Self {
+        let node = Self::bare();
         node.write("node.yaml", SCENARIO);
         let host = node.path("host").display().to_string();
         node.sim(&["host", &host, "--driver-layout", "debian"]);

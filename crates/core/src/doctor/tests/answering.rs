@@ -1,7 +1,14 @@
 //! Those who are asked: the container runtime, the kubelet, plugins, the agent.
 
 use super::*;
-use crate::runtime::{CdiState, PrivacyRisk, Remark, RiskLevel, RuntimeVersion, SpecDirectories};
+use crate::doctor::Finding;
+use crate::runtime::{
+    AutoInputs, CdiState, PrivacyRisk, Remark, RiskLevel, RuntimeReport, RuntimeVersion,
+    SpecDirectories, choose, read_docker,
+};
+
+/// A Docker that has CDI on.
+const DOCKER: RuntimeVersion = RuntimeVersion::new(28, 3, 0);
 
 #[test]
 fn the_container_runtime_and_privacy() {
@@ -32,6 +39,14 @@ fn the_container_runtime_and_privacy() {
         ("runtime-no-cri-field", |facts| {
             of_cdi(facts).report.version = Some(RuntimeVersion::new(1, 7, 0));
         }),
+        ("runtime-no-annotations", |facts| {
+            of_cdi(facts).report = read_docker(None, Some(DOCKER));
+            facts.settings.config.device_list_strategies =
+                DeviceListStrategies::new([DeviceListStrategy::CdiAnnotations]);
+        }),
+        ("runtime-cri-dockerd", |facts| {
+            of_cdi(facts).report = read_docker(None, Some(DOCKER));
+        }),
         ("runtime-spec-directories", |facts| {
             of_cdi(facts).report.spec_directories = SpecDirectories {
                 directories: vec!["/etc/cdi".to_owned()],
@@ -58,6 +73,58 @@ fn the_container_runtime_and_privacy() {
             risk(facts, RiskLevel::Note);
         }),
     ]);
+}
+
+/// What is said of the runtime with this strategy, or what `auto` makes of it.
+fn said(report: RuntimeReport, strategy: Option<DeviceListStrategy>) -> Vec<Finding> {
+    let mut facts = well();
+    let choice = choose(AutoInputs {
+        report: Some(&report),
+        pass_device_specs: false,
+    });
+    facts.settings.config.device_list_strategies = strategy.map_or_else(
+        || choice.strategies(true),
+        |strategy| DeviceListStrategies::new([strategy]),
+    );
+    facts.runtime.as_mut().unwrap().report = report;
+    examine(&facts).of(Area::Runtime).cloned().collect()
+}
+
+#[test]
+fn what_is_said_of_docker_does_not_contradict_itself() {
+    let strategies = [
+        None,
+        Some(DeviceListStrategy::CdiCri),
+        Some(DeviceListStrategy::CdiAnnotations),
+        Some(DeviceListStrategy::Envvar),
+    ];
+    for version in [None, Some(DOCKER), Some(RuntimeVersion::new(27, 0, 0))] {
+        for strategy in strategies {
+            let findings = said(read_docker(None, version), strategy);
+            let words = format!("{findings:?}");
+            assert!(!words.contains("annotations alone"), "{words}");
+            let is_cdi = matches!(
+                strategy,
+                Some(DeviceListStrategy::CdiCri | DeviceListStrategy::CdiAnnotations)
+            );
+            if is_cdi {
+                assert!(!words.contains("not needed"), "{strategy:?}: {words}");
+            } else {
+                assert!(
+                    !words.contains("leave the device-list strategy at auto"),
+                    "{words}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_state_that_is_not_known_is_said_once() {
+    let report = read_containerd(&[], None);
+    let findings = said(report, Some(DeviceListStrategy::CdiCri));
+    let ids: Vec<&str> = findings.iter().map(|finding| finding.id).collect();
+    assert_eq!(ids, ["runtime-cdi-unknown"]);
 }
 
 #[test]

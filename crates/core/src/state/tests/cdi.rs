@@ -134,6 +134,8 @@ fn the_choice_counts_where_the_settings_leave_it_open() {
     let effects = left_open.apply(by_cdi(), now());
     assert_eq!(words(&left_open), ("cdi-cri".to_owned(), true));
     assert!(said(&effects)[0].contains("by cdi-cri: containerd 2.3.4"));
+    let unless = "a kubelet older than 1.29 drops such names";
+    assert!(said(&effects)[0].contains(unless));
     assert_eq!(left_open.apply(by_cdi(), now()), []);
     left_open.apply(Event::Configured(config(BY_ENVIRONMENT)), now());
     assert_eq!(words(&left_open), ("envvar".to_owned(), false));
