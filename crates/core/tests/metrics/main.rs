@@ -1,0 +1,5 @@
+//! The page of metrics, as Prometheus reads it.
+
+mod format;
+mod goldens;
+mod nodes;
