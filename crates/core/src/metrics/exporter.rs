@@ -9,6 +9,7 @@ use super::{Field, Missing};
 use crate::driver::RecoveryAction;
 use crate::health::Reason;
 use crate::sample::Number;
+use crate::state::GpuXids;
 use crate::topology::Link;
 use crate::xid::Xid;
 
@@ -32,7 +33,7 @@ pub(super) fn last_xid(
     let mut family = Family::new(page, &counter.name, counter.kind, &counter.help);
     for gpu in units {
         let xids = input.state.xids().of(&gpu.known.gpu.uuid);
-        let last = xids.and_then(|xids| xids.last());
+        let last = xids.and_then(GpuXids::last);
         let number = last.map_or(0, |xid| xid.0);
         let title = match last {
             None => "No Error",

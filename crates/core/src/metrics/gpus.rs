@@ -17,7 +17,7 @@ use super::{Field, GpuHistory};
 use crate::health::GpuHealth;
 use crate::mig::MigUuid;
 use crate::sample::Number;
-use crate::state::{DriverStatus, XidCount, XidKind};
+use crate::state::{DriverStatus, GpuXids, XidCount, XidKind};
 
 /// Writes all of them.
 pub(super) fn series(page: &mut String, units: &[GpuUnit<'_>], input: &PageInput<'_>) {
@@ -136,7 +136,7 @@ fn xids(page: &mut String, units: &[GpuUnit<'_>], input: &PageInput<'_>) {
         let mut family = metric.on(page);
         for unit in units {
             let xids = log.of(&unit.known.gpu.uuid).into_iter();
-            for (kind, count) in xids.flat_map(|xids| xids.counts()) {
+            for (kind, count) in xids.flat_map(GpuXids::counts) {
                 let labels = xid_labels(kind);
                 family.series(&[&unit.whole.short, &labels], Number::Whole(value(count)));
             }

@@ -106,7 +106,7 @@ impl<'a> GpuUnit<'a> {
     /// Where a number of the driver is told: of the instances, if any has it, or else of the GPU,
     /// so that sums over a page are not double. If nobody has it, why not.
     pub(super) fn tellers(&self, field: Field) -> Result<Vec<(&Unit<'a>, Number)>, Missing> {
-        let answer = |unit: &&'_ Unit<'a>| unit.answer(field).and_then(|answer| answer.ok());
+        let answer = |unit: &&Unit<'a>| unit.answer(field).and_then(Result::ok);
         let instances = self.instances.iter();
         let mut told: Vec<_> = instances
             .filter_map(|unit| Some((unit, answer(&unit)?)))

@@ -223,18 +223,22 @@ pub(crate) fn readings(seed: u64, has_gpm: bool) -> Readings {
         .collect()
 }
 
+fn real(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap())
+}
+
 fn answer(field: Field, seed: u64, has_gpm: bool) -> Result<Number, Missing> {
     let whole = |number: u64| Ok(Number::Whole(number));
     match field {
         Field::VgpuLicenseStatus | Field::NvlinkBandwidthL0 => Err(Missing::NotSupported),
         Field::PcieTxBytes | Field::PcieRxBytes if has_gpm => whole(1_048_576 * (seed + 3)),
         Field::NvlinkTxBytes | Field::NvlinkRxBytes if has_gpm => whole(2_097_152 * (seed + 1)),
-        _ if field.is_profiled() && has_gpm => Ok(Number::Real(0.125 * (1 + seed) as f64)),
+        _ if field.is_profiled() && has_gpm => Ok(Number::Real(0.125 * real(1 + seed))),
         _ if field.is_profiled() => Err(Missing::NeedsDcgm),
         Field::SmClock => whole(1410 + seed),
         Field::GpuTemp => whole(41 + seed),
         Field::GpuUtil => whole(87),
-        Field::PowerUsage => Ok(Number::Real(251.5 + seed as f64)),
+        Field::PowerUsage => Ok(Number::Real(251.5 + real(seed))),
         Field::TotalEnergy => whole(98_765_432_101 + seed),
         Field::ClockThrottleReasons => whole(4),
         Field::FbUsed => whole(20_000 + 100 * seed),

@@ -5,7 +5,7 @@ use crate::xid::Xid;
 
 fn counts(state: &NodeState, gpu: u32) -> Vec<(Option<u64>, u64, u64)> {
     let xids = state.xids().of(&uuid(gpu)).into_iter();
-    let each = xids.flat_map(|xids| xids.counts());
+    let each = xids.flat_map(GpuXids::counts);
     each.map(|(kind, count)| (kind.xid.map(|xid| xid.0), count.total, count.last))
         .collect()
 }
