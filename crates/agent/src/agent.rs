@@ -26,7 +26,7 @@ use crate::log::log;
 use crate::machine::{self, Machine};
 use crate::runtime::Chooser;
 use crate::supervisor::TaskError;
-use crate::{mig, plugin, privileges, record};
+use crate::{labels, mig, plugin, privileges, record};
 
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
@@ -265,6 +265,7 @@ impl Running {
         keep_host_watch(&config, &driver, &mut ground);
         keep_specs(&followed, &news, &mut ground);
         keep_choosing(chooser, settings, &news, &mut ground);
+        labels::start(&config, cluster, &driver, followed.clone(), &mut ground);
         if let Some(beginning) = beginning {
             let news = news.clone();
             beginning.start(&config, cluster, &driver, news, followed, &mut ground);
@@ -298,13 +299,14 @@ impl Running {
                 config.host_root.clone(),
                 config.health_address,
                 config.mig_manager.clone(),
+                config.labels.of_agent(),
             )
         };
         if fixed(&config) != fixed(&self.config) {
             tracing::warn!(
                 event = "reload",
-                "--state-dir, --host-root, --health-address and the settings of the MIG manager \
-                 take effect in a restart only"
+                "--state-dir, --host-root, --health-address, --labels-to and the settings of the \
+                 MIG manager take effect in a restart only"
             );
         }
         let config = Arc::new(config);
