@@ -154,3 +154,6 @@ async fn look_around(config: &Arc<Config>, session: Session, gpus: Vec<GpuUuid>)
         next,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -248,3 +248,6 @@ fn write_file(path: &Path, labels: Labels) -> std::io::Result<bool> {
     let labels = keep_time(labels, &parse_features_file(&before));
     LabelsFile::new(path, true).write(&labels)
 }
+
+#[cfg(test)]
+mod tests;
