@@ -7,7 +7,7 @@ use std::time::Duration;
 use mizzen_core::config::Config;
 use mizzen_core::driver::GpuDriver;
 use mizzen_core::gpu::{Gpu, GpuUuid};
-use mizzen_core::labels::{HostFacts, Labels, NodeFacts, feature_labels};
+use mizzen_core::labels::{HostFacts, Labels, NodeFacts, Vgpu, feature_labels};
 use mizzen_core::state::{DriverStatus, KnownGpu, NodeState};
 use mizzen_core::topology::FabricClique;
 use mizzen_nvml::HostRoot;
@@ -23,7 +23,8 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How long that is waited for.
 const LONGEST_UNREST: Duration = Duration::from_secs(5);
 
-type Session = Option<Arc<dyn GpuDriver>>;
+/// The driver's session, while there is one.
+pub(super) type Session = Option<Arc<dyn GpuDriver>>;
 
 /// What labels of a running agent are made of.
 pub(super) struct Sources {
@@ -33,6 +34,9 @@ pub(super) struct Sources {
     pub(super) session: watch::Receiver<Session>,
     /// When the agent was started, in seconds since 1970.
     pub(super) started: u64,
+    /// Whether there are vGPUs, as a process with more rights has read it: the bus shows it to
+    /// those alone.
+    pub(super) vgpu: Vgpu,
 }
 
 /// What is not in the picture of the node.
@@ -65,10 +69,13 @@ pub(super) async fn follow(mut sources: Sources, tell: watch::Sender<Option<Labe
             let holds = |seen: &Seen| {
                 !is_new && seen.gpus == uuids && seen.next.is_none_or(|next| Instant::now() < next)
             };
-            let current = match seen.filter(holds) {
+            let mut current = match seen.filter(holds) {
                 Some(seen) => seen,
                 None => look_around(state.config(), session, uuids).await,
             };
+            if current.surroundings.host.vgpu == Vgpu::Unknown {
+                current.surroundings.host.vgpu = sources.vgpu.clone();
+            }
             let around = &current.surroundings;
             let timestamp = state.config().labels.timestamp.then_some(sources.started);
             tell.send_replace(Some(labels(&state, &gpus, around, timestamp)));

@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mizzen_core::config::{Config, LabelsTo};
-use mizzen_core::labels::{Labels, keep_time, parse_features_file};
+use mizzen_core::labels::{Labels, Vgpu, keep_time, parse_features_file};
 use mizzen_core::state::NodeState;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use super::api::{ApiLabels, Trouble, Written};
-use super::facts::{self, Sources};
+use super::facts::{self, Session, Sources};
 use super::file::LabelsFile;
 use super::place::Place;
 use super::record::{self, Record};
 use crate::cluster::Cluster;
-use crate::driver::Driver;
 use crate::ground::Ground;
 use crate::record::boot_id;
 
@@ -29,23 +28,28 @@ const FIRST_LOOK: Duration = Duration::from_mins(5);
 /// What the task has.
 type Wanted = watch::Receiver<Option<Labels>>;
 
+/// What labels of a running agent are made of.
+pub(crate) struct Labelled {
+    /// The picture of the node.
+    pub(crate) state: watch::Receiver<Arc<NodeState>>,
+    /// The driver's session.
+    pub(crate) session: watch::Receiver<Session>,
+    /// Whether there are vGPUs, as it was read before rights were given up.
+    pub(crate) vgpu: Vgpu,
+}
+
 /// Starts to keep the labels, if the settings ask for it.
-pub(crate) fn start(
-    config: &Config,
-    cluster: &Cluster,
-    driver: &Driver,
-    state: watch::Receiver<Arc<NodeState>>,
-    ground: &mut Ground,
-) {
+pub(crate) fn start(config: &Config, cluster: &Cluster, of: Labelled, ground: &mut Ground) {
     let to = config.labels.of_agent();
     if to == LabelsTo::Off {
         return record::forget(&config.state_dir);
     }
     let (tell, wanted) = watch::channel(None);
     let sources = Sources {
-        state,
-        session: driver.session(),
+        state: of.state,
+        session: of.session,
         started: ground.clock.now().wall,
+        vgpu: of.vgpu,
     };
     ground.keep_until_stop("labels", facts::follow(sources, tell));
     match Place::of(config, to) {

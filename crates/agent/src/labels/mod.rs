@@ -26,7 +26,7 @@ pub use api::{ApiLabels, Trouble, Written};
 pub use file::LabelsFile;
 pub use follow::{FollowError, Next, follow};
 pub use host::host_facts;
-pub(crate) use keep::start;
+pub(crate) use keep::{Labelled, start};
 
 /// The labels of the node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! What the manifest lets the agent's `ServiceAccount` do to Nodes: labels below `nvidia.com/` of
-//! the one that its pod runs on, which the pod's token names.
+//! What the manifests let the agent's `ServiceAccount` do to Nodes: labels below `nvidia.com/` and
+//! `gpu.mizzen.dev/` of the one that its pod runs on, which the pod's token names.
 
 use std::time::Duration;
 
@@ -61,7 +61,8 @@ async fn attempts(context: &Context<'_>) -> Result<()> {
     };
     let no_other = "the agent may change the Node that it runs on, and no other";
     refused(&agent, OTHER, &own, no_other).await?;
-    let labels_alone = "the agent may change labels below nvidia.com/, and no others";
+    let labels_alone =
+        "the agent may change labels below nvidia.com/ and gpu.mizzen.dev/, and no others";
     refused(&agent, NODE, &foreign, labels_alone).await?;
     let removal = json!({ "metadata": { "labels": { "kubernetes.io/os": null } } });
     refused(&agent, NODE, &removal, labels_alone).await?;

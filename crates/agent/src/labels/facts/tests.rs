@@ -23,8 +23,13 @@ struct Stage {
 
 impl Stage {
     fn new(config: Config) -> Self {
+        Self::on("/no/such/place".into(), config)
+    }
+
+    /// The same, on a machine whose files are there.
+    fn on(host_root: std::path::PathBuf, config: Config) -> Self {
         let config = Config {
-            host_root: "/no/such/place".into(),
+            host_root,
             ..config
         };
         let state = NodeState::new(Arc::new(config), Vec::new(), now());
@@ -35,6 +40,7 @@ impl Stage {
             state: followed,
             session: sessions,
             started: 1_700_000_000,
+            vgpu: Vgpu::Absent,
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(follow(sources, tell));
@@ -229,4 +235,17 @@ async fn without_an_interval_nothing_is_looked_at_again() {
     assert!(stage.told().await.is_some());
     sleep(Duration::from_hours(24)).await;
     assert_eq!(stage.told().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_bus_no_longer_shows_is_told_as_it_was_read_with_more_rights() {
+    let host = mizzen_testkit::HostTree::new();
+    let place = "sys/bus/pci/devices/0000:01:00.0";
+    host.file(&format!("{place}/vendor"), "0x10de\n")
+        .file(&format!("{place}/class"), "0x030200\n")
+        .file(&format!("{place}/config"), &"\0".repeat(64));
+    let mut stage = Stage::on(host.path().to_owned(), Config::default());
+    stage.open();
+    let labels = stage.told().await.unwrap();
+    assert_eq!(value(&labels, "nvidia.com/vgpu.present"), Some("false"));
 }
