@@ -64,7 +64,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// Labels of a node in the Kubernetes API: in the Node itself, or in its NodeFeature object.
+/// Labels of a node in the Kubernetes API: in the Node itself, or in its `NodeFeature` object.
 pub struct ApiLabels {
     cluster: Cluster,
     place: Place,
