@@ -40,6 +40,8 @@ pub(crate) enum Manifest {
     Config,
     /// Nodes with the driver, whose GPUs are partitioned as the node's label says.
     Mig,
+    /// Nodes with the driver, which get labels.
+    Labels,
     /// No agent: what pods may not write.
     Privacy,
 }
@@ -58,6 +60,7 @@ impl Manifest {
             Self::Simulated => "mizzen-simulated.yaml",
             Self::Config => "mizzen-config.yaml",
             Self::Mig => "mizzen-mig.yaml",
+            Self::Labels => "mizzen-labels.yaml",
             Self::Privacy => "mizzen-privacy.yaml",
         };
         let path = layout::repository()?.join("deploy").join(file);

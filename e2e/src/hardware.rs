@@ -330,6 +330,14 @@ impl Hardware {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
+    /// Turns MIG on on a GPU, and makes an instance of this profile there.
+    pub(crate) async fn partition(&self, index: &str, profile: &str) -> Result<()> {
+        self.sim(&["mig", "enable", "--gpu", index]).await?;
+        self.sim(&["mig", "create", profile, "--gpu", index])
+            .await?;
+        Ok(())
+    }
+
     /// Has everything forgotten that happened to the GPUs.
     pub(crate) async fn reset(&self) -> Result<()> {
         self.sim(&["reset"]).await?;

@@ -5,6 +5,7 @@ mod cluster_itself;
 mod config_by_node;
 mod faults;
 mod gpu_pods;
+mod labels;
 mod manifests;
 mod mig;
 mod restarts;
@@ -102,6 +103,7 @@ macro_rules! test {
 fn tests() -> Vec<Test> {
     let mut all = manifests_and_configs();
     all.extend(partitions());
+    all.extend(node_labels());
     all.extend(container_devices());
     all.extend(pods_and_restarts());
     all
@@ -197,6 +199,23 @@ fn partitions() -> Vec<Test> {
         test!(
             "50 MIG layouts in a row leave nothing behind",
             mig::many::fifty_layouts
+        ),
+    ]
+}
+
+fn node_labels() -> Vec<Test> {
+    vec![
+        test!(
+            "deploy/mizzen-labels.yaml labels the Node, as its GPUs are cut, and no restart changes it",
+            labels::the_node_is_labelled
+        ),
+        test!(
+            "deploy/mizzen-labels.yaml lets the agent set its own Node's labels, and nothing else",
+            labels::its_own_labels_alone
+        ),
+        test!(
+            "labels that others have set under the agent's names are taken over, and said so once",
+            labels::labels_of_others_are_taken_over
         ),
     ]
 }

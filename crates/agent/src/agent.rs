@@ -6,8 +6,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mizzen_core::config::{Config, ConfigPlace};
+use mizzen_core::config::{Config, ConfigPlace, LabelsTo};
 use mizzen_core::driver::DriverLoader;
+use mizzen_core::labels::Vgpu;
 use mizzen_core::state::{Effect, Event, NodeState};
 use mizzen_nvml::{HostRoot, NvmlLoader, NvmlLoaderBuilder};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,7 +27,7 @@ use crate::log::log;
 use crate::machine::{self, Machine};
 use crate::runtime::Chooser;
 use crate::supervisor::TaskError;
-use crate::{mig, plugin, privileges, record};
+use crate::{labels, mig, plugin, privileges, record};
 
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
@@ -51,6 +52,8 @@ pub struct Agent {
     loader: LoaderFactory,
     interpreter: Option<Interpreter>,
     client: Option<ClientFactory>,
+    /// What was read before rights were given up.
+    vgpu: Vgpu,
 }
 
 impl std::fmt::Debug for Agent {
@@ -69,6 +72,7 @@ impl Agent {
             loader: Box::new(nvml_loader),
             interpreter: None,
             client: None,
+            vgpu: Vgpu::Unknown,
         }
     }
 
@@ -109,7 +113,11 @@ impl Agent {
         };
         let mut chooser = Chooser::default();
         let choice = chooser.first(&config).await;
-        let beginnings = Beginnings { choice, chooser };
+        let beginnings = Beginnings {
+            choice,
+            chooser,
+            vgpu: self.vgpu,
+        };
         let mut running = Running::start(config, self.loader, &cluster, beginnings, ground)?;
         loop {
             tokio::select! {
@@ -213,10 +221,12 @@ struct Running {
     ground: Ground,
 }
 
-/// How containers get their GPUs at first, and who chooses later.
+/// What is known before the first look at the driver.
 struct Beginnings {
+    /// How containers get their GPUs at first, and who chooses later.
     choice: Option<Event>,
     chooser: Chooser,
+    vgpu: Vgpu,
 }
 
 impl Running {
@@ -224,7 +234,11 @@ impl Running {
         config: Arc<Config>,
         loader: LoaderFactory,
         cluster: &Cluster,
-        Beginnings { choice, chooser }: Beginnings,
+        Beginnings {
+            choice,
+            chooser,
+            vgpu,
+        }: Beginnings,
         mut ground: Ground,
     ) -> io::Result<Self> {
         let (clock, stop) = (ground.clock, ground.stop.clone());
@@ -265,6 +279,12 @@ impl Running {
         keep_host_watch(&config, &driver, &mut ground);
         keep_specs(&followed, &news, &mut ground);
         keep_choosing(chooser, settings, &news, &mut ground);
+        let labelled = labels::Labelled {
+            state: followed.clone(),
+            session: driver.session(),
+            vgpu,
+        };
+        labels::start(&config, cluster, labelled, &mut ground);
         if let Some(beginning) = beginning {
             let news = news.clone();
             beginning.start(&config, cluster, &driver, news, followed, &mut ground);
@@ -298,13 +318,14 @@ impl Running {
                 config.host_root.clone(),
                 config.health_address,
                 config.mig_manager.clone(),
+                config.labels.of_agent(),
             )
         };
         if fixed(&config) != fixed(&self.config) {
             tracing::warn!(
                 event = "reload",
-                "--state-dir, --host-root, --health-address and the settings of the MIG manager \
-                 take effect in a restart only"
+                "--state-dir, --host-root, --health-address, --labels-to and the settings of the \
+                 MIG manager take effect in a restart only"
             );
         }
         let config = Arc::new(config);
@@ -467,7 +488,10 @@ pub(crate) fn nvml_builder(config: &Config) -> NvmlLoaderBuilder {
 ///
 /// # Errors
 /// The system's, if it gives no runtime, signals or thread.
-pub fn run_process(agent: Agent) -> io::Result<()> {
+pub fn run_process(mut agent: Agent) -> io::Result<()> {
+    if agent.config.labels.of_agent() != LabelsTo::Off {
+        agent.vgpu = labels::host_facts(&HostRoot::new(&agent.config.host_root), None).vgpu;
+    }
     privileges::give_up(agent.config.mig_manager.enabled);
     let executor = tokio::runtime::Builder::new_current_thread()
         .enable_io()

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use mizzen_agent::labels::{FollowError, LabelsFile, Look, Next, follow, look};
+use mizzen_agent::labels::{ApiLabels, FollowError, LabelsFile, Look, Next, Written, follow, look};
 use mizzen_core::config::Config;
 use mizzen_core::driver::DriverError;
 use mizzen_core::labels::{Labels, features_file};
@@ -55,7 +55,7 @@ fn say(text: &str) {
 fn once(config: &Config) -> Result<()> {
     let loader = mizzen_agent::nvml_loader(config);
     let seen = look(loader.as_ref(), config, timestamp(config)).map_err(explained)?;
-    Outlet::new(config).tell(seen)?;
+    Outlet::new(config).tell_once(seen)?;
     Ok(())
 }
 
@@ -64,7 +64,7 @@ fn again_and_again(args: &LabelsArgs, mut config: Config) -> Result<()> {
     let mut outlet = Outlet::new(&config);
     loop {
         let loader = mizzen_agent::nvml_loader(&config);
-        let tell = |seen| outlet.tell(seen);
+        let tell = async |seen| outlet.tell(seen).await;
         match follow(&loader, &config, timestamp(&config), tell) {
             Ok(Next::End) => return Ok(()),
             Ok(Next::Reload) => {}
@@ -95,11 +95,17 @@ fn explained(error: DriverError) -> anyhow::Error {
     )
 }
 
-/// Where labels go.
+/// Where labels go, and what was told of it.
 struct Outlet {
-    file: Option<LabelsFile>,
-    printed: Option<Labels>,
+    place: Place,
     remarks: Vec<String>,
+    trouble: String,
+}
+
+enum Place {
+    Output { printed: Option<Labels> },
+    File(LabelsFile),
+    Api(Box<ApiLabels>),
 }
 
 impl Outlet {
@@ -107,46 +113,107 @@ impl Outlet {
         let labels = &config.labels;
         // As in the reference, a file that nobody would write again stays.
         let stays = labels.oneshot || labels.sleep_interval.is_none();
-        let path = labels.output_file.as_ref();
+        let place = match (ApiLabels::of(config), &labels.output_file) {
+            (Some(api), _) => Place::Api(Box::new(api)),
+            (None, Some(path)) => Place::File(LabelsFile::new(path, stays)),
+            (None, None) => Place::Output { printed: None },
+        };
         Self {
-            file: path.map(|path| LabelsFile::new(path, stays)),
-            printed: None,
+            place,
             remarks: Vec::new(),
+            trouble: String::new(),
         }
     }
 
-    /// The same, if it goes to the same place.
+    /// The same, if it goes to the same file; what an API has is asked of it.
     fn or_another(self, config: &Config) -> Self {
-        let path = self.file.as_ref().map(LabelsFile::path);
-        if path == config.labels.output_file.as_deref() {
+        let labels = &config.labels;
+        let path = match (&self.place, labels.of_command().needs_api()) {
+            (Place::File(file), false) => Some(file.path()),
+            (Place::Output { .. }, false) => None,
+            (Place::File(_) | Place::Output { .. }, true) | (Place::Api(_), _) => {
+                return Self::new(config);
+            }
+        };
+        if path == labels.output_file.as_deref() {
             self
         } else {
             Self::new(config)
         }
     }
 
-    /// Tells what is different from the last time.
-    fn tell(&mut self, seen: Look) -> io::Result<()> {
-        if seen.remarks != self.remarks {
-            for remark in &seen.remarks {
+    /// Tells what is different from the last time; an API that does not take it is waited for.
+    async fn tell(&mut self, seen: Look) -> io::Result<()> {
+        self.remark(seen.remarks);
+        let Place::Api(api) = &mut self.place else {
+            return self.place.write(seen.labels);
+        };
+        let words = api.words();
+        let trouble = &mut self.trouble;
+        let written = api.write_at_last(&seen.labels, |failure| {
+            if *trouble != failure.words {
+                trouble.clone_from(&failure.words);
+                say(&format!(
+                    "the labels of {words} cannot be set, trying again: {failure}"
+                ));
+            }
+        });
+        say_written(&words, &written.await);
+        self.trouble.clear();
+        Ok(())
+    }
+
+    /// Tells it, or why that cannot be done.
+    fn tell_once(&mut self, seen: Look) -> io::Result<()> {
+        self.remark(seen.remarks);
+        let Place::Api(api) = &mut self.place else {
+            return self.place.write(seen.labels);
+        };
+        let words = api.words();
+        let written = api.write_once(&seen.labels).map_err(|error| {
+            let text = format!("the labels of {words} cannot be set: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
+        say_written(&words, &written);
+        Ok(())
+    }
+
+    fn remark(&mut self, remarks: Vec<String>) {
+        if remarks != self.remarks {
+            for remark in &remarks {
                 say(remark);
             }
-            self.remarks = seen.remarks;
+            self.remarks = remarks;
         }
-        match &mut self.file {
-            Some(file) => {
-                let written = file.write(&seen.labels);
+    }
+}
+
+/// What others must know.
+fn say_written(place: &str, written: &Written) {
+    if let Some(taken) = &written.taken {
+        say(&format!(
+            "labels of {place} that others had set are ours from now on: {taken}"
+        ));
+    }
+}
+
+impl Place {
+    /// Writes to a file or to standard output what is not there yet.
+    fn write(&mut self, labels: Labels) -> io::Result<()> {
+        match self {
+            Self::File(file) => {
+                let written = file.write(&labels);
                 written.map(drop).map_err(|error| {
                     let path = file.path().display();
                     io::Error::new(error.kind(), format!("cannot write {path}: {error}"))
                 })
             }
-            None if self.printed.as_ref() == Some(&seen.labels) => Ok(()),
-            None => {
-                print(&features_file(&seen.labels))?;
-                self.printed = Some(seen.labels);
+            Self::Output { printed } if printed.as_ref() != Some(&labels) => {
+                print(&features_file(&labels))?;
+                *printed = Some(labels);
                 Ok(())
             }
+            Self::Output { .. } | Self::Api(_) => Ok(()),
         }
     }
 }

@@ -11,7 +11,7 @@ use mizzen_core::driver::{
 use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
 use mizzen_core::inventory::{BrokenGpu, DriverVersions, Inventory};
 use mizzen_core::mig::{GpuMig, Layout, MigStep, MigTable};
-use mizzen_core::topology::{Link, LinkMatrix, PcieRelation};
+use mizzen_core::topology::{FabricClique, Link, LinkMatrix, PcieRelation};
 
 use crate::mig::MigScript;
 
@@ -71,6 +71,8 @@ pub(crate) struct Script {
     opened: usize,
     watched: Vec<GpuUuid>,
     waits: usize,
+    fabric: Option<FabricClique>,
+    fabric_asked: usize,
     pub(crate) mig: MigScript,
 }
 
@@ -111,6 +113,8 @@ impl FakeDriver {
             opened: 0,
             watched: Vec::new(),
             waits: 0,
+            fabric: None,
+            fabric_asked: 0,
             mig: MigScript::default(),
         };
         Self {
@@ -237,6 +241,16 @@ impl FakeDriver {
         self.lock().watched.clone()
     }
 
+    /// Puts all GPUs into a clique of the fabric.
+    pub fn set_fabric(&self, clique: FabricClique) {
+        self.change(|script| script.fabric = Some(clique));
+    }
+
+    /// How often it was asked for the fabric.
+    pub fn fabric_asked(&self) -> usize {
+        self.lock().fabric_asked
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, Script> {
         self.shared
             .script
@@ -345,6 +359,12 @@ impl GpuDriver for FakeSession {
             None => Ok(script.mig(gpu)),
         };
         gpus.iter().map(one).collect()
+    }
+
+    fn fabric(&self, gpus: &[GpuUuid]) -> Vec<Result<Option<FabricClique>, DriverError>> {
+        let mut script = self.driver.lock();
+        script.fabric_asked += 1;
+        gpus.iter().map(|_| Ok(script.fabric)).collect()
     }
 
     fn mig_layout(&self, gpu: &GpuUuid) -> Result<(MigTable, Layout), DriverError> {

@@ -2,10 +2,12 @@
 //! small, behave, and are told what to do.
 #![allow(clippy::expect_used, reason = "tests fail by panicking")]
 
+mod apply;
 mod driver;
 mod host;
 mod mig;
 
+pub use apply::AppliedLabels;
 pub use driver::{FakeDriver, WELL, gpus};
 pub use host::HostTree;
 pub use mig::{ChangeTrouble, h100_table};

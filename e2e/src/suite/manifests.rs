@@ -26,6 +26,7 @@ pub(super) async fn the_api_server_accepts_all(context: &Context<'_>) -> Result<
         Manifest::Simulated,
         Manifest::Config,
         Manifest::Mig,
+        Manifest::Labels,
         Manifest::Privacy,
     ] {
         for document in manifest.documents()? {

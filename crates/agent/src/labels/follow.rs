@@ -32,7 +32,7 @@ pub enum FollowError {
 }
 
 /// Looks at the node as often as the config says and has each look told, until a signal comes,
-/// which it answers. A driver that hangs delays no signal.
+/// which it answers. A driver that hangs delays no signal, and neither does what takes the labels.
 ///
 /// # Errors
 /// Those of [`look`] and of `tell`.
@@ -40,12 +40,9 @@ pub fn follow(
     loader: &Arc<dyn DriverLoader>,
     config: &Config,
     timestamp: Option<u64>,
-    mut tell: impl FnMut(Look) -> io::Result<()>,
+    mut tell: impl AsyncFnMut(Look) -> io::Result<()>,
 ) -> Result<Next, FollowError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()?;
+    let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let mut signals = Signals::new()?;
         loop {
@@ -55,7 +52,10 @@ pub fn follow(
                 next = signals.next() => return Ok(next),
                 seen = looking => seen.map_err(io::Error::other)?,
             };
-            tell(seen?)?;
+            tokio::select! {
+                next = signals.next() => return Ok(next),
+                told = tell(seen?) => told?,
+            }
             tokio::select! {
                 next = signals.next() => return Ok(next),
                 () = rest(config.labels.sleep_interval) => {}
@@ -64,6 +64,14 @@ pub fn follow(
     });
     runtime.shutdown_background();
     ended
+}
+
+/// One for a program that does one thing at a time.
+pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
 }
 
 async fn rest(interval: Option<Duration>) {

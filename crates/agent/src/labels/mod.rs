@@ -1,21 +1,32 @@
-//! The labels of this node: what they are made of is gathered here, and what is made of it is
-//! `core::labels`' decision.
+//! The labels of this node: what they are made of is gathered here, what is made of it is
+//! `core::labels`' decision, and where it goes is done here again.
+//!
+//! A running agent follows its picture of the node ([`facts`]) and keeps the labels where the
+//! settings say ([`keep`]); `mizzen labels` looks for itself ([`look`], [`follow`](follow())).
 
+mod api;
+mod facts;
 mod file;
 mod follow;
 mod host;
+mod keep;
+mod place;
+mod record;
+mod spread;
 
 use mizzen_core::config::Config;
-use mizzen_core::driver::{DriverError, DriverLoader};
+use mizzen_core::driver::{DriverError, DriverLoader, GpuDriver};
 use mizzen_core::gpu::GpuUuid;
 use mizzen_core::inventory::Inventory;
 use mizzen_core::labels::{Labels, NodeFacts, feature_labels};
 use mizzen_core::topology::FabricClique;
 use mizzen_nvml::HostRoot;
 
+pub use api::{ApiLabels, Trouble, Written};
 pub use file::LabelsFile;
 pub use follow::{FollowError, Next, follow};
 pub use host::host_facts;
+pub(crate) use keep::{Labelled, start};
 
 /// The labels of the node at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +83,14 @@ fn ask(loader: &dyn DriverLoader) -> Result<(Inventory, Vec<FabricClique>), Driv
     let driver = loader.open()?;
     let inventory = driver.snapshot()?;
     let gpus: Vec<GpuUuid> = inventory.gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
-    let fabric = driver.fabric(&gpus).into_iter();
-    let fabric = fabric.filter_map(|answer| answer.ok().flatten()).collect();
+    let fabric = cliques(driver.as_ref(), &gpus);
     Ok((inventory, fabric))
+}
+
+/// The fabric cliques of those that answer and are in one.
+fn cliques(driver: &dyn GpuDriver, gpus: &[GpuUuid]) -> Vec<FabricClique> {
+    let answers = driver.fabric(gpus).into_iter();
+    answers.filter_map(|answer| answer.ok().flatten()).collect()
 }
 
 #[cfg(test)]

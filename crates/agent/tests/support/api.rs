@@ -13,6 +13,7 @@ use kube::Client;
 use kube::client::Body;
 use mizzen_agent::ClientFactory;
 use mizzen_core::config::ConfigMapName;
+use mizzen_testkit::AppliedLabels;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -36,6 +37,8 @@ pub(crate) struct FakeApi {
     mig_states: watch::Sender<Vec<Value>>,
     /// Pods whose eviction was granted, `namespace/name`.
     evictions: watch::Sender<Vec<String>>,
+    /// The labels of every server-side apply to the Node.
+    applies: watch::Sender<Vec<BTreeMap<String, String>>>,
     servers: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -44,6 +47,8 @@ struct World {
     version: u64,
     node: Option<BTreeMap<String, String>>,
     config_map: Option<BTreeMap<String, String>>,
+    /// The labels of the Node that were set by server-side apply.
+    applied: AppliedLabels,
     away: bool,
     /// Paths that may not be asked for.
     forbidden: Vec<&'static str>,
@@ -66,6 +71,7 @@ impl FakeApi {
             events: watch::channel(Vec::new()).0,
             mig_states: watch::channel(Vec::new()).0,
             evictions: watch::channel(Vec::new()).0,
+            applies: watch::channel(Vec::new()).0,
             servers: Arc::default(),
         }
     }
@@ -144,6 +150,35 @@ impl FakeApi {
         self.mig_states
             .send_modify(|states| states.push(value.clone()));
         whole(StatusCode::OK, &json!({ "metadata": { "name": NODE } }))
+    }
+
+    /// Waits until so many times labels were applied to the Node, and says which.
+    pub(crate) async fn applies(&self, count: usize) -> Vec<BTreeMap<String, String>> {
+        let mut applies = self.applies.subscribe();
+        let enough = |applies: &Vec<_>| applies.len() >= count;
+        within(applies.wait_for(enough)).await.unwrap().clone()
+    }
+
+    fn apply_to_node(&self, change: &Value) -> Response<Answer> {
+        let labels = &change["metadata"]["labels"];
+        let labels: BTreeMap<String, String> = serde_json::from_value(labels.clone()).unwrap();
+        {
+            let mut world = self.world.lock().unwrap();
+            let field = ".metadata.labels";
+            let applied = world.applied.apply("mizzen-labels", &labels, false, field);
+            applied.unwrap();
+        }
+        self.applies.send_modify(|applies| applies.push(labels));
+        self.node_metadata()
+    }
+
+    fn node_metadata(&self) -> Response<Answer> {
+        let world = self.world.lock().unwrap();
+        let fields = world.applied.managed_fields(["f:metadata", "f:labels"]);
+        let labels = world.applied.all();
+        let metadata = json!({ "name": NODE, "uid": "the-node", "labels": labels,
+            "managedFields": fields });
+        whole(StatusCode::OK, &json!({ "metadata": metadata }))
     }
 
     fn evict(&self, path: &str, eviction: &Value) -> Response<Answer> {
@@ -291,10 +326,14 @@ impl FakeApi {
                 whole(StatusCode::CREATED, &event)
             }
             (Method::PATCH, path) if path == format!("/api/v1/nodes/{NODE}") => {
-                let content = parts.headers["content-type"].to_str().unwrap();
-                assert_eq!(content, "application/merge-patch+json");
-                self.patch_node(&serde_json::from_slice(&body).unwrap())
+                let change = serde_json::from_slice(&body).unwrap();
+                match parts.headers["content-type"].to_str().unwrap() {
+                    "application/apply-patch+yaml" => self.apply_to_node(&change),
+                    "application/merge-patch+json" => self.patch_node(&change),
+                    other => panic!("{other}"),
+                }
             }
+            (Method::GET, path) if path == format!("/api/v1/nodes/{NODE}") => self.node_metadata(),
             (Method::POST, path) if path.ends_with("/eviction") => {
                 self.evict(path, &serde_json::from_slice(&body).unwrap())
             }

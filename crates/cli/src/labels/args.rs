@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches, Parser};
 use mizzen_agent::read_config_file;
 use mizzen_core::config::{
-    Config, LABEL_SETTINGS, RawConfig, SETTINGS, Setting, SettingInfo, file,
+    Config, LABEL_SETTINGS, LabelsTo, RawConfig, SETTINGS, Setting, SettingInfo, file,
 };
 
 use crate::agent;
@@ -18,7 +18,8 @@ Tell what GPUs the node has, as node labels: those of NVIDIA's gpu-feature-disco
 Names, values, flags and variables are those of gpu-feature-discovery, and the config file is the
 agent's. With --oneshot the labels are printed as lines of key=value, or written to a file;
 without, the node is looked at again and again, and the file, which Node Feature Discovery reads,
-is written anew when a label changes. docs/labels.md tells every label.";
+is written anew when a label changes. With --labels-to node the Node itself gets them, with
+--labels-to node-feature a NodeFeature object does. docs/labels.md tells every label.";
 
 const HELP: &str = "\
 Signals: SIGTERM, SIGINT and SIGQUIT end it and remove the file, if it looks again and again;
@@ -26,7 +27,7 @@ SIGHUP has it read its settings anew.
 
 Exit codes:
   0    the labels were told
-  1    the driver cannot be asked or the file cannot be written
+  1    the driver cannot be asked, the file cannot be written or the API does not take the labels
   2    the command line, the environment or the config file cannot be understood
 
 Examples:
@@ -35,10 +36,16 @@ Examples:
   mizzen labels --oneshot --mig-strategy mixed --no-timestamp --output gfd
       the same with those of MIG devices, in a file
   mizzen labels
-      keep the file of Node Feature Discovery as the node is";
+      keep the file of Node Feature Discovery as the node is
+  mizzen labels --oneshot --labels-to node --node-name NODE --kubeconfig ~/.kube/config
+      label the Node, which no Node Feature Discovery is needed for";
 
 /// The settings of the agent that decide about labels.
-const SHARED: [Setting; 11] = [
+const SHARED: [Setting; 15] = [
+    Setting::LabelsTo,
+    Setting::NodeName,
+    Setting::NodeFeatureNamespace,
+    Setting::Kubeconfig,
     Setting::MigStrategy,
     Setting::FailOnInitError,
     Setting::DriverRoot,
@@ -94,7 +101,17 @@ impl LabelsArgs {
             format!("the settings cannot be used:{}", lines.concat())
         })?;
         host_root::check(&config.host_root)?;
-        Ok(config)
+        match config.labels.of_command() {
+            LabelsTo::Off => {
+                Err("--labels-to off is for the agent: nothing is to be done".to_owned())
+            }
+            to if to.needs_api() && config.source.node_name.is_none() => Err(
+                "labels that go to the Kubernetes API need the name of the Node: give \
+                 --node-name, or NODE_NAME from the pod's spec.nodeName"
+                    .to_owned(),
+            ),
+            _ => Ok(config),
+        }
     }
 }
 
@@ -121,6 +138,10 @@ fn flag(row: &'static SettingInfo) -> Option<Arg> {
             "End with an error where the driver cannot be asked; false: tell what is known \
              without it [default: true] [env: GFD_FAIL_ON_INIT_ERROR, FAIL_ON_INIT_ERROR]",
         ),
+        Setting::LabelsTo
+        | Setting::NodeName
+        | Setting::NodeFeatureNamespace
+        | Setting::Kubeconfig => arg.help_heading("In the Kubernetes API"),
         setting if LABEL_SETTINGS.contains(&setting) => arg,
         _ => arg.help_heading("As for the agent"),
     })
@@ -170,14 +191,16 @@ mod tests {
             ("MIG_STRATEGY", "single"),
             ("FAIL_ON_INIT_ERROR", "false"),
             ("GFD_SLEEP_INTERVAL", "5m"),
-            // Of the agent alone.
             ("NODE_NAME", "n"),
+            // Of the agent alone.
+            ("NODE_LABEL", "l"),
         ]);
         let config = raw.validate().unwrap();
         assert_eq!(config.mig_strategy, mizzen_core::config::MigStrategy::Mixed);
         assert!(!config.fail_on_init_error);
         assert_eq!(config.labels.sleep_interval.unwrap().as_secs(), 300);
-        assert_eq!(raw.get(Setting::NodeName), None);
+        assert_eq!(config.source.node_name.as_deref(), Some("n"));
+        assert_eq!(raw.get(Setting::NodeLabel), None);
     }
 
     /// The names of the reference, so that manifests written for it go on working.
@@ -209,6 +232,13 @@ mod tests {
                 "GFD_MACHINE_TYPE_FILE",
             ),
             (
+                ["--namespace", "n"],
+                Setting::NodeFeatureNamespace,
+                "NAMESPACE",
+            ),
+            (["--node-name", "n"], Setting::NodeName, "NODE_NAME"),
+            (["--kubeconfig", "f"], Setting::Kubeconfig, "KUBECONFIG"),
+            (
                 ["--driver-root-ctr-path", "d"],
                 Setting::DriverRootCtrPath,
                 "DRIVER_ROOT_CTR_PATH",
@@ -221,7 +251,16 @@ mod tests {
             assert!(args.0.get(setting).is_some(), "{words:?}");
             assert!(setting.info().env.contains(&variable));
         }
-        for switch in ["--oneshot", "--no-timestamp", "--fail-on-init-error=false"] {
+        let api = Setting::UseNodeFeatureApi.info();
+        for variable in ["GFD_USE_NODE_FEATURE_API", "USE_NODE_FEATURE_API"] {
+            assert!(api.env.contains(&variable));
+        }
+        for switch in [
+            "--oneshot",
+            "--no-timestamp",
+            "--fail-on-init-error=false",
+            "--use-node-feature-api",
+        ] {
             assert!(
                 command
                     .clone()

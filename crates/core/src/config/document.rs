@@ -16,14 +16,11 @@ pub(super) fn shape() -> Shape {
         key(
             "flags",
             "What can be given as flags and in the environment too, which outrank the file",
-            Shape::Map(vec![
-                key(
-                    "useNodeFeatureAPI",
-                    "Read by NVIDIA's feature discovery",
-                    Shape::Boolean,
-                ),
-                key("gfd", "Flags of mizzen labels", Shape::Map(Vec::new())),
-            ]),
+            Shape::Map(vec![key(
+                "gfd",
+                "Flags of mizzen labels",
+                Shape::Map(Vec::new()),
+            )]),
         ),
         key(
             "resources",

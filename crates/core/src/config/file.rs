@@ -10,9 +10,6 @@ use super::tree::{self, Node, Value};
 
 /// Reads the text of a config file.
 ///
-/// What another program of the reference's reads from the same file (`flags.gfd`,
-/// `flags.useNodeFeatureAPI`) is checked and left alone.
-///
 /// Never fails by itself: what is wrong with the file is kept beside what can be used, so that
 /// [`RawConfig::validate`] tells it together with what is wrong elsewhere. Nothing is passed over
 /// in silence.

@@ -26,7 +26,7 @@ pub(crate) mod validate;
 
 pub use duration::{InvalidDuration, format_duration, parse_duration};
 pub use error::{ConfigError, ConfigWarning, Location, Origin, nearest};
-pub use labels::{LABEL_SETTINGS, LabelsConfig};
+pub use labels::{LABEL_SETTINGS, LabelsConfig, LabelsTo};
 pub use mig::{MigManagerConfig, OwnPod};
 pub use naming::{
     GpuFilter, GpuSelector, InvalidGpuSelector, NamePattern, NamingRule, ResourceNaming,

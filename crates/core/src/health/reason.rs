@@ -54,6 +54,14 @@ impl Reason {
         }
     }
 
+    /// Whether the driver cannot describe a GPU of which this holds. Xid 79 says that it is lost.
+    pub fn hides_the_gpu(&self) -> bool {
+        matches!(
+            self,
+            Self::Lost | Self::Hung | Self::Broken(_) | Self::Missing | Self::Xid(Xid(79))
+        )
+    }
+
     /// Whether an answer of the GPU is proof enough that this no longer holds.
     pub(super) fn is_disproved_by_an_answer(&self) -> bool {
         !matches!(self, Self::Xid(_) | Self::DoubleBitEcc)

@@ -28,6 +28,9 @@ pub type Labels = BTreeMap<LabelKey, LabelValue>;
 /// What the labels that count the GPUs of a model begin with: `gpu.mizzen.dev/NVIDIA-L40S`.
 pub const MODEL_PREFIX: &str = "gpu.mizzen.dev";
 
+/// The label with the time of the start.
+const TIMESTAMP: &str = "nvidia.com/gfd.timestamp";
+
 /// The resource of whole GPUs, which its labels begin with.
 const GPU: &str = "nvidia.com/gpu";
 
@@ -57,7 +60,7 @@ pub fn feature_labels(node: &NodeFacts<'_>, config: &Config) -> Labels {
         labels: Labels::new(),
     };
     if let Some(timestamp) = node.timestamp {
-        writer.set("nvidia.com/gfd.timestamp", timestamp);
+        writer.set(TIMESTAMP, timestamp);
     }
     writer.vgpu(&node.host.vgpu);
     if !node.host.display.is_empty() || !node.gpus.is_empty() {
@@ -76,11 +79,41 @@ pub fn feature_labels(node: &NodeFacts<'_>, config: &Config) -> Labels {
     writer.labels
 }
 
+/// What to have where these labels are there already: the time of the start is told anew only
+/// together with something else, so that a restart alone changes nothing.
+pub fn keep_time(mut wanted: Labels, there: &Labels) -> Labels {
+    let without_time = |labels: &Labels| -> Labels {
+        let others = labels.iter().filter(|(key, _)| key.as_str() != TIMESTAMP);
+        others
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    if without_time(&wanted) == without_time(there) {
+        for (key, value) in wanted
+            .iter_mut()
+            .filter(|(key, _)| key.as_str() == TIMESTAMP)
+        {
+            if let Some(before) = there.get(key) {
+                value.clone_from(before);
+            }
+        }
+    }
+    wanted
+}
+
 /// Labels as lines of `key=value`, which is also the form of the files that Node Feature Discovery
 /// reads in its `features.d`.
 pub fn features_file(labels: &Labels) -> String {
     let lines = labels.iter().map(|(key, value)| format!("{key}={value}\n"));
     lines.collect()
+}
+
+/// The labels of such lines; what is none is passed over.
+pub fn parse_features_file(text: &str) -> Labels {
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    pairs
+        .filter_map(|(key, value)| Some((key.parse().ok()?, value.parse().ok()?)))
+        .collect()
 }
 
 /// Writes labels, a later one over an earlier one of the same key.

@@ -356,6 +356,32 @@ fn settings() -> impl Strategy<Value = String> {
     })
 }
 
+#[test]
+fn the_time_of_the_start_is_told_anew_with_something_else_alone() {
+    let with = |pairs: &[(&str, &str)]| -> Labels {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(key, value)| (key.parse().unwrap(), value.parse().unwrap()))
+            .collect()
+    };
+    let (old, new) = ((TIMESTAMP, "1"), (TIMESTAMP, "2"));
+    let (one, two) = (("a/count", "1"), ("a/count", "2"));
+    assert_eq!(
+        keep_time(with(&[new, one]), &with(&[old, one])),
+        with(&[old, one])
+    );
+    assert_eq!(
+        keep_time(with(&[new, two]), &with(&[old, one])),
+        with(&[new, two])
+    );
+    assert_eq!(
+        keep_time(with(&[new, one]), &with(&[one])),
+        with(&[new, one])
+    );
+    assert_eq!(keep_time(with(&[one]), &with(&[old, one])), with(&[one]));
+    assert_eq!(keep_time(with(&[new]), &with(&[])), with(&[new]));
+}
+
 proptest! {
     #[test]
     fn labels_are_always_such_that_kubernetes_takes_them(
@@ -389,6 +415,7 @@ proptest! {
         prop_assert_eq!(keys.len(), text.lines().count());
         keys.dedup();
         prop_assert_eq!(keys.len(), labels.len());
+        prop_assert_eq!(parse_features_file(&text), labels);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What the manifest lets the agent's `ServiceAccount` do to Nodes: labels below `nvidia.com/` of
-//! the one that its pod runs on, which the pod's token names.
+//! What the manifests let the agent's `ServiceAccount` do to Nodes: labels below `nvidia.com/` and
+//! `gpu.mizzen.dev/` of the one that its pod runs on, which the pod's token names.
 
 use std::time::Duration;
 
@@ -19,20 +19,27 @@ use crate::cluster::NODE;
 
 /// How long the API server may take to see a new policy.
 const POLICY_LIMIT: Duration = Duration::from_secs(20);
+/// A label that counts a model.
+const MODEL: &str = "gpu.mizzen.dev/No-Such-Model";
 /// A Node that no kubelet stands behind.
 const OTHER: &str = "another-node";
 
 /// With the token that the agent's pod has, and with one that no pod has.
 pub(in super::super) async fn its_own_labels_alone(context: &Context<'_>) -> Result<()> {
     on_bench(context, unchanged, async |_: &Bench<'_>| {
-        let nodes: Api<Node> = Api::all(context.client.clone());
-        let other = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": OTHER } });
-        client::apply(&context.client, &other).await?;
-        let tested = attempts(context).await;
-        nodes.delete(OTHER, &DeleteParams::default()).await?;
-        tested
+        attempts_beside_another_node(context).await
     })
     .await
+}
+
+/// What the agent that is installed may change, and what not.
+pub(in super::super) async fn attempts_beside_another_node(context: &Context<'_>) -> Result<()> {
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    let other = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": OTHER } });
+    client::apply(&context.client, &other).await?;
+    let tested = attempts(context).await;
+    nodes.delete(OTHER, &DeleteParams::default()).await?;
+    tested
 }
 
 async fn attempts(context: &Context<'_>) -> Result<()> {
@@ -48,9 +55,16 @@ async fn attempts(context: &Context<'_>) -> Result<()> {
     wait_for_policy(&agent, &foreign).await?;
 
     let own = json!({ "metadata": { "labels": { STATE: "success" } } });
-    try_patch(&agent, NODE, &own)
-        .await
-        .context("its own label")?;
+    for (key, value) in [
+        (STATE, json!("success")),
+        (MODEL, json!("1")),
+        (MODEL, Value::Null),
+    ] {
+        let own = json!({ "metadata": { "labels": { key: value } } });
+        try_patch(&agent, NODE, &own)
+            .await
+            .context("its own label")?;
+    }
     let refused = async |who: &Client, node: &str, change: &Value, words: &str| {
         let Err(error) = try_patch(who, node, change).await else {
             bail!("{change} of {node} is not refused");
@@ -61,7 +75,8 @@ async fn attempts(context: &Context<'_>) -> Result<()> {
     };
     let no_other = "the agent may change the Node that it runs on, and no other";
     refused(&agent, OTHER, &own, no_other).await?;
-    let labels_alone = "the agent may change labels below nvidia.com/, and no others";
+    let labels_alone =
+        "the agent may change labels below nvidia.com/ and gpu.mizzen.dev/, and no others";
     refused(&agent, NODE, &foreign, labels_alone).await?;
     let removal = json!({ "metadata": { "labels": { "kubernetes.io/os": null } } });
     refused(&agent, NODE, &removal, labels_alone).await?;
@@ -73,7 +88,11 @@ async fn attempts(context: &Context<'_>) -> Result<()> {
         refused(&agent, NODE, &change, nothing_else).await?;
     }
     let nobody = client_of(context, None).await?;
-    refused(&nobody, NODE, &own, no_other).await
+    refused(&nobody, NODE, &own, no_other).await?;
+    let gone = json!({ "metadata": { "labels": { STATE: null } } });
+    try_patch(&agent, NODE, &gone)
+        .await
+        .context("its own label")
 }
 
 /// A client with a token of the agent's `ServiceAccount`, such as a pod's.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::Reader;
 use crate::config::error::ConfigError;
-use crate::config::labels::LabelsConfig;
+use crate::config::labels::{LabelsConfig, LabelsTo};
 use crate::config::setting::{INFINITE, Setting};
+use crate::dns::is_dns_label;
 
 impl Reader<'_> {
     /// Reads them.
@@ -14,6 +15,13 @@ impl Reader<'_> {
         let oneshot = self.boolean(Setting::Oneshot, default.oneshot);
         let output_file = if oneshot { None } else { default.output_file };
         LabelsConfig {
+            to: self.labels_to(),
+            use_node_feature_api: self.boolean(Setting::UseNodeFeatureApi, false),
+            namespace: self.name(
+                Setting::NodeFeatureNamespace,
+                is_dns_label,
+                "the name of a namespace, from metadata.namespace by the downward API",
+            ),
             oneshot,
             timestamp: !self.boolean(Setting::NoTimestamp, !default.timestamp),
             sleep_interval: self.sleep_interval(default.sleep_interval),
@@ -21,6 +29,18 @@ impl Reader<'_> {
             machine_type_file: self
                 .path_or_nothing(Setting::MachineTypeFile, default.machine_type_file),
         }
+    }
+
+    fn labels_to(&mut self) -> Option<LabelsTo> {
+        let to: Option<LabelsTo> = self.choice(Setting::LabelsTo);
+        if to.is_some_and(LabelsTo::needs_api) && self.given(Setting::NodeName).is_none() {
+            self.refuse(
+                Setting::LabelsTo,
+                "which Node the labels are of was not said: give --node-name, or NODE_NAME from \
+                 the pod's spec.nodeName",
+            );
+        }
+        to
     }
 
     /// A path, for which an empty one stands for none.
@@ -80,6 +100,26 @@ mod tests {
         let labels = config(&[(Setting::OutputFile, ""), (Setting::MachineTypeFile, "")]);
         let labels = labels.unwrap().labels;
         assert_eq!((labels.output_file, labels.machine_type_file), (None, None));
+    }
+
+    #[test]
+    fn labels_go_where_it_is_said_and_to_the_api_with_the_name_of_the_node() {
+        let of = |flags: &[(Setting, &str)]| {
+            let labels = config(flags).unwrap().labels;
+            (labels.of_agent(), labels.of_command())
+        };
+        let api = (Setting::UseNodeFeatureApi, "true");
+        let node = (Setting::NodeName, "n");
+        assert_eq!(of(&[]), (LabelsTo::Off, LabelsTo::File));
+        assert_eq!(of(&[api]), (LabelsTo::Off, LabelsTo::NodeFeature));
+        let given = (Setting::LabelsTo, "node");
+        assert_eq!(of(&[api, given, node]), (LabelsTo::Node, LabelsTo::Node));
+        for word in ["node", "node-feature"] {
+            let error = &config(&[(Setting::LabelsTo, word)]).unwrap_err()[0];
+            assert!(error.to_string().contains("NODE_NAME"), "{error}");
+        }
+        assert!(config(&[(Setting::LabelsTo, "nodes")]).is_err());
+        assert!(config(&[(Setting::NodeFeatureNamespace, "a/b")]).is_err());
     }
 
     #[test]
