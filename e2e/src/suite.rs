@@ -13,6 +13,7 @@ mod same_story;
 mod sharing;
 
 use std::cell::Cell;
+use std::fmt;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -78,6 +79,18 @@ impl Context<'_> {
         self.agent.remove().await
     }
 }
+
+/// Why a test cannot be run on this machine: it has neither passed nor failed.
+#[derive(Debug)]
+pub(crate) struct Skipped(String);
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
 
 /// A test's work, running.
 type Running<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
@@ -307,17 +320,28 @@ fn pods_and_restarts() -> Vec<Test> {
     ]
 }
 
-/// How many tests passed and failed.
+/// How many tests passed, failed, and could not be run.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
     passed: usize,
     failed: usize,
+    skipped: usize,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        match self.skipped {
+            0 => Ok(()),
+            skipped => write!(f, ", {skipped} skipped"),
+        }
+    }
 }
 
 impl Tally {
     /// Shows the counts, as the last line of a run, and says how the process ends.
     pub(crate) fn conclude(self) -> ExitCode {
-        report::line(&format!("{} passed, {} failed", self.passed, self.failed));
+        report::line(&self.to_string());
         if self.failed == 0 {
             ExitCode::SUCCESS
         } else {
@@ -350,6 +374,7 @@ pub(crate) async fn run(
         client,
     };
     let mut tally = Tally::default();
+    let mut unseen = Vec::new();
     for test in &chosen {
         let started = Instant::now();
         let outcome = run_one(&context, test).await;
@@ -358,6 +383,12 @@ pub(crate) async fn run(
             Ok(()) => {
                 tally.passed += 1;
                 report::line(&format!("test {} ... ok ({took})", test.name));
+            }
+            Err(error) if error.is::<Skipped>() => {
+                tally.skipped += 1;
+                report::line(&format!("test {} ... SKIPPED ({took})", test.name));
+                report::line(&format!("  {error:#}"));
+                unseen.push(format!("skipped: {}: {error:#}", test.name));
             }
             Err(error) => {
                 tally.failed += 1;
@@ -369,6 +400,10 @@ pub(crate) async fn run(
     }
     if tally.failed > 0 {
         report::line(&format!("logs: {}", cluster.layout().logs().display()));
+    }
+    // Once more beside the counts, where they are not overlooked.
+    for line in &unseen {
+        report::line(line);
     }
     Ok(tally)
 }
@@ -388,4 +423,20 @@ async fn run_one(context: &Context<'_>, test: &Test) -> Result<()> {
     let outcome = (test.run)(context).await;
     let cleaned = context.pods.remove_all().await;
     outcome.and(cleaned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_tell_of_tests_that_were_skipped() {
+        let mut tally = Tally {
+            passed: 12,
+            ..Tally::default()
+        };
+        assert_eq!(tally.to_string(), "12 passed, 0 failed");
+        tally.skipped = 1;
+        assert_eq!(tally.to_string(), "12 passed, 0 failed, 1 skipped");
+    }
 }
