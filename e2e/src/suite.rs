@@ -233,6 +233,14 @@ fn container_devices() -> Vec<Test> {
             cdi::files::a_nicety_that_fails
         ),
         test!(
+            "with CDI pods start while mizzen-hook is replaced over and over",
+            cdi::hooks::replaced_while_containers_start
+        ),
+        test!(
+            "with CDI a hook that is killed costs its container one attempt, and is mended",
+            cdi::hooks::killed_under_a_container
+        ),
+        test!(
             "with CDI a pod that asks for no GPU has nothing of the driver's",
             cdi::privacy::nothing_without_a_request
         ),
@@ -251,6 +259,18 @@ fn container_devices() -> Vec<Test> {
         test!(
             "a pod that did not ask sees no GPU, CDI or not, whatever it writes into its manifest",
             cdi::privacy::with_each_strategy
+        ),
+        test!(
+            "under NVIDIA's runtime a pod takes GPUs unless it is set up as recommended",
+            cdi::legacy::nvidias_runtime_by_default
+        ),
+        test!(
+            "an agent left to choose follows a containerd that gets CDI by mizzen runtime configure",
+            cdi::auto::follows_the_runtime
+        ),
+        test!(
+            "mizzen doctor in the agent's pod finds nothing wrong, and names what is broken",
+            cdi::doctor::what_is_broken_is_named
         ),
         test!(
             "deploy/mizzen-privacy.yaml refuses pods that name GPUs themselves, by CDI or variable",
