@@ -15,7 +15,7 @@ use xtask::image::BINARY;
 
 use crate::cluster::Process;
 use crate::hardware::Hardware;
-use crate::pods::Pods;
+use crate::pods::{Pods, Ran};
 use crate::{client, layout};
 
 /// The namespace of the manifests.
@@ -171,6 +171,14 @@ impl Agent {
         let name = pod.metadata.name.context("pods have names")?;
         let pods = Pods::new(&self.client, NAMESPACE);
         pods.exec_in(&name, "agent", command).await
+    }
+
+    /// Runs a command in the agent's container, whether it succeeds or not.
+    pub(crate) async fn try_command(&self, command: &[&str]) -> Result<Ran> {
+        let pod = self.pod().await?;
+        let name = pod.metadata.name.context("pods have names")?;
+        let pods = Pods::new(&self.client, NAMESPACE);
+        pods.try_in(&name, "agent", command).await
     }
 
     async fn list(&self) -> Result<Vec<Pod>> {

@@ -158,6 +158,17 @@ impl Cluster {
         self.servers.kubelet.start()
     }
 
+    /// Restarts containerd, as a node's administrator does, and returns once it listens and the
+    /// node is ready; its containers go on running.
+    pub(crate) async fn restart_containerd(&self) -> Result<()> {
+        let containerd = &self.servers.containerd;
+        containerd.stop().await?;
+        containerd.start()?;
+        self.ready(containerd, || ready::unix(self.layout.containerd_socket()))
+            .await?;
+        self.wait_for_node().await
+    }
+
     async fn start(&self) -> Result<()> {
         let Servers {
             etcd,
@@ -268,7 +279,7 @@ fn containerd(layout: &Layout, programs: &Programs) -> Server {
         programs.directory().display()
     );
     Server::new(layout, "containerd", programs.path("containerd"))
-        .path_flag("config", &layout.etc().join("containerd.toml"))
+        .path_flag("config", &layout.containerd_config())
         .env("PATH", path)
 }
 

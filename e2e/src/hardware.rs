@@ -19,6 +19,8 @@ use crate::programs::{RUNC, TestBinaries};
 
 /// Where a driver's library lies on Debian and its kin, below the root of the machine.
 const DRIVER_LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+/// Its name.
+const LIBRARY: &str = "libnvidia-ml.so.1";
 /// The mode of the device node of an instance.
 const CAPABILITY_MODE: u32 = 0o444;
 
@@ -125,6 +127,8 @@ impl Hardware {
             let host = hardware.host();
             fs::create_dir_all(host.join("var/lib/mizzen"))?;
             symlink("../run", host.join("var/run"))?;
+            // Where it is to itself: see the agent's mounts.
+            fs::create_dir_all(host.join(host.strip_prefix("/")?))?;
         }
         Ok(hardware)
     }
@@ -217,8 +221,8 @@ impl Hardware {
     }
 
     /// Puts what stands in for NVIDIA's container runtime where containerd looks for it, and
-    /// beside it what it adds to containers.
-    async fn install_runtime(&self, layout: &Layout, program: &Path) -> Result<()> {
+    /// beside it what it adds to containers: the GPUs of this machine.
+    pub(crate) async fn install_runtime(&self, layout: &Layout, program: &Path) -> Result<()> {
         let control = self.control_nodes()?;
         let control: Vec<_> = control
             .iter()
@@ -229,13 +233,20 @@ impl Hardware {
             Ok((gpu.uuid, node))
         });
         let gpus: Vec<_> = gpus.collect::<Result<_>>()?;
-        let library = Path::new(DRIVER_LIBRARIES).join("libnvidia-ml.so.1");
+        let library = Path::new(DRIVER_LIBRARIES).join(LIBRARY);
+        let source = [library.clone(), Path::new("usr/lib64").join(LIBRARY)];
+        let mut sources = source.iter().map(|path| self.host().join(path));
+        let source = sources.find(|path| path.exists());
         let settings = json!({
             "runc": RUNC,
+            "toolkit": self.toolkit_config(),
             "control": control,
             "gpus": gpus,
             "mounts": [
-                [self.host().join(&library), Path::new("/").join(&library)],
+                [
+                    source.context("the machine has the driver's library")?,
+                    Path::new("/").join(&library),
+                ],
                 [self.directory(), self.directory()],
             ],
             "env": [
@@ -245,8 +256,15 @@ impl Hardware {
         });
         let at = layout.nvidia_runtime();
         fs::write(at.with_extension("json"), settings.to_string())?;
-        fs::copy(program, at)?;
+        if !at.exists() {
+            fs::copy(program, at)?;
+        }
         Ok(())
+    }
+
+    /// The config of NVIDIA's container toolkit, which the machine does not have at first.
+    pub(crate) fn toolkit_config(&self) -> PathBuf {
+        self.host().join("etc/nvidia-container-runtime/config.toml")
     }
 
     /// A device node of the machine: its path in a container, its major and minor numbers.

@@ -15,7 +15,7 @@ pub(crate) const AGENT_STATE: [&str; 2] = ["/var/lib/mizzen", "/var/lib/mizzen-s
 
 /// The longest directory that leaves room for the socket names below it: a unix socket's
 /// path has at most 107 bytes.
-const LONGEST_ROOT: usize = 60;
+const LONGEST_ROOT: usize = 56;
 
 /// The directory of one cluster.
 #[derive(Debug, Clone)]
@@ -94,9 +94,9 @@ impl Layout {
         ["etc/cdi", "run/cdi"].map(|directory| self.cdi_hardware().join("host").join(directory))
     }
 
-    /// What stands in for NVIDIA's container runtime.
+    /// What stands in for NVIDIA's container runtime, under its name.
     pub(crate) fn nvidia_runtime(&self) -> PathBuf {
-        self.etc().join("nvidia-runtime")
+        self.etc().join("nvidia-container-runtime")
     }
 
     /// Image archives on their way into containerd.
@@ -104,9 +104,17 @@ impl Layout {
         self.root.join("images")
     }
 
-    /// containerd's socket.
+    /// containerd's socket; its config and its socket lie where they do on every host, below the
+    /// root of the machine of the tests of CDI, whose agent looks for them there.
     pub(crate) fn containerd_socket(&self) -> PathBuf {
-        self.run().join("containerd.sock")
+        let host = self.cdi_hardware().join("host");
+        host.join("run/containerd/containerd.sock")
+    }
+
+    /// containerd's config.
+    pub(crate) fn containerd_config(&self) -> PathBuf {
+        let host = self.cdi_hardware().join("host");
+        host.join("etc/containerd/config.toml")
     }
 
     /// A file whose presence says that [`KUBELET`] and [`AGENT_STATE`] are this suite's.

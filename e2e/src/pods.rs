@@ -61,6 +61,19 @@ pub(crate) fn label(pod: &mut Value) {
     pod["metadata"]["labels"] = json!({ LABEL: "" });
 }
 
+/// What became of a command.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// Its exit code.
+    pub(crate) code: i32,
+    /// What the API says, if it failed or was not run.
+    pub(crate) failure: Option<String>,
+    /// What it wrote.
+    pub(crate) output: String,
+    /// What it wrote to its standard error.
+    pub(crate) errors: String,
+}
+
 /// The pods of a namespace.
 #[derive(Clone)]
 pub(crate) struct Pods {
@@ -131,6 +144,21 @@ impl Pods {
         container: &str,
         command: &[&str],
     ) -> Result<String> {
+        let ran = self.try_in(name, container, command).await?;
+        if let Some(failure) = ran.failure {
+            let (output, errors) = (ran.output, ran.errors);
+            bail!("{command:?} in {name}: {failure:?}\n{output}{errors}");
+        }
+        Ok(ran.output)
+    }
+
+    /// Runs a command in one of a pod's containers, whether it succeeds or not.
+    pub(crate) async fn try_in(
+        &self,
+        name: &str,
+        container: &str,
+        command: &[&str],
+    ) -> Result<Ran> {
         let parameters = AttachParams::default()
             .container(container)
             .stdout(true)
@@ -153,13 +181,20 @@ impl Pods {
             .await
             .context("the connection ended without a status")?;
         process.join().await?;
-        if status.status.as_deref() != Some("Success") {
-            bail!(
-                "{command:?} in {name}: {:?}\n{output}{errors}",
-                status.message
-            );
-        }
-        Ok(output)
+        let failure = (status.status.as_deref() != Some("Success"))
+            .then(|| status.message.unwrap_or_default());
+        let causes = status.details.and_then(|details| details.causes);
+        let code = causes.into_iter().flatten().find_map(|cause| {
+            let is_code = cause.reason.as_deref() == Some("ExitCode");
+            is_code.then_some(cause.message)?
+        });
+        let code = code.map(|code| code.parse()).transpose()?;
+        Ok(Ran {
+            code: code.unwrap_or_default(),
+            failure,
+            output,
+            errors,
+        })
     }
 
     /// What the pod's container has written.

@@ -23,6 +23,8 @@ const PACKAGES: [(&str, &str); 3] = [
 pub(crate) const RUNC: &str = "/usr/sbin/runc";
 /// The statically linked shell of the test images.
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
+/// The runtime of one test, which is skipped where it cannot be had.
+pub(crate) const PODMAN: &str = "/usr/bin/podman";
 /// Where the distribution keeps the CNI plugins.
 pub(crate) const CNI_PLUGINS: &str = "/usr/lib/cni";
 
@@ -82,7 +84,7 @@ pub(crate) struct Programs {
 impl Programs {
     /// Builds what is not in the cache yet, and installs what the distribution has.
     pub(crate) async fn build() -> Result<Self> {
-        install_packages().await?;
+        install_missing(&PACKAGES).await?;
         let directory = layout::cache()?.join(format!("programs-{}", cache_key()?));
         fs::create_dir_all(&directory)?;
         for module in &MODULES {
@@ -218,8 +220,17 @@ async fn run_quietly(name: &str, mut command: Command, if_missing: &str) -> Resu
     Ok(())
 }
 
-async fn install_packages() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES
+/// Installs Podman, if it is not there.
+///
+/// # Errors
+/// Where the distribution does not have it, or cannot be reached.
+pub(crate) async fn install_podman() -> Result<()> {
+    install_missing(&[("podman", PODMAN)]).await
+}
+
+/// Installs those packages whose file is not there.
+async fn install_missing(packages: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = packages
         .iter()
         .filter(|(_, file)| !Path::new(file).exists())
         .map(|(package, _)| *package)

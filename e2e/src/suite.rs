@@ -14,6 +14,7 @@ mod same_story;
 mod sharing;
 
 use std::cell::Cell;
+use std::fmt;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -79,6 +80,18 @@ impl Context<'_> {
         self.agent.remove().await
     }
 }
+
+/// Why a test cannot be run on this machine: it has neither passed nor failed.
+#[derive(Debug)]
+pub(crate) struct Skipped(String);
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
 
 /// A test's work, running.
 type Running<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
@@ -239,6 +252,14 @@ fn container_devices() -> Vec<Test> {
             cdi::files::a_nicety_that_fails
         ),
         test!(
+            "with CDI pods start while mizzen-hook is replaced over and over",
+            cdi::hooks::replaced_while_containers_start
+        ),
+        test!(
+            "with CDI a hook that is killed costs its container one attempt, and is mended",
+            cdi::hooks::killed_under_a_container
+        ),
+        test!(
             "with CDI a pod that asks for no GPU has nothing of the driver's",
             cdi::privacy::nothing_without_a_request
         ),
@@ -257,6 +278,18 @@ fn container_devices() -> Vec<Test> {
         test!(
             "a pod that did not ask sees no GPU, CDI or not, whatever it writes into its manifest",
             cdi::privacy::with_each_strategy
+        ),
+        test!(
+            "under NVIDIA's runtime a pod takes GPUs unless it is set up as recommended",
+            cdi::legacy::nvidias_runtime_by_default
+        ),
+        test!(
+            "an agent left to choose follows a containerd that gets CDI by mizzen runtime configure",
+            cdi::auto::follows_the_runtime
+        ),
+        test!(
+            "mizzen doctor in the agent's pod finds nothing wrong, and names what is broken",
+            cdi::doctor::what_is_broken_is_named
         ),
         test!(
             "deploy/mizzen-privacy.yaml refuses pods that name GPUs themselves, by CDI or variable",
@@ -326,17 +359,28 @@ fn pods_and_restarts() -> Vec<Test> {
     ]
 }
 
-/// How many tests passed and failed.
+/// How many tests passed, failed, and could not be run.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
     passed: usize,
     failed: usize,
+    skipped: usize,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        match self.skipped {
+            0 => Ok(()),
+            skipped => write!(f, ", {skipped} skipped"),
+        }
+    }
 }
 
 impl Tally {
     /// Shows the counts, as the last line of a run, and says how the process ends.
     pub(crate) fn conclude(self) -> ExitCode {
-        report::line(&format!("{} passed, {} failed", self.passed, self.failed));
+        report::line(&self.to_string());
         if self.failed == 0 {
             ExitCode::SUCCESS
         } else {
@@ -369,6 +413,7 @@ pub(crate) async fn run(
         client,
     };
     let mut tally = Tally::default();
+    let mut unseen = Vec::new();
     for test in &chosen {
         let started = Instant::now();
         let outcome = run_one(&context, test).await;
@@ -377,6 +422,12 @@ pub(crate) async fn run(
             Ok(()) => {
                 tally.passed += 1;
                 report::line(&format!("test {} ... ok ({took})", test.name));
+            }
+            Err(error) if error.is::<Skipped>() => {
+                tally.skipped += 1;
+                report::line(&format!("test {} ... SKIPPED ({took})", test.name));
+                report::line(&format!("  {error:#}"));
+                unseen.push(format!("skipped: {}: {error:#}", test.name));
             }
             Err(error) => {
                 tally.failed += 1;
@@ -388,6 +439,10 @@ pub(crate) async fn run(
     }
     if tally.failed > 0 {
         report::line(&format!("logs: {}", cluster.layout().logs().display()));
+    }
+    // Once more beside the counts, where they are not overlooked.
+    for line in &unseen {
+        report::line(line);
     }
     Ok(tally)
 }
@@ -407,4 +462,20 @@ async fn run_one(context: &Context<'_>, test: &Test) -> Result<()> {
     let outcome = (test.run)(context).await;
     let cleaned = context.pods.remove_all().await;
     outcome.and(cleaned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_tell_of_tests_that_were_skipped() {
+        let mut tally = Tally {
+            passed: 12,
+            ..Tally::default()
+        };
+        assert_eq!(tally.to_string(), "12 passed, 0 failed");
+        tally.skipped = 1;
+        assert_eq!(tally.to_string(), "12 passed, 0 failed, 1 skipped");
+    }
 }

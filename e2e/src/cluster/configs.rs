@@ -23,7 +23,11 @@ pub(crate) fn write_all(layout: &Layout, pki: &Pki, ports: &Ports) -> Result<()>
     let etc = layout.etc();
     let cni = etc.join("cni");
     fs::create_dir_all(&cni)?;
-    fs::write(etc.join("containerd.toml"), containerd(layout, &cni))?;
+    let (config, socket) = (layout.containerd_config(), layout.containerd_socket());
+    for directory in [config.parent(), socket.parent()].into_iter().flatten() {
+        fs::create_dir_all(directory)?;
+    }
+    fs::write(config, containerd(layout, &cni))?;
     write_json(&cni.join("10-mizzen-e2e.conflist"), &pod_network(layout))?;
     write_json(&etc.join("kubelet.json"), &kubelet(layout, pki, ports))?;
     for client in ["admin", "controller-manager", "scheduler", "kubelet"] {
@@ -40,6 +44,8 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
 }
 
 fn containerd(layout: &Layout, cni: &Path) -> String {
+    let mut cdi_spec_directories = layout.cdi_spec_directories().to_vec();
+    cdi_spec_directories.push("/var/run/cdi".into());
     format!(
         r#"version = 3
 root = "{data}/containerd"
@@ -58,6 +64,7 @@ state = "{run}/containerd"
   # So that unmounting what is below the cluster's directory leaves no namespace behind.
   netns_mounts_under_state_dir = true
   enable_cdi = true
+  # The last is /run/cdi of every host: an agent asks whether its specs are read there.
   cdi_spec_dirs = {cdi_spec_directories:?}
 
 [plugins.'io.containerd.cri.v1.runtime'.cni]
@@ -83,7 +90,7 @@ state = "{run}/containerd"
         run = layout.run().display(),
         socket = layout.containerd_socket().display(),
         cni = cni.display(),
-        cdi_spec_directories = layout.cdi_spec_directories(),
+        cdi_spec_directories = cdi_spec_directories,
         nvidia_runtime = layout.nvidia_runtime().display(),
     )
 }

@@ -2,7 +2,11 @@
 //! anything of NVIDIA's, and a simulated driver below a root of its own. Which nodes a container
 //! can open is the device cgroup's word, and what NVML shows follows it.
 
+pub(super) mod auto;
+pub(super) mod doctor;
 pub(super) mod files;
+pub(super) mod hooks;
+pub(super) mod legacy;
 pub(super) mod names;
 pub(super) mod oracle;
 pub(super) mod podman;
@@ -56,7 +60,8 @@ async fn bare<'a>(context: &'a Context<'a>) -> Result<Bench<'a>> {
 }
 
 impl Bench<'_> {
-    /// Applies the manifest for nodes with a driver, and waits until all GPUs are offered.
+    /// Applies the manifest for nodes with a driver, and waits until all GPUs are offered. Without
+    /// a strategy the agent chooses one, as it does for users.
     async fn install(&self, strategies: &[&str], device_specs: bool) -> Result<()> {
         if self.context.installed.get() != Standing::Cdi {
             self.context.without_agent().await?;
@@ -91,17 +96,19 @@ impl Bench<'_> {
         }
         // The program of the hooks is the machine's: the runtime starts it by its path there.
         mounts.push(json!({ "name": "state", "mountPath": "/driver-root/var/lib/mizzen" }));
+        // And so are the driver's files, which specs name by their paths on the machine.
+        let path = format!("/driver-root{}", self.hardware.host().display());
+        mounts.push(json!({ "name": "driver-root", "mountPath": path, "readOnly": true }));
         let environment = list(&mut container["env"])?;
         for variable in environment.iter_mut() {
             if variable["name"] == "PASS_DEVICE_SPECS" {
                 variable["value"] = json!(device_specs.to_string());
             }
         }
-        for (name, value) in [
-            ("DEVICE_LIST_STRATEGY", strategies.join(",")),
-            ("MIG_STRATEGY", "mixed".to_owned()),
-        ] {
-            environment.push(json!({ "name": name, "value": value }));
+        environment.push(json!({ "name": "MIG_STRATEGY", "value": "mixed" }));
+        if !strategies.is_empty() {
+            let strategies = strategies.join(",");
+            environment.push(json!({ "name": "DEVICE_LIST_STRATEGY", "value": strategies }));
         }
         Ok(())
     }

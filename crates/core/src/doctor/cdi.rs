@@ -68,10 +68,10 @@ pub(super) fn judge(facts: &Facts, nvml: Option<&'static str>, notes: &mut Notes
     }
 }
 
-/// Whether a device plugin answers, which has written what it wants to be written.
+/// Whether a device plugin runs, even if it hangs: it has written what it wants to be written.
 fn has_plugin(facts: &Facts) -> bool {
     let mut plugins = facts.registration.plugins.iter();
-    plugins.any(|plugin| plugin.reach == Reach::Answered)
+    plugins.any(|plugin| matches!(plugin.reach, Reach::Answered | Reach::Late(_)))
 }
 
 fn names(cdi: &CdiFacts, is_used: bool, is_auto: bool, notes: &mut Notes) {

@@ -21,7 +21,7 @@ pub(super) fn judge(facts: &Facts, nvml: Option<&'static str>, notes: &mut Notes
     if !seen
         .plugins
         .iter()
-        .any(|plugin| plugin.reach == Reach::Answered)
+        .any(|plugin| matches!(plugin.reach, Reach::Answered | Reach::Late(_)))
     {
         notes
             .error("no-plugin", "no device plugin for NVIDIA's resources listens in the kubelet's directory")

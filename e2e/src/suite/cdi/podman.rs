@@ -6,22 +6,25 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::process::Command;
 
-use super::super::Context;
+use super::super::{Context, Skipped};
 use super::{Bench, bare};
 use crate::images::users::{self, LINKED};
-use crate::programs::RUNC;
-use crate::report;
+use crate::programs::{self, PODMAN, RUNC};
 
-const PODMAN: &str = "/usr/bin/podman";
 /// Podman reads specs in two places of the machine, which shall not be changed: the second is
 /// another directory for this process alone.
 const WITH_SPECS: &str = "mkdir -p /run/cdi && mount --bind \"$0\" /run/cdi && exec \"$@\"";
 
 /// By index and by UUID, in a root directory instead of an image; and without a device none.
 pub(in super::super) async fn a_gpu_by_hand(context: &Context<'_>) -> Result<()> {
-    if !Path::new(PODMAN).exists() {
-        report::line("  no podman here (Debian's is enough): nothing to see");
-        return Ok(());
+    if let Err(error) = programs::install_podman().await {
+        // The last of many lines says why.
+        let words = format!("{error:#}");
+        let (first, rest) = words.split_once('\n').unwrap_or((&words, ""));
+        let last = rest.trim_end().lines().last().unwrap_or_default();
+        bail!(Skipped(format!(
+            "podman cannot be installed: {first}: {last}"
+        )));
     }
     let bench = bare(context).await?;
     let specs = generate(&bench).await?;

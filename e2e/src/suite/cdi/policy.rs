@@ -17,6 +17,8 @@ use crate::images::BUSYBOX_IMAGE;
 use crate::{client, pods};
 
 const POLICY: &str = "mizzen-privacy";
+/// Why it refuses mounts.
+const BY_MOUNT: &str = "mounts in /var/run/nvidia-container-devices give devices";
 /// A pod from before it.
 const EARLIER: &str = "earlier";
 /// How long the API server may take to see a new policy.
@@ -28,22 +30,35 @@ pub(in super::super) async fn who_names_gpus_is_refused(context: &Context<'_>) -
     let mut earlier = annotated();
     earlier["metadata"]["name"] = json!(EARLIER);
     context.pods.create(&earlier).await?;
+    while_applied(context, attempts(context)).await
+}
+
+/// Does something while the policy is there.
+pub(super) async fn while_applied(
+    context: &Context<'_>,
+    work: impl Future<Output = Result<()>>,
+) -> Result<()> {
     for document in Manifest::Privacy.documents()? {
         client::apply(&context.client, &document).await?;
     }
-    let tested = attempts(context).await;
+    let done = work.await;
     let parameters = DeleteParams::default();
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(context.client.clone());
     bindings.delete(POLICY, &parameters).await?;
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(context.client.clone());
     policies.delete(POLICY, &parameters).await?;
-    tested
+    done
+}
+
+/// That a pod which names GPUs by mounts is refused.
+pub(super) async fn is_refused_for_mounts(context: &Context<'_>, pod: &Value) -> Result<()> {
+    wait_for_policy(context, pod).await?;
+    refused(context, pod, BY_MOUNT).await
 }
 
 async fn attempts(context: &Context<'_>) -> Result<()> {
     let by_annotation = "annotations below cdi.k8s.io/ give devices that were not requested";
     let by_variable = "variables of NVIDIA's runtime give devices that were not requested";
-    let by_mount = "mounts in /var/run/nvidia-container-devices give devices";
     let annotated = annotated();
     wait_for_policy(context, &annotated).await?;
     refused(context, &annotated, by_annotation).await?;
@@ -73,7 +88,7 @@ async fn attempts(context: &Context<'_>) -> Result<()> {
             json!([{ "name": "v", "mountPath": path }]),
         );
         mounting["spec"]["volumes"] = json!([{ "name": "v", "emptyDir": {} }]);
-        refused(context, &mounting, by_mount).await?;
+        refused(context, &mounting, BY_MOUNT).await?;
     }
     for harmless in ["void", "none", ""] {
         let variable = json!([{ "name": "NVIDIA_VISIBLE_DEVICES", "value": harmless }]);

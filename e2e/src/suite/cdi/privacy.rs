@@ -30,7 +30,7 @@ const WAYS: [(&[&str], bool); 5] = [
 ];
 
 /// That a container has no file of the driver's, and may open no GPU.
-async fn has_nothing(bench: &Bench<'_>, pod: &str, container: &str) -> Result<()> {
+pub(super) async fn has_nothing(bench: &Bench<'_>, pod: &str, container: &str) -> Result<()> {
     let pods = &bench.context.pods;
     let found = pods.exec_in(pod, container, &FIND).await?;
     ensure!(found.is_empty(), "{container} of {pod} has {found}");

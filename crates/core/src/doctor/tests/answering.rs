@@ -202,3 +202,22 @@ fn kubelet_registration_and_agent() {
         }),
     ]);
 }
+
+#[test]
+fn an_agent_that_hangs_is_there_and_should_have_written_its_specs() {
+    let mut facts = well();
+    facts.settings.config.device_list_strategies =
+        DeviceListStrategies::chosen(DeviceListStrategy::CdiCri, true);
+    facts.cdi.specs.clear();
+    facts.cdi.names = [("v.com/gpu=0".to_owned(), Resolved::Unknown)].into();
+    let plugin = facts.registration.plugins.first_mut().unwrap();
+    plugin.reach = Reach::Late(LIMIT);
+    let report = examine(&facts);
+    let errors = |area| {
+        let findings = report.of(area);
+        let errors = findings.filter(|finding| finding.severity == Severity::Error);
+        errors.map(|finding| finding.id).collect::<Vec<_>>()
+    };
+    assert_eq!(errors(Area::Cdi), ["cdi-unresolved"]);
+    assert_eq!(errors(Area::Registration), ["plugin-silent"]);
+}
