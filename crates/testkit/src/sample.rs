@@ -112,9 +112,10 @@ fn asked(sample: GpuSample, wanted: Wanted) -> GpuSample {
     GpuSample {
         readings: answers(&sample.readings, wanted.fields, &Missing::NotSupported),
         mig: sample.mig.into_iter().map(device).collect(),
-        processes: match wanted.processes {
-            true => sample.processes,
-            false => Vec::new(),
+        processes: if wanted.processes {
+            sample.processes
+        } else {
+            Vec::new()
         },
     }
 }
