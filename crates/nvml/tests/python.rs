@@ -50,6 +50,7 @@ fn busy(node: &Node) {
             memory_mib,
             utilization: 50,
             graphics: false,
+            ..ProcessLoad::default()
         }],
         ..LoadChange::default()
     };
