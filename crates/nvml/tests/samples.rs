@@ -373,7 +373,7 @@ fn processes_are_told_with_what_each_of_them_uses() {
         let process = |pid: u32| ProcessLoad {
             pid,
             memory_mib: u64::from(pid),
-            utilization: if pid % 2 == 0 { 40 } else { 0 },
+            utilization: if pid.is_multiple_of(2) { 40 } else { 0 },
             graphics: pid == 48,
             ..ProcessLoad::default()
         };
@@ -392,8 +392,8 @@ fn processes_are_told_with_what_each_of_them_uses() {
             pid,
             instance: None,
             memory: Some(u64::from(pid) << 20),
-            sm_util: Some(if pid % 2 == 0 { 40 } else { 0 }),
-            mem_util: Some(if pid % 2 == 0 { 20 } else { 0 }),
+            sm_util: Some(if pid.is_multiple_of(2) { 40 } else { 0 }),
+            mem_util: Some(if pid.is_multiple_of(2) { 20 } else { 0 }),
         };
         assert!(sample.processes.iter().copied().eq((1..=48).map(expected)));
         let end = LoadChange {
