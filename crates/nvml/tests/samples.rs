@@ -495,3 +495,19 @@ fn an_old_driver_has_only_what_it_has() {
         assert!(sample.mig.is_empty() && sample.processes.is_empty());
     }
 }
+
+#[test]
+fn what_a_gpu_does_not_have_is_not_asked_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let library = compile("old_driver.rs", directory.path(), &[]);
+    let loader = NvmlLoader::builder().library(&library).build();
+    let driver = loader.session().unwrap();
+    let gpus = driver.snapshot().unwrap().gpus;
+    let fan = |gpu: usize| {
+        let sample = one(&driver, &gpus[gpu].uuid, fields(&[Field::FanSpeed]));
+        sample.readings.get(Field::FanSpeed).cloned().unwrap()
+    };
+    assert_eq!(fan(0), Err(Missing::NotSupported));
+    assert_eq!(fan(0), Err(Missing::NotSupported), "it would answer now");
+    assert_eq!(fan(1), Ok(Number::Whole(30)), "another GPU has it");
+}
