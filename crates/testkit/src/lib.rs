@@ -6,6 +6,7 @@ mod apply;
 mod driver;
 mod host;
 mod mig;
+mod sample;
 
 pub use apply::AppliedLabels;
 pub use driver::{FakeDriver, WELL, gpus};
