@@ -62,6 +62,8 @@ fn the_defaults_of_the_table_are_those_of_the_config() {
                 | Setting::ConfigFile
                 | Setting::Kubeconfig
                 | Setting::PodResourcesSocket
+                | Setting::LabelsTo
+                | Setting::NodeFeatureNamespace
         );
         if row.flag.is_some() && !in_words && row.default != "none"
             || row.setting == Setting::MigStrategy
@@ -370,7 +372,10 @@ fn every_kind_of_value_that_can_be_wrong_is_found_wrong() {
             // Names of Kubernetes' objects, which have a form of their own.
             Kind::Text | Kind::Path => matches!(
                 row.setting,
-                Setting::NodeName | Setting::NodeLabel | Setting::ConfigMap
+                Setting::NodeName
+                    | Setting::NodeLabel
+                    | Setting::ConfigMap
+                    | Setting::NodeFeatureNamespace
             ),
         };
         let flag = row.flag.unwrap();
