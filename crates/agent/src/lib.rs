@@ -20,6 +20,7 @@ mod keeper;
 pub mod labels;
 mod log;
 mod machine;
+mod mark;
 mod mig;
 mod plugin;
 mod privileges;
@@ -28,6 +29,7 @@ mod readiness;
 mod record;
 pub mod runtime;
 mod supervisor;
+mod web;
 
 pub use agent::{Agent, LoaderFactory, Order, nvml_loader, run_process};
 pub use cluster::ClientFactory;

@@ -23,6 +23,7 @@ mod source;
 pub(crate) mod tree;
 mod types;
 pub(crate) mod validate;
+mod web;
 
 pub use duration::{InvalidDuration, format_duration, parse_duration};
 pub use error::{ConfigError, ConfigWarning, Location, Origin, nearest};
@@ -46,4 +47,7 @@ pub use source::{
 pub use types::{
     AllocationPolicy, Choice, Config, DeviceIdStrategy, DeviceListStrategies, DeviceListStrategy,
     DiscoveryStrategy, HOOK_PROGRAM, HealthTuning, ImexConfig, MigStrategy,
+};
+pub use web::{
+    ClientAuth, Pem, RateLimit, Secret, TlsConfig, TlsVersion, WebConfig, WebConfigError,
 };
