@@ -68,6 +68,31 @@ impl Reason {
         }
     }
 
+    /// A word for it, for labels of metrics: one that does not change from time to time.
+    pub fn word(&self) -> String {
+        let word = match self {
+            Self::Xid(Xid(number)) => return format!("xid-{number}"),
+            Self::DoubleBitEcc => "double-bit-ecc",
+            Self::SingleBitEcc => "single-bit-ecc",
+            Self::RowRemapFailure => "row-remap-failure",
+            Self::RowRemapPending => "row-remap-pending",
+            Self::Lost => "lost",
+            Self::Hung => "hung",
+            Self::RecoveryAction(action) => match action {
+                RecoveryAction::None => "recovery-none",
+                RecoveryAction::GpuReset => "recovery-gpu-reset",
+                RecoveryAction::NodeReboot => "recovery-node-reboot",
+                RecoveryAction::DrainP2p => "recovery-drain-p2p",
+                RecoveryAction::DrainAndReset => "recovery-drain-and-reset",
+                RecoveryAction::RecoverImexDomain => "recovery-imex-domain",
+                RecoveryAction::Unknown(number) => return format!("recovery-{number}"),
+            },
+            Self::Broken(_) => "broken",
+            Self::Missing => "missing",
+        };
+        word.to_owned()
+    }
+
     /// What happened, for a log line.
     pub fn headline(&self) -> String {
         match self {

@@ -167,6 +167,11 @@ impl Fields {
         self.0 |= Self::bit(field);
     }
 
+    /// Takes a field out.
+    pub fn remove(&mut self, field: Field) {
+        self.0 &= !Self::bit(field);
+    }
+
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self.0 == 0

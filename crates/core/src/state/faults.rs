@@ -34,6 +34,16 @@ impl Mentions {
 
 impl NodeState {
     pub(super) fn driver_event(&mut self, event: &DriverEvent, now: Moment) -> Vec<Effect> {
+        let is_counted = self.count_xid(event, now);
+        let mut effects = self.judged(event, now);
+        if is_counted && !effects.contains(&Effect::Publish) {
+            effects.insert(0, Effect::Publish);
+        }
+        effects
+    }
+
+    /// What an event means for health and partitions.
+    fn judged(&mut self, event: &DriverEvent, now: Moment) -> Vec<Effect> {
         if event.kind == DriverEventKind::MigConfigChange {
             return self.partition_changed(event.gpu.as_ref());
         }

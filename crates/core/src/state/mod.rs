@@ -11,6 +11,7 @@ mod roster;
 #[cfg(test)]
 mod tests;
 mod words;
+mod xids;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use line::{GpuName, Line, Severity};
 pub use partitions::Withheld;
 pub use record::{GpuRecord, HealthRecord, MigRecord, RECORD_VERSION, UnknownRecordVersion};
+pub use xids::{GpuXids, XidCount, XidKind, XidLog};
 
 use crate::allocate::HostNodes;
 use crate::config::Config;
@@ -30,6 +32,7 @@ use crate::mig::{GpuMig, MigDevice, MigUuid};
 use crate::pool::{DevicePool, Offer, Share, offer};
 use crate::resource::ResourceName;
 use crate::runtime::AutoChoice;
+use crate::topology::LinkMatrix;
 use faults::Mentions;
 use roster::{Difference, Roster};
 
@@ -180,6 +183,8 @@ pub struct NodeState {
     cdi: Option<BTreeSet<String>>,
     /// Whether anybody has looked for them.
     cdi_was_looked_at: bool,
+    /// How often each GPU has reported each Xid.
+    xids: Arc<XidLog>,
 }
 
 impl NodeState {
@@ -198,6 +203,7 @@ impl NodeState {
             withheld: BTreeMap::new(),
             cdi: None,
             cdi_was_looked_at: false,
+            xids: Arc::default(),
         }
     }
 
@@ -210,6 +216,11 @@ impl NodeState {
     /// [`Share::gpu`](crate::pool::Share::gpu).
     pub fn gpus(&self) -> &[KnownGpu] {
         &self.roster.gpus
+    }
+
+    /// How well the known GPUs are connected, by their positions.
+    pub fn links(&self) -> &LinkMatrix {
+        &self.roster.links
     }
 
     /// The resources to offer, none before the first look at the driver.
@@ -364,6 +375,9 @@ impl NodeState {
         self.driver = news;
         let difference = self.roster.join(inventory, on_bus.as_ref(), now);
         self.host_nodes = Arc::new(self.with_unresolved(host_nodes));
+        if !difference.removed.is_empty() {
+            self.forget_xids_of_gone();
+        }
 
         let mut effects = Vec::new();
         if driver_changed {
