@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::setting::Setting;
 use super::types::Choice;
+use crate::metrics::HostnameLabel;
 
 /// The settings that concern metrics alone.
 pub const METRICS_SETTINGS: [Setting; 12] = [
@@ -72,16 +73,6 @@ impl Default for MetricsConfig {
             clock_events_window: Duration::from_mins(5),
         }
     }
-}
-
-/// How the label with the node's name is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HostnameLabel {
-    /// `Hostname`, as in most versions of the reference.
-    #[default]
-    Upper,
-    /// `hostname`, as in the newest.
-    Lower,
 }
 
 impl Choice for HostnameLabel {

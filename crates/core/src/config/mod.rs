@@ -29,7 +29,7 @@ mod web;
 pub use duration::{InvalidDuration, format_duration, parse_duration};
 pub use error::{ConfigError, ConfigWarning, Location, Origin, nearest};
 pub use labels::{LABEL_SETTINGS, LabelsConfig};
-pub use metrics::{HostnameLabel, METRICS_SETTINGS, MetricsConfig};
+pub use metrics::{METRICS_SETTINGS, MetricsConfig};
 pub use mig::{MigManagerConfig, OwnPod};
 pub use naming::{
     GpuFilter, GpuSelector, InvalidGpuSelector, NamePattern, NamingRule, ResourceNaming,

@@ -5,9 +5,9 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::duration::parse_duration;
-use super::metrics::HostnameLabel;
 use super::source::FallbackStrategy;
 use super::types::{AllocationPolicy, DeviceIdStrategy, MigStrategy, words};
+use crate::metrics::HostnameLabel;
 
 /// The directory in which a kubelet and its device plugins have their sockets.
 pub(super) const DEVICE_PLUGIN_DIR: &str = "/var/lib/kubelet/device-plugins";

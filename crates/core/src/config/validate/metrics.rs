@@ -68,7 +68,8 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, HostnameLabel, RawConfig};
+    use crate::config::{Config, RawConfig};
+    use crate::metrics::HostnameLabel;
 
     fn config(flags: &[(Setting, &str)]) -> Result<Config, Vec<ConfigError>> {
         let mut raw = RawConfig::default();
