@@ -11,6 +11,7 @@ mod floor;
 mod hook;
 mod kubelet;
 mod measures;
+mod page;
 mod process;
 mod samples;
 mod subject;
@@ -148,7 +149,7 @@ impl Bench {
             _ => {}
         }
         let mut subjects = vec![Subject::mizzen(&self.binary, node)];
-        if matches!(figure.what, What::Hook) {
+        if matches!(figure.what, What::Hook | What::Page(_)) {
             return Ok(subjects);
         }
         if figure.floor {
@@ -220,6 +221,11 @@ impl Bench {
                     mib(cost.peak_kib),
                     mib(cost.program_bytes.div_ceil(1024) as u64),
                 )
+            }
+            What::Page(size) => {
+                let cost = page::run(size, args.calls.min(2000))?;
+                let (times, kib) = (tail(&cost.times), cost.bytes.div_ceil(1024));
+                format!("{times}; {} series, {kib} KiB", cost.series)
             }
             What::Growth => {
                 let (before, after) =
@@ -296,6 +302,8 @@ enum What {
     Labels,
     /// A run of the program of the hooks.
     Hook,
+    /// A page of metrics, made in this process.
+    Page(page::Size),
 }
 
 impl Figure {
@@ -477,5 +485,25 @@ const FIGURES: &[Figure] = &[
         What::Hook,
         "–",
         "≤ 5 ms; ≤ 4 MiB; ≤ 2 MiB",
+    ),
+    Figure::new(
+        "page of metrics, 8 GPUs × 7 MIG devices, p50 / p99",
+        What::Page(page::Size {
+            gpus: 8,
+            instances: 7,
+            processes: 0,
+        }),
+        "–",
+        "p99 ≤ 3 ms",
+    ),
+    Figure::new(
+        "page of metrics, 16 GPUs × 48 processes, p50 / p99",
+        What::Page(page::Size {
+            gpus: 16,
+            instances: 0,
+            processes: 48,
+        }),
+        "–",
+        "p99 ≤ 10 ms",
     ),
 ];

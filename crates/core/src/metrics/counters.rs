@@ -77,7 +77,7 @@ pub enum LabelSource {
 /// The counters of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counters {
-    counters: Vec<Counter>,
+    list: Vec<Counter>,
     /// By name, which is the order in which they are written.
     labels: Vec<(String, LabelSource)>,
     unknown: Vec<String>,
@@ -201,7 +201,7 @@ impl Default for Counters {
         };
         let driver = TextField::DriverVersion;
         Self {
-            counters: DEFAULT_FIELDS.iter().map(counter).collect(),
+            list: DEFAULT_FIELDS.iter().map(counter).collect(),
             labels: vec![(driver.name().to_owned(), LabelSource::Text(driver))],
             unknown: Vec::new(),
             remarks: Vec::new(),
@@ -242,7 +242,7 @@ impl Counters {
 
     /// In the order of the file.
     pub fn counters(&self) -> &[Counter] {
-        &self.counters
+        &self.list
     }
 
     /// The labels that every series of a GPU has, by name.
@@ -263,18 +263,15 @@ impl Counters {
     /// Whether one of the exporter's own is among them.
     pub fn includes(&self, counter: ExporterCounter) -> bool {
         let wanted = Source::Exporter(counter);
-        self.counters.iter().any(|counter| counter.source == wanted)
+        self.list.iter().any(|counter| counter.source == wanted)
     }
 
     /// What the driver is to be asked for a page with these.
     pub fn wanted(&self) -> Wanted {
-        let counters = self
-            .counters
-            .iter()
-            .filter_map(|counter| match counter.source {
-                Source::Field(field) => Some(field),
-                Source::Exporter(_) => None,
-            });
+        let counters = self.list.iter().filter_map(|counter| match counter.source {
+            Source::Field(field) => Some(field),
+            Source::Exporter(_) => None,
+        });
         let labels = self.labels.iter().filter_map(|(_, label)| match label {
             LabelSource::Field(field) => Some(*field),
             LabelSource::Text(_) => None,
@@ -379,7 +376,7 @@ impl File {
     fn counters(mut self) -> Counters {
         self.labels.sort_by(|(a, _), (b, _)| a.cmp(b));
         Counters {
-            counters: self.counters,
+            list: self.counters,
             labels: self.labels,
             unknown: self.unknown,
             remarks: self.remarks,
@@ -428,12 +425,11 @@ fn columns(line: &str) -> Result<Vec<String>, String> {
     let mut rest = line;
     loop {
         rest = rest.trim_start();
-        let (column, after) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted_column(quoted)?,
-            None => {
-                let end = rest.find(',').unwrap_or(rest.len());
-                (rest[..end].trim_end().to_owned(), &rest[end..])
-            }
+        let (column, after) = if let Some(quoted) = rest.strip_prefix('"') {
+            quoted_column(quoted)?
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            (rest[..end].trim_end().to_owned(), &rest[end..])
         };
         columns.push(column);
         match after.trim_start().strip_prefix(',') {

@@ -27,13 +27,20 @@ struct Use {
 }
 
 impl Use {
-    /// What a container uses that has no process.
-    const NOTHING: Self = Self {
-        processes: 0,
-        memory: Some(0),
-        sm_util: Some(0),
-        mem_util: Some(0),
-    };
+    /// What a container uses that has no process here: nothing of what is told of any process.
+    fn nothing(unit: &Unit<'_>, processes: &[&ProcessSample]) -> Self {
+        // Partitioned GPUs do not count how busy a process keeps them.
+        let is_counted = |told: fn(&ProcessSample) -> bool| {
+            let mut any = processes.iter();
+            unit.instance.is_none() && (processes.is_empty() || any.any(|process| told(process)))
+        };
+        Self {
+            processes: 0,
+            memory: Some(0),
+            sm_util: is_counted(|process| process.sm_util.is_some()).then_some(0),
+            mem_util: is_counted(|process| process.mem_util.is_some()).then_some(0),
+        }
+    }
 
     fn add(&mut self, process: &ProcessSample) {
         let add = |sum: &mut Option<u64>, part: Option<u64>| {
@@ -102,15 +109,17 @@ fn uses_of<'a>(unit: &'a Unit<'a>, sample: &GpuSample, holders: &Holders) -> Use
     let here = |process: &&ProcessSample| {
         unit.instance.is_none() || process.instance.map(|(id, _)| id) == unit.instance
     };
-    for process in sample.processes.iter().filter(here) {
+    let processes: Vec<&ProcessSample> = sample.processes.iter().filter(here).collect();
+    for process in &processes {
         let owner = holders.owner(process.pid);
         shares.entry(owner).or_default().add(process);
     }
-    // One that does nothing uses nothing, and is told all the same.
+    // One that does nothing is told all the same.
+    let nothing = Use::nothing(unit, &processes);
     for held in &unit.holdings {
         shares
             .entry(Some(held.holding.container))
-            .or_insert(Use::NOTHING);
+            .or_insert(nothing);
     }
     leave_rest_to_nobody(unit, &mut shares);
     Uses {

@@ -1,8 +1,10 @@
 //! The Prometheus text exposition format, version 0.0.4.
 //!
-//! Written by hand: the crate `prometheus-client` writes OpenMetrics, in which every counter's name
+//! Written by hand: the crate `prometheus-client` writes `OpenMetrics`, in which every counter's name
 //! must end in `_total`, so that the exporter's names could not be kept. A page has thousands of
-//! series and is written often, so nothing here goes through `std::fmt`.
+//! series and is written often, so nothing but huge fractions goes through `std::fmt`.
+
+use std::fmt::Write as _;
 
 use crate::sample::Number;
 
@@ -197,7 +199,7 @@ fn push_real(text: &mut String, number: f64) {
         text.push_str(if number > 0.0 { "+Inf" } else { "Inf" });
     } else if size > EXACT {
         // Rates of bytes: their fractions are noise.
-        text.push_str(&format!("{size:.6}"));
+        let _ = write!(text, "{size:.6}");
     } else {
         let scaled = (size * DECIMALS).round_ties_even() as u64;
         push_whole(text, scaled / 1_000_000);

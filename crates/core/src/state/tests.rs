@@ -3,6 +3,7 @@
 mod cdi;
 mod partitions;
 mod rules;
+mod xids;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -211,7 +212,8 @@ fn the_same_fault_again_is_no_news() {
     state.apply(xid(Some(uuid(2)), 79), at(1));
     assert_eq!(
         state.apply(xid(Some(uuid(2)), 79), at(2)),
-        [Effect::Check(vec![uuid(2)])]
+        [Effect::Publish, Effect::Check(vec![uuid(2)])],
+        "it is counted"
     );
 }
 
@@ -222,7 +224,8 @@ fn an_ignored_xid_is_mentioned_once_a_minute() {
         events(&state.apply(xid(Some(uuid(0)), 31), at(1))),
         ["xid-ignored"]
     );
-    assert!(state.apply(xid(Some(uuid(0)), 31), at(30)).is_empty());
+    let again = state.apply(xid(Some(uuid(0)), 31), at(30));
+    assert_eq!(again, [Effect::Publish], "it is counted");
     assert_eq!(
         events(&state.apply(xid(Some(uuid(1)), 31), at(30))),
         ["xid-ignored"]
@@ -497,7 +500,8 @@ fn with_health_checks_disabled_only_what_cannot_be_used_is_unhealthy() {
         ..Config::default()
     });
     state.apply(discovered(inventory(0..4)), at(0));
-    assert!(state.apply(xid(Some(uuid(0)), 79), at(1)).is_empty());
+    let counted = state.apply(xid(Some(uuid(0)), 79), at(1));
+    assert_eq!(counted, [Effect::Publish]);
     assert_eq!(state.next_check(Duration::ZERO), None);
     assert_eq!(health(&state), [true; 4]);
 }
