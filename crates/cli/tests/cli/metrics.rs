@@ -22,14 +22,20 @@ fn once(machine: &Machine, words: &[&str]) -> Ran {
 }
 
 fn without_variables(command: &mut Command) {
-    for name in ["NODE_NAME", "DCGM_EXPORTER_LISTEN", "MIZZEN_METRICS_ADDRESS"] {
+    for name in [
+        "NODE_NAME",
+        "DCGM_EXPORTER_LISTEN",
+        "MIZZEN_METRICS_ADDRESS",
+    ] {
         command.env_remove(name);
     }
 }
 
 fn series<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
     let prefix = format!("{name}{{");
-    page.lines().filter(|line| line.starts_with(&prefix)).collect()
+    page.lines()
+        .filter(|line| line.starts_with(&prefix))
+        .collect()
 }
 
 #[test]
@@ -39,11 +45,18 @@ fn one_page_tells_every_gpu_with_what_two_samples_tell() {
     let page = page.ended_with(0).stdout();
     assert_eq!(series(&page, "DCGM_FI_DEV_GPU_TEMP").len(), 2, "{page}");
     // Told of what was between two samples.
-    assert_eq!(series(&page, "DCGM_FI_PROF_GR_ENGINE_ACTIVE").len(), 2, "{page}");
+    assert_eq!(
+        series(&page, "DCGM_FI_PROF_GR_ENGINE_ACTIVE").len(),
+        2,
+        "{page}"
+    );
     assert!(page.contains("hostname=\""), "{page}");
     assert!(page.contains("# TYPE DCGM_FI_DEV_GPU_TEMP gauge"), "{page}");
     let old = once(&machine, &["-o", "-n"]).ended_with(0).stdout();
-    assert!(old.contains("uuid=\"GPU-") && !old.contains("ostname=\""), "{old}");
+    assert!(
+        old.contains("uuid=\"GPU-") && !old.contains("ostname=\""),
+        "{old}"
+    );
 }
 
 #[test]
@@ -65,18 +78,28 @@ fn what_cannot_be_understood_or_asked_is_said() {
     assert!(bad.stderr().contains("line 1"), "{}", bad.stderr());
     once(&machine, &["--no-such-flag"]).ended_with(2);
     let interval = once(&machine, &["-c", "soon"]).ended_with(2);
-    assert!(interval.stderr().contains("milliseconds"), "{}", interval.stderr());
+    assert!(
+        interval.stderr().contains("milliseconds"),
+        "{}",
+        interval.stderr()
+    );
     let foreign = once(&machine, &["-r", "dcgm:5555", "-d", "f"]).ended_with(0);
     let remarks = foreign.stderr();
     assert!(remarks.contains("--remote-hostengine-info"), "{remarks}");
     assert!(!remarks.contains("--devices"), "{remarks}");
     let none = once(&machine, &["--nvml-library", "/no/such/library"]).ended_with(1);
-    assert!(none.stderr().contains("/no/such/library"), "{}", none.stderr());
+    assert!(
+        none.stderr().contains("/no/such/library"),
+        "{}",
+        none.stderr()
+    );
 }
 
 fn scrape(address: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").ok()?;
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n")
+        .ok()?;
     let mut page = String::new();
     stream.read_to_string(&mut page).ok()?;
     Some(page)
@@ -85,7 +108,10 @@ fn scrape(address: SocketAddr) -> Option<String> {
 #[test]
 fn metrics_are_served_until_the_program_is_ended() {
     let machine = Machine::of(TWO_H100);
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let mut command = machine.command();
     without_variables(&mut command);
     let mut served = command
@@ -108,7 +134,8 @@ fn metrics_are_served_until_the_program_is_ended() {
 fn documents(file: &str) -> Vec<Value> {
     let text = fs::read_to_string(repository("deploy").join(file)).unwrap();
     let each = text.split("\n---\n");
-    each.map(|text| serde_saphyr::from_str(text).unwrap()).collect()
+    each.map(|text| serde_saphyr::from_str(text).unwrap())
+        .collect()
 }
 
 fn of_kind<'a>(documents: &'a [Value], kind: &str) -> &'a Value {
@@ -126,25 +153,39 @@ fn manifests_serve_metrics_on_the_port_that_the_service_and_its_monitor_name() {
             all.iter().find(|one| one["name"] == name).unwrap()
         };
         assert_eq!(env("MIZZEN_METRICS_ADDRESS")["value"], ":9400", "{file}");
-        assert_eq!(env("NODE_NAME")["valueFrom"]["fieldRef"]["fieldPath"], "spec.nodeName");
+        assert_eq!(
+            env("NODE_NAME")["valueFrom"]["fieldRef"]["fieldPath"],
+            "spec.nodeName"
+        );
         let ports = agent["ports"].as_array().unwrap();
         let port = ports.iter().find(|port| port["name"] == "metrics").unwrap();
         assert_eq!(port["containerPort"], 9400, "{file}");
         let service = of_kind(&manifest, "Service");
-        assert_eq!(service["spec"]["ports"][0]["targetPort"], "metrics", "{file}");
-        assert_eq!(service["metadata"]["annotations"]["prometheus.io/port"], "9400");
+        assert_eq!(
+            service["spec"]["ports"][0]["targetPort"], "metrics",
+            "{file}"
+        );
+        assert_eq!(
+            service["metadata"]["annotations"]["prometheus.io/port"],
+            "9400"
+        );
         let selector = service["spec"]["selector"].as_object().unwrap();
         for (key, value) in selector {
             assert_eq!(&pod["metadata"]["labels"][key], value, "{file}");
         }
         let mounts = agent["volumeMounts"].as_array().unwrap();
         let socket = "/var/lib/kubelet/pod-resources";
-        let mount = mounts.iter().find(|one| one["mountPath"] == socket).unwrap();
+        let mount = mounts
+            .iter()
+            .find(|one| one["mountPath"] == socket)
+            .unwrap();
         assert_eq!(mount["readOnly"], true, "{file}");
 
         let monitor = documents("mizzen-servicemonitor.yaml");
         let monitor = of_kind(&monitor, "ServiceMonitor");
-        let wanted = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
+        let wanted = monitor["spec"]["selector"]["matchLabels"]
+            .as_object()
+            .unwrap();
         for (key, value) in wanted {
             assert_eq!(&service["metadata"]["labels"][key], value, "{file}");
         }
@@ -164,7 +205,10 @@ fn the_agent_takes_the_variables_of_its_manifest() {
         command.env(one["name"].as_str().unwrap(), value);
     }
     // It reads all settings, and finds this one wrong alone.
-    let ran = command.args(["agent", "--mig-strategy", "no"]).output().unwrap();
+    let ran = command
+        .args(["agent", "--mig-strategy", "no"])
+        .output()
+        .unwrap();
     let said = Ran(ran).ended_with(2).stderr();
     assert_eq!(said.lines().count(), 2, "{said}");
 }
