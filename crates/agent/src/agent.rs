@@ -25,9 +25,11 @@ use crate::ground::Ground;
 use crate::keeper::Keeper;
 use crate::log::log;
 use crate::machine::{self, Machine};
+use crate::plugin::Told;
 use crate::runtime::Chooser;
 use crate::supervisor::TaskError;
-use crate::{labels, mig, plugin, privileges, record};
+use crate::tally::Tally;
+use crate::{labels, metrics, mig, plugin, privileges, record};
 
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
@@ -218,6 +220,7 @@ struct Running {
     news: mpsc::Sender<News>,
     /// The settings, for what chooses by them.
     configs: watch::Sender<Arc<Config>>,
+    tally: Tally,
     ground: Ground,
 }
 
@@ -267,9 +270,13 @@ impl Running {
         };
         let supervisor = &mut ground.supervisor;
         supervisor.essential("state", keeper.run(stop.clone()));
-        let given = beginning.as_ref().map(mig::Beginning::given);
+        let told = Told {
+            given: beginning.as_ref().map(mig::Beginning::given),
+            tally: Tally::default(),
+        };
+        told.tally.configured(&config, clock.now().wall);
         let readiness = ground.readiness.clone();
-        let offering = plugin::offer(followed.clone(), given, readiness, stop);
+        let offering = plugin::offer(followed.clone(), told.clone(), readiness, stop);
         supervisor.essential("device plugins", offering);
         let state_dir = config.state_dir.clone();
         supervisor.keep("record", move || {
@@ -277,6 +284,14 @@ impl Running {
         });
         let (configs, settings) = watch::channel(config.clone());
         keep_host_watch(&config, &driver, &mut ground);
+        let sources = metrics::Sources {
+            driver: driver.clone(),
+            state: followed.clone(),
+            configs: settings.clone(),
+            tally: told.tally.clone(),
+            keeps_record: true,
+        };
+        metrics::keep(&config, sources, &mut ground);
         keep_specs(&followed, &news, &mut ground);
         keep_choosing(chooser, settings, &news, &mut ground);
         let labelled = labels::Labelled {
@@ -295,6 +310,7 @@ impl Running {
             driver,
             news,
             configs,
+            tally: told.tally,
             ground,
         })
     }
@@ -319,13 +335,15 @@ impl Running {
                 config.health_address,
                 config.mig_manager.clone(),
                 config.labels.of_agent(),
+                config.metrics.address,
+                config.metrics.web_config_file.clone(),
             )
         };
         if fixed(&config) != fixed(&self.config) {
             tracing::warn!(
                 event = "reload",
-                "--state-dir, --host-root, --health-address, --labels-to and the settings of the \
-                 MIG manager take effect in a restart only"
+                "--state-dir, --host-root, --health-address, --metrics-address, --web-config-file, \
+                 --labels-to and the settings of the MIG manager take effect in a restart only"
             );
         }
         let config = Arc::new(config);
@@ -345,6 +363,7 @@ impl Running {
         let event = News::Events(vec![Event::Configured(config.clone())]);
         // Fails only if the state task has ended, and the process with it.
         let _ = self.news.send(event).await;
+        self.tally.configured(&config, self.ground.clock.now().wall);
         self.configs.send_replace(config);
         tracing::info!(event = "reload", "settings were read again");
     }
@@ -493,6 +512,15 @@ pub fn run_process(mut agent: Agent) -> io::Result<()> {
         agent.vgpu = labels::host_facts(&HostRoot::new(&agent.config.host_root), None).vgpu;
     }
     privileges::give_up(agent.config.mig_manager.enabled);
+    until_stopped(|orders| agent.run(orders))
+}
+
+/// Runs what takes orders as a process: until SIGTERM, SIGINT or SIGQUIT, which order to stop;
+/// SIGHUP orders to read settings again.
+pub(crate) fn until_stopped<F>(run: impl FnOnce(mpsc::Receiver<Order>) -> F) -> io::Result<()>
+where
+    F: Future<Output = io::Result<()>>,
+{
     let executor = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -502,7 +530,7 @@ pub fn run_process(mut agent: Agent) -> io::Result<()> {
     executor.block_on(async {
         let (orders, receiver) = mpsc::channel(1);
         let signals = Signals::new()?;
-        let run = trimmed(agent.run(receiver));
+        let run = trimmed(run(receiver));
         let (ended, ()) = tokio::join!(run, signals.obey(orders));
         ended
     })?;

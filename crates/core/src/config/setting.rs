@@ -2,12 +2,14 @@
 //! and in the config file.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use super::duration::parse_duration;
 use super::labels::LabelsTo;
 use super::source::FallbackStrategy;
 use super::types::{AllocationPolicy, DeviceIdStrategy, MigStrategy, words};
 use crate::cdi::{FEATURE_FLAGS, HOOK_NAMES};
+use crate::metrics::HostnameLabel;
 
 /// The directory in which a kubelet and its device plugins have their sockets.
 pub(super) const DEVICE_PLUGIN_DIR: &str = "/var/lib/kubelet/device-plugins";
@@ -29,6 +31,8 @@ pub enum Kind {
     Duration,
     /// A span of time, or `infinite`.
     Interval,
+    /// A span of time, or a whole number of milliseconds as dcgm-exporter takes it.
+    Milliseconds,
     /// An address and port such as `127.0.0.1:8080`.
     Address,
 }
@@ -42,6 +46,7 @@ impl Kind {
             Self::Choice(words) | Self::List(words) => words.contains(&text),
             Self::Duration => parse_duration(text).is_ok(),
             Self::Interval => text == INFINITE || parse_duration(text).is_ok(),
+            Self::Milliseconds => parse_milliseconds(text).is_some(),
             Self::Address => text.is_empty() || parse_address(text).is_some(),
         }
     }
@@ -56,6 +61,9 @@ impl Kind {
             Self::List(words) => format!("a list of {}", words.join(", ")),
             Self::Duration => "numbers with units, such as 30s or 1m30s".to_owned(),
             Self::Interval => "numbers with units, such as 30s or 1m30s, or infinite".to_owned(),
+            Self::Milliseconds => {
+                "numbers with units, such as 1s or 500ms, or a number of milliseconds".to_owned()
+            }
             Self::Address => "an address and port, such as 127.0.0.1:8080".to_owned(),
             Self::Text | Self::Path => "a text".to_owned(),
         }
@@ -66,7 +74,12 @@ impl Kind {
         match self {
             Self::Boolean => &["true", "false"],
             // A list of one word: "did you mean 0?" helps nobody.
-            Self::Text | Self::Path | Self::Duration | Self::Address | Self::List([_]) => &[],
+            Self::Text
+            | Self::Path
+            | Self::Duration
+            | Self::Milliseconds
+            | Self::Address
+            | Self::List([_]) => &[],
             Self::Interval => &[INFINITE],
             Self::Choice(words) | Self::List(words) => words,
         }
@@ -105,6 +118,16 @@ pub(crate) fn parse_integer(text: &str) -> Option<u32> {
             _ => digits.as_str(),
         };
         whole.parse().ok()
+    }
+}
+
+/// Reads a span of time, where a number without a unit counts milliseconds.
+pub(super) fn parse_milliseconds(text: &str) -> Option<Duration> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number {
+        parse_duration(&format!("{text}ms")).ok()
+    } else {
+        parse_duration(text).ok()
     }
 }
 
@@ -415,7 +438,8 @@ settings! {
         help: "Evict the pods that hold what a new MIG layout takes away, instead of waiting for them",
     }
     PodResourcesSocket {
-        flag: Some("pod-resources-socket"), aliases: [], env: ["MIZZEN_POD_RESOURCES_SOCKET"],
+        flag: Some("pod-resources-socket"), aliases: ["pod-resources-kubelet-socket"],
+        env: ["MIZZEN_POD_RESOURCES_SOCKET", "DCGM_POD_RESOURCES_KUBELET_SOCKET"],
         key: None, kind: Kind::Path,
         default: "pod-resources/kubelet.sock beside the kubelet's device-plugins",
         help: "The kubelet's socket that tells which pods hold which devices",
@@ -448,6 +472,78 @@ settings! {
         env: ["GFD_USE_NODE_FEATURE_API", "USE_NODE_FEATURE_API"],
         key: Some("flags.useNodeFeatureAPI"), kind: Kind::Boolean,
         default: "false", help: "Tell the labels in a NodeFeature object, where --labels-to says nothing else",
+    }
+    MetricsAddress {
+        flag: Some("metrics-address"), aliases: ["address"],
+        env: ["MIZZEN_METRICS_ADDRESS", "DCGM_EXPORTER_LISTEN"],
+        key: None, kind: Kind::Address,
+        default: "none", help: "Address and port on which to serve metrics of the GPUs, such as :9400",
+    }
+    MetricsInterval {
+        flag: Some("metrics-interval"), aliases: ["collect-interval"],
+        env: ["MIZZEN_METRICS_INTERVAL", "DCGM_EXPORTER_INTERVAL"],
+        key: Some("metrics.interval"), kind: Kind::Milliseconds,
+        default: "1s", help: "How long between two samples of the GPUs",
+    }
+    MetricsCounters {
+        flag: Some("metrics-counters"), aliases: ["collectors"],
+        env: ["MIZZEN_METRICS_COUNTERS", "DCGM_EXPORTER_COLLECTORS"],
+        key: Some("metrics.counters"), kind: Kind::Path,
+        default: "those that dcgm-exporter has by default",
+        help: "CSV file of the counters to tell: field, type, help",
+    }
+    MetricsPods {
+        flag: Some("metrics-pods"), aliases: ["kubernetes"],
+        env: ["MIZZEN_METRICS_PODS", "DCGM_EXPORTER_KUBERNETES"],
+        key: Some("metrics.pods"), kind: Kind::Boolean,
+        default: "true", help: "Tell which pods hold and use the GPUs",
+    }
+    MetricsPodUid {
+        flag: Some("metrics-pod-uid"), aliases: ["kubernetes-enable-pod-uid"],
+        env: ["MIZZEN_METRICS_POD_UID", "DCGM_EXPORTER_KUBERNETES_ENABLE_POD_UID"],
+        key: Some("metrics.podUID"), kind: Kind::Boolean,
+        default: "false", help: "Tell the UIDs of pods in metrics, where they are known",
+    }
+    MetricsNoHostname {
+        flag: Some("metrics-no-hostname"), aliases: ["no-hostname"],
+        env: ["MIZZEN_METRICS_NO_HOSTNAME", "DCGM_EXPORTER_NO_HOSTNAME"],
+        key: Some("metrics.noHostname"), kind: Kind::Boolean,
+        default: "false", help: "Leave the node's name out of metrics",
+    }
+    MetricsHostnameLabel {
+        flag: Some("metrics-hostname-label"), aliases: [], env: ["MIZZEN_METRICS_HOSTNAME_LABEL"],
+        key: Some("metrics.hostnameLabel"), kind: Kind::Choice(&words::<HostnameLabel, 2>()),
+        default: "Hostname", help: "How metrics call the label with the node's name",
+    }
+    MetricsOldNamespace {
+        flag: Some("metrics-old-namespace"), aliases: ["use-old-namespace"],
+        env: ["MIZZEN_METRICS_OLD_NAMESPACE", "DCGM_EXPORTER_USE_OLD_NAMESPACE"],
+        key: Some("metrics.oldNamespace"), kind: Kind::Boolean,
+        default: "false", help: "Use the labels of dcgm-exporter 1: uuid, pod_name, pod_namespace",
+    }
+    MetricsReplaceBlanks {
+        flag: Some("metrics-replace-blanks"), aliases: ["replace-blanks-in-model-name"],
+        env: ["MIZZEN_METRICS_REPLACE_BLANKS", "DCGM_EXPORTER_REPLACE_BLANKS_IN_MODEL_NAME"],
+        key: Some("metrics.replaceBlanks"), kind: Kind::Boolean,
+        default: "false", help: "Write model names in metrics with dashes in place of blanks",
+    }
+    MetricsXidWindow {
+        flag: Some("metrics-xid-window"), aliases: ["xid-count-window-size"],
+        env: ["MIZZEN_METRICS_XID_WINDOW", "DCGM_EXPORTER_XID_COUNT_WINDOW_SIZE"],
+        key: Some("metrics.xidWindow"), kind: Kind::Milliseconds,
+        default: "5m", help: "Over how long DCGM_EXP_XID_ERRORS_COUNT counts",
+    }
+    MetricsClockEventsWindow {
+        flag: Some("metrics-clock-events-window"), aliases: ["clock-events-count-window-size"],
+        env: ["MIZZEN_METRICS_CLOCK_EVENTS_WINDOW", "DCGM_EXPORTER_CLOCK_EVENTS_COUNT_WINDOW_SIZE"],
+        key: Some("metrics.clockEventsWindow"), kind: Kind::Milliseconds,
+        default: "5m", help: "Over how long DCGM_EXP_CLOCK_EVENTS_COUNT counts",
+    }
+    WebConfigFile {
+        flag: Some("web-config-file"), aliases: [],
+        env: ["MIZZEN_WEB_CONFIG_FILE", "DCGM_EXPORTER_WEB_CONFIG_FILE"],
+        key: None, kind: Kind::Path,
+        default: "none", help: "Prometheus web config file: TLS and users of the metrics",
     }
     Oneshot {
         flag: Some("oneshot"), aliases: [], env: ["GFD_ONESHOT"],
