@@ -15,6 +15,7 @@ pub mod health;
 pub mod inventory;
 pub mod labels;
 pub mod mig;
+pub mod node_health;
 pub mod pool;
 pub mod prefer;
 pub mod resource;

@@ -11,6 +11,7 @@ pub mod file;
 mod labels;
 mod mig;
 mod naming;
+mod node_health;
 mod raw;
 mod rules;
 mod sections;
@@ -31,6 +32,7 @@ pub use mig::{MigManagerConfig, OwnPod};
 pub use naming::{
     GpuFilter, GpuSelector, InvalidGpuSelector, NamePattern, NamingRule, ResourceNaming,
 };
+pub use node_health::{LostTaint, NodeHealthConfig};
 pub use raw::{RawConfig, RawValue};
 pub use rules::{FaultAction, FaultRule, HealthRules, XidRule, XidSet};
 pub use select::{ChosenBy, SelectError, Selection, select};

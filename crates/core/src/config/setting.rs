@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 
 use super::duration::parse_duration;
 use super::labels::LabelsTo;
+use super::node_health::LostTaint;
 use super::source::FallbackStrategy;
 use super::types::{AllocationPolicy, DeviceIdStrategy, MigStrategy, words};
 
@@ -441,6 +442,18 @@ settings! {
         key: None, kind: Kind::Text,
         default: "the service account's, or the kubeconfig's",
         help: "Namespace for the NodeFeature object",
+    }
+    NodeCondition {
+        flag: Some("node-condition"), aliases: [], env: ["MIZZEN_NODE_CONDITION"],
+        key: None, kind: Kind::Boolean,
+        default: "false",
+        help: "Tell the GPUs' health in the Node's condition GPUHealthy and in Events",
+    }
+    TaintLostGpus {
+        flag: Some("taint-lost-gpus"), aliases: [], env: ["MIZZEN_TAINT_LOST_GPUS"],
+        key: None, kind: Kind::Choice(&words::<LostTaint, 3>()),
+        default: "off",
+        help: "Effect of a taint mizzen.dev/gpus-lost, which the Node has while all of its GPUs are lost",
     }
     UseNodeFeatureApi {
         flag: Some("use-node-feature-api"), aliases: [],

@@ -9,6 +9,7 @@ use super::error::ConfigWarning;
 use super::labels::LabelsConfig;
 use super::mig::MigManagerConfig;
 use super::naming::{GpuFilter, ResourceNaming};
+use super::node_health::NodeHealthConfig;
 use super::rules::HealthRules;
 use super::sharing::SharingConfig;
 use super::source::ConfigSource;
@@ -333,6 +334,8 @@ pub struct Config {
     pub mig_manager: MigManagerConfig,
     /// `--oneshot` and what else is for the labels.
     pub labels: LabelsConfig,
+    /// `--node-condition` and `--taint-lost-gpus`.
+    pub node_health: NodeHealthConfig,
 }
 
 /// The program that carries out the hooks of CDI specs, unless another one is named.
@@ -397,6 +400,7 @@ impl Default for Config {
             source: ConfigSource::default(),
             mig_manager: MigManagerConfig::default(),
             labels: LabelsConfig::default(),
+            node_health: NodeHealthConfig::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod labels;
 mod mig;
+mod node_health;
 mod source;
 
 use core::net::SocketAddr;
@@ -122,6 +123,7 @@ impl Reader<'_> {
             source: self.config_source(),
             mig_manager: self.mig_manager(),
             labels: self.labels(default.labels),
+            node_health: self.node_health(),
         }
     }
 
