@@ -27,9 +27,9 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     /// One in words alone.
-    pub(crate) fn of(words: impl ToString) -> Self {
+    pub(crate) fn of(words: impl Into<String>) -> Self {
         Self {
-            words: words.to_string(),
+            words: words.into(),
             status: None,
             code: None,
             retry_after: None,
@@ -70,7 +70,8 @@ pub(crate) async fn send<T: DeserializeOwned>(
         let (parts, body) = response
             .map_err(|error| Refusal::of(words(&error)))?
             .into_parts();
-        let body = body.collect().await.map_err(Refusal::of)?.to_bytes();
+        let body = body.collect().await;
+        let body = body.map_err(|error| Refusal::of(words(&error)))?.to_bytes();
         Ok::<_, Refusal>((parts, body))
     };
     let answer = timeout(ANSWER_LIMIT, answering).await;

@@ -30,7 +30,7 @@ const LOOKS: Range<Duration> = Duration::from_mins(45)..Duration::from_mins(75);
 /// The same while others have a claim on labels of ours.
 const LOOKS_AT_CONTESTED: Range<Duration> = Duration::from_mins(4)..Duration::from_mins(6);
 /// How often somebody who does it once tries.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 3;
 /// What a cause of a conflict with another owner of a field is called.
 const CONFLICT: &str = "FieldManagerConflict";
 
@@ -64,7 +64,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// Labels of a node in the Kubernetes API: in the Node itself, or in its NodeFeature object.
+/// Labels of a node in the Kubernetes API: in the Node itself, or in its `NodeFeature` object.
 pub struct ApiLabels {
     cluster: Cluster,
     place: Place,

@@ -52,22 +52,18 @@ pub(crate) fn start(config: &Config, cluster: &Cluster, of: Labelled, ground: &m
         vgpu: of.vgpu,
     };
     ground.keep_until_stop("labels", facts::follow(sources, tell));
-    match Place::of(config, to) {
-        Some(place) => {
-            let memory = Memory {
-                dir: config.state_dir.clone(),
-                boot_id: boot_id(&config.host_root),
-                saved: None,
-                fails: false,
-            };
-            let api = ApiLabels::new(place, cluster.clone());
-            ground.keep_until_stop("labels in the API", keep_in_api(api, memory, wanted));
-        }
-        None => {
-            let file = config.labels.features_file();
-            ground.keep_until_stop("labels in a file", keep_in_file(file, wanted));
-        }
-    }
+    let Some(place) = Place::of(config, to) else {
+        let file = config.labels.features_file();
+        return ground.keep_until_stop("labels in a file", keep_in_file(file, wanted));
+    };
+    let memory = Memory {
+        dir: config.state_dir.clone(),
+        boot_id: boot_id(&config.host_root),
+        saved: None,
+        fails: false,
+    };
+    let api = ApiLabels::new(place, cluster.clone());
+    ground.keep_until_stop("labels in the API", keep_in_api(api, memory, wanted));
 }
 
 /// Keeps labels in the API until there can be no others.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 pub(super) const MANAGER: &str = "mizzen-labels";
 const NODES: &str = "/api/v1/nodes";
 const NFD: &str = "nfd.k8s-sigs.io/v1alpha1";
-/// The label by which Node Feature Discovery finds the Node of a NodeFeature object.
+/// The label by which Node Feature Discovery finds the Node of a `NodeFeature` object.
 const NODE_OF_FEATURES: &str = "nfd.node.kubernetes.io/node-name";
 /// In which Node Feature Discovery notes the labels of a Node that it will take away.
 const LABELS_OF_NFD: &str = "nfd.node.kubernetes.io/feature-labels";
@@ -25,7 +25,7 @@ const LABELS_OF_NFD: &str = "nfd.node.kubernetes.io/feature-labels";
 pub(super) enum Place {
     /// The Node of this name.
     Node(String),
-    /// The NodeFeature object of the Node of this name.
+    /// The `NodeFeature` object of the Node of this name.
     NodeFeature {
         /// The Node.
         node: String,
@@ -247,6 +247,10 @@ struct Fields {
 #[serde(default)]
 struct LabelFields {
     #[serde(rename = "f:labels")]
+    #[expect(
+        clippy::zero_sized_map_values,
+        reason = "of a map of JSON only the keys are kept"
+    )]
     labels: BTreeMap<String, IgnoredAny>,
 }
 

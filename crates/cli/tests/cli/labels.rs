@@ -1,5 +1,7 @@
 //! `mizzen labels`, on simulated machines.
 
+mod api;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;

@@ -26,7 +26,7 @@ pub enum LabelsTo {
     Off,
     /// To the Node, through the Kubernetes API.
     Node,
-    /// To a NodeFeature object, of which Node Feature Discovery makes labels of the Node.
+    /// To a `NodeFeature` object, of which Node Feature Discovery makes labels of the Node.
     NodeFeature,
     /// To a file, which Node Feature Discovery reads.
     File,
@@ -55,7 +55,7 @@ pub struct LabelsConfig {
     pub to: Option<LabelsTo>,
     /// `--use-node-feature-api`, which the agent passes over.
     pub use_node_feature_api: bool,
-    /// `--namespace`: where the NodeFeature object is; `None` is wherever the client belongs.
+    /// `--namespace`: where the `NodeFeature` object is; `None` is wherever the client belongs.
     pub namespace: Option<String>,
     /// `--oneshot`: once, and no more.
     pub oneshot: bool,

@@ -359,7 +359,7 @@ settings! {
     NodeName {
         flag: Some("node-name"), aliases: [], env: ["NODE_NAME"],
         key: None, kind: Kind::Text,
-        default: "none", help: "Name of the Node this is, whose label chooses its config",
+        default: "none", help: "Name of the Node this is, whose label chooses its config and which gets labels",
     }
     NodeLabel {
         flag: Some("node-label"), aliases: [], env: ["NODE_LABEL"],

@@ -22,7 +22,7 @@ const US: &str = "mizzen-labels";
 const COUNT: &str = "nvidia.com/gpu.count";
 const TIME: &str = "nvidia.com/gfd.timestamp";
 
-/// An API with one Node, and a NodeFeature object once it is made.
+/// An API with one Node, and a `NodeFeature` object once it is made.
 #[derive(Clone)]
 struct Api(Arc<Mutex<World>>);
 
