@@ -27,7 +27,7 @@ use crate::log::log;
 use crate::machine::{self, Machine};
 use crate::runtime::Chooser;
 use crate::supervisor::TaskError;
-use crate::{labels, mig, plugin, privileges, record};
+use crate::{labels, mig, node_health, plugin, privileges, record};
 
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
@@ -285,6 +285,7 @@ impl Running {
             vgpu,
         };
         labels::start(&config, cluster, labelled, &mut ground);
+        node_health::start(&config, cluster, &followed, &mut ground);
         if let Some(beginning) = beginning {
             let news = news.clone();
             beginning.start(&config, cluster, &driver, news, followed, &mut ground);
@@ -319,13 +320,15 @@ impl Running {
                 config.health_address,
                 config.mig_manager.clone(),
                 config.labels.of_agent(),
+                config.node_health.clone(),
             )
         };
         if fixed(&config) != fixed(&self.config) {
             tracing::warn!(
                 event = "reload",
-                "--state-dir, --host-root, --health-address, --labels-to and the settings of the \
-                 MIG manager take effect in a restart only"
+                "--state-dir, --host-root, --health-address, --labels-to, --node-condition, \
+                 --taint-lost-gpus and the settings of the MIG manager take effect in a restart \
+                 only"
             );
         }
         let config = Arc::new(config);

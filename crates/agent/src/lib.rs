@@ -21,6 +21,7 @@ pub mod labels;
 mod log;
 mod machine;
 mod mig;
+mod node_health;
 mod plugin;
 mod privileges;
 mod probes;

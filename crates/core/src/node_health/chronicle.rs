@@ -122,6 +122,11 @@ impl Chronicle {
         }
     }
 
+    /// Whether the driver was looked for: before that there is nothing worth keeping.
+    pub fn has_begun(&self) -> bool {
+        self.told.driver.is_some()
+    }
+
     /// What has been told.
     pub fn what_was_told(&self) -> &Told {
         &self.told
