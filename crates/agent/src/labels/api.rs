@@ -262,8 +262,9 @@ impl ApiLabels {
     }
 
     fn trouble(&mut self, refusal: Refusal) -> Trouble {
-        // Another Node of the same name, or none any more: whatever was known is of no use.
-        if matches!(refusal.code, Some(404 | 409)) {
+        // Another Node of the same name, whose UID is not to be changed, or none any more: whatever
+        // was known is of no use.
+        if matches!(refusal.code, Some(404 | 409 | 422)) {
             self.uid = None;
             self.there = None;
         }

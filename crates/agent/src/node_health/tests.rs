@@ -176,7 +176,7 @@ impl World {
         let query = parts.uri.query().unwrap();
         assert!(query.contains("fieldManager=mizzen-health"), "{query}");
         if change["metadata"]["uid"] != self.uid {
-            return status(409, "the UID is another");
+            return status(422, "metadata.uid: field is immutable");
         }
         let conditions = change["status"]["conditions"].as_array();
         self.condition = conditions.and_then(|all| all.first().cloned());
@@ -453,16 +453,21 @@ async fn a_restart_with_the_same_gpus_writes_nothing_and_another_tells_what_has_
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_made_anew_gets_its_condition_again() {
-    let (api, dir, picture) = (Api::new(), tempfile::tempdir().unwrap(), Picture::of(8));
+    let (api, dir, mut picture) = (Api::new(), tempfile::tempdir().unwrap(), Picture::of(8));
     let _agent = Agent::start(&api, &dir, &TELL, &picture);
     a_while().await;
-    {
+    let make_anew = |uid| {
         let mut world = api.world();
-        world.uid = "uid-2";
+        world.uid = uid;
         world.condition = None;
-    }
+    };
+    make_anew("uid-2");
     sleep(MINUTE * 76).await;
-    assert_eq!(api.status().as_deref(), Some("True"));
+    assert_eq!(api.status().as_deref(), Some("True"), "it is looked at");
+    make_anew("uid-3");
+    picture.xid(0, 48);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(api.status().as_deref(), Some("False"), "it is refused");
 }
 
 #[tokio::test(start_paused = true)]

@@ -304,8 +304,9 @@ impl Writer {
     }
 
     fn trouble(&mut self, Failure { refusal, rule }: Failure) -> Trouble {
-        // Another Node of the same name, or none any more: whatever was known is of no use.
-        if matches!(refusal.code, Some(404 | 409)) {
+        // Another Node of the same name, whose UID is not to be changed, or none any more: whatever
+        // was known is of no use.
+        if matches!(refusal.code, Some(404 | 409 | 422)) {
             self.there = None;
         }
         let todo = match refusal.code {
