@@ -227,7 +227,8 @@ impl Picture {
         let config = Config {
             health: HealthTuning {
                 hold_down: Duration::ZERO,
-                ..HealthTuning::default()
+                check_interval: Duration::from_secs(30),
+                nvml_call_timeout: Duration::from_secs(5),
             },
             host_root: "/nonexistent".into(),
             ..Config::default()
