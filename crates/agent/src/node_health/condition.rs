@@ -109,8 +109,7 @@ impl Keeper {
         } else {
             Wish::Nothing
         };
-        let lost = loss.see(&health, now);
-        let taint = match (self.settings.taint.effect(), lost) {
+        let taint = match (self.settings.taint.effect(), loss.see(&health, now)) {
             (None, _) | (Some(_), Lost::NotAll) => Wish::Nothing,
             (Some(effect), Lost::All) => Wish::Is(effect),
             (Some(_), Lost::Unclear) => Wish::Leave,

@@ -65,14 +65,14 @@ impl NodeHealth {
                 is(
                     ConditionStatus::False,
                     "DriverGone",
-                    format!("no driver answers for {gpus}; to do: {advice}. It says: {error}"),
+                    &format!("no driver answers for {gpus}; to do: {advice}. It says: {error}"),
                 )
             }
             _ if gpus.is_empty() && (!self.left_out.is_empty() || !on_bus) => Verdict::NoGpus,
             DriverSight::Away { error, advice } => is(
                 ConditionStatus::Unknown,
                 "DriverMissing",
-                format!(
+                &format!(
                     "a GPU is on the PCI bus, and no driver answers yet; to do: {advice}. It says: \
                      {error}"
                 ),
@@ -80,7 +80,7 @@ impl NodeHealth {
             DriverSight::Running { version } if gpus.is_empty() => is(
                 ConditionStatus::Unknown,
                 "NoGPUs",
-                format!(
+                &format!(
                     "a GPU is on the PCI bus, and the driver {version} lists none; to do: see the \
                      kernel log (dmesg) for NVRM lines"
                 ),
@@ -98,7 +98,7 @@ impl NodeHealth {
                 0 => message,
                 left_out => format!("{message}; the settings leave {left_out} out"),
             };
-            return is(ConditionStatus::True, "GPUsHealthy", message);
+            return is(ConditionStatus::True, "GPUsHealthy", &message);
         }
         let lost = sick.iter().any(|gpu| gpu.standing() == Standing::Lost);
         let reason = if lost { "GPULost" } else { "GPUUnhealthy" };
@@ -109,14 +109,14 @@ impl NodeHealth {
             are(sick.len())
         );
         let message = format!("{begin}{}", story(&sick, LIMIT - begin.len()));
-        is(ConditionStatus::False, reason, message)
+        is(ConditionStatus::False, reason, &message)
     }
 }
 
-fn is(status: ConditionStatus, reason: &'static str, message: String) -> Verdict {
+fn is(status: ConditionStatus, reason: &'static str, message: &str) -> Verdict {
     Verdict::Is(NodeCondition {
         status,
         reason,
-        message: shortened(&message, LIMIT),
+        message: shortened(message, LIMIT),
     })
 }
