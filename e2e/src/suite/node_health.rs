@@ -139,7 +139,7 @@ pub(super) async fn a_node_whose_gpus_are_lost_is_tainted(context: &Context<'_>)
         sleep(Duration::from_secs(5)).await;
         taints_are(context, &[theirs.clone(), ours.clone()]).await?;
         hardware.heal().await?;
-        taints_are(context, &[theirs.clone()]).await?;
+        taints_are(context, std::slice::from_ref(&theirs)).await?;
         condition_is(context, "True", "GPUsHealthy").await?;
         Ok(())
     })
