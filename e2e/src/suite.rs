@@ -8,6 +8,7 @@ mod gpu_pods;
 mod labels;
 mod manifests;
 mod mig;
+mod node_health;
 mod restarts;
 mod runtime;
 mod same_story;
@@ -223,12 +224,20 @@ fn node_labels() -> Vec<Test> {
             labels::the_node_is_labelled
         ),
         test!(
-            "deploy/mizzen-labels.yaml lets the agent set its own Node's labels, and nothing else",
+            "deploy/mizzen-labels.yaml lets the agent tell of its own Node, and nothing else",
             labels::its_own_labels_alone
         ),
         test!(
             "labels that others have set under the agent's names are taken over, and said so once",
             labels::labels_of_others_are_taken_over
+        ),
+        test!(
+            "an Xid and its end are a condition and Events of the Node, with GPU, cause and cure",
+            node_health::a_lost_gpu_and_its_recovery_are_told
+        ),
+        test!(
+            "a Node whose GPUs are all lost has a taint until one is well, and others keep theirs",
+            node_health::a_node_whose_gpus_are_lost_is_tainted
         ),
     ]
 }

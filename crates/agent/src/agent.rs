@@ -29,7 +29,7 @@ use crate::plugin::Told;
 use crate::runtime::Chooser;
 use crate::supervisor::TaskError;
 use crate::tally::Tally;
-use crate::{labels, metrics, mig, plugin, privileges, record};
+use crate::{labels, metrics, mig, node_health, plugin, privileges, record};
 
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
@@ -300,6 +300,7 @@ impl Running {
             vgpu,
         };
         labels::start(&config, cluster, labelled, &mut ground);
+        node_health::start(&config, cluster, &followed, &mut ground);
         if let Some(beginning) = beginning {
             let news = news.clone();
             beginning.start(&config, cluster, &driver, news, followed, &mut ground);
@@ -335,6 +336,7 @@ impl Running {
                 config.health_address,
                 config.mig_manager.clone(),
                 config.labels.of_agent(),
+                config.node_health.clone(),
                 config.metrics.address,
                 config.metrics.web_config_file.clone(),
             )
@@ -343,7 +345,8 @@ impl Running {
             tracing::warn!(
                 event = "reload",
                 "--state-dir, --host-root, --health-address, --metrics-address, --web-config-file, \
-                 --labels-to and the settings of the MIG manager take effect in a restart only"
+                 --labels-to, --node-condition, --taint-lost-gpus and the settings of the MIG \
+                 manager take effect in a restart only"
             );
         }
         let config = Arc::new(config);

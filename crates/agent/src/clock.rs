@@ -1,6 +1,6 @@
 //! The process's two clocks, read in one place.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mizzen_core::health::Moment;
 use tokio::time::Instant;
@@ -16,6 +16,11 @@ impl Clock {
         Self {
             start: Instant::now(),
         }
+    }
+
+    /// When it is so much after its start.
+    pub(crate) fn at(self, monotonic: Duration) -> Instant {
+        self.start + monotonic
     }
 
     /// Now, by both clocks.

@@ -23,6 +23,7 @@ mod machine;
 mod mark;
 mod metrics;
 mod mig;
+mod node_health;
 mod plugin;
 mod pod_resources;
 mod privileges;

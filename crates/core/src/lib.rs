@@ -16,6 +16,7 @@ pub mod inventory;
 pub mod labels;
 pub mod metrics;
 pub mod mig;
+pub mod node_health;
 pub mod pool;
 pub mod prefer;
 pub mod resource;

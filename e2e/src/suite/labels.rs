@@ -20,6 +20,9 @@ use crate::{client, devices, report};
 
 /// Who the agent is among those that set fields of the Node.
 const MANAGER: &str = "mizzen-labels";
+/// What the manifest's policy says of everything that is not for the agent.
+const NOTHING_ELSE: &str =
+    "the agent may change labels, its condition and its taint of its Node, and nothing else";
 const COUNT: &str = "nvidia.com/gpu.count";
 const PRODUCT: &str = "nvidia.com/gpu.product";
 const SMALL: &str = "nvidia.com/mig-1g.10gb.count";
@@ -29,7 +32,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const STAY: Duration = Duration::from_secs(5);
 
 /// Runs a test on such a node, with the manifest as it is but for the strategy of MIG.
-async fn on_labelled(
+pub(super) async fn on_labelled(
     context: &Context<'_>,
     test: impl AsyncFnOnce(&Hardware) -> Result<()>,
 ) -> Result<()> {
@@ -104,15 +107,27 @@ impl Ours {
 
     /// Waits until a label is this; `None` is none.
     async fn once(context: &Context<'_>, key: &str, value: Option<&str>) -> Result<Self> {
+        Self::until(context, |labels| {
+            !labels.is_empty() && labels.get(key).map(String::as_str) == value
+        })
+        .await
+        .with_context(|| format!("{key} is not {value:?}"))
+    }
+
+    /// Waits until the labels are such.
+    async fn until(
+        context: &Context<'_>,
+        are_such: impl Fn(&BTreeMap<String, String>) -> bool,
+    ) -> Result<Self> {
         let deadline = Instant::now() + LIMIT;
         loop {
             let ours = Self::now(context).await?;
-            if !ours.labels.is_empty() && ours.labels.get(key).map(String::as_str) == value {
+            if are_such(&ours.labels) {
                 return Ok(ours);
             }
             ensure!(
                 Instant::now() < deadline,
-                "{key} is not {value:?} after {LIMIT:?}: {:?}",
+                "after {LIMIT:?} there are {:?}",
                 ours.labels
             );
             sleep(Duration::from_millis(50)).await;
@@ -146,13 +161,10 @@ pub(super) async fn the_node_is_labelled(context: &Context<'_>) -> Result<()> {
             cut.labels
         );
         hardware.reset().await?;
-        let again = Ours::once(context, SMALL, None).await?;
-        ensure!(
-            again.labels == whole.labels,
-            "after all is as it was: {:?}, not {:?}",
-            again.labels,
-            whole.labels
-        );
+        // The driver is away for a moment, and so is what it tells.
+        let again = Ours::until(context, |labels| *labels == whole.labels)
+            .await
+            .with_context(|| format!("not again {:?}", whole.labels))?;
 
         context.any_agent().remove().await?;
         ensure!(
@@ -192,10 +204,11 @@ pub(super) async fn labels_of_others_are_taken_over(context: &Context<'_>) -> Re
     tested
 }
 
-/// Its own Node's labels, below the two prefixes, and nothing else.
+/// Its own Node's labels, below the two prefixes, its condition and its taint, and nothing else.
 pub(super) async fn its_own_labels_alone(context: &Context<'_>) -> Result<()> {
     on_labelled(context, async |_: &Hardware| {
-        policy::attempts_beside_another_node(context).await
+        policy::attempts_beside_another_node(context, NOTHING_ELSE).await?;
+        policy::condition_and_taint(context).await
     })
     .await
 }

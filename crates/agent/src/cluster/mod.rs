@@ -1,13 +1,15 @@
-//! The Kubernetes API, for an agent whose config or MIG layout is chosen there, or whose labels go
-//! there. Nothing of this is made or started where the settings do not ask for it, and nothing that
-//! answers the kubelet waits for it.
+//! The Kubernetes API, for an agent whose config or MIG layout is chosen there, or that tells
+//! there what GPUs its Node has and how they are. Nothing of this is made or started where the
+//! settings do not ask for it, and nothing that answers the kubelet waits for it.
 
 mod evict;
 mod follow;
 mod known;
 mod node;
+mod pace;
 mod reporter;
 mod send;
+mod spread;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,8 +26,10 @@ pub(crate) use evict::{PodName, evict};
 pub(crate) use follow::{Object, OneObject, Sight, follow};
 pub(crate) use known::{Known, update};
 pub(crate) use node::{follow_node, set_label};
-pub(crate) use reporter::{Report, Reporter, post};
+pub(crate) use pace::Pace;
+pub(crate) use reporter::{Poster, Report, Reporter, post};
 pub(crate) use send::{Refusal, send};
+pub(crate) use spread::Spread;
 
 /// How long a connection may take to come about.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use http::Request;
 use k8s_openapi::jiff::Timestamp;
+use mizzen_core::node_health::HealthEvent;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Cluster, is_forbidden, words};
+use super::{Cluster, Refusal, send};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 
@@ -22,7 +23,6 @@ const MESSAGE_LIMIT: usize = 1024;
 const ATTEMPTS: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Events at once, and how long until another may follow once these are used up.
 const BURST: u32 = 10;
 const REFILL: Duration = Duration::from_secs(30);
@@ -30,6 +30,9 @@ const TOO_MANY: &str = "there were too many Events in a short time";
 /// Where Events about Nodes are: a Node has no namespace.
 const EVENTS: &str = "/api/v1/namespaces/default/events";
 const COMPONENT: &str = "mizzen-agent";
+/// Which rule lets the agent post Events.
+const RULE: &str = "the agent's ServiceAccount needs a Role in the namespace default with verbs \
+                    [create, patch] on resources [events] of apiGroups [\"\"]";
 
 /// What an Event says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +49,8 @@ pub(crate) enum Report {
     MigConfigWaiting(String),
     /// Some GPU is not partitioned as asked for, and why.
     MigConfigFailed(String),
+    /// Something has changed about the health of GPUs.
+    Health(HealthEvent),
 }
 
 impl Report {
@@ -57,6 +62,8 @@ impl Report {
             Self::MigConfigApplied(_) => ("Normal", "MigConfigApplied"),
             Self::MigConfigWaiting(_) => ("Warning", "MigConfigWaiting"),
             Self::MigConfigFailed(_) => ("Warning", "MigConfigFailed"),
+            Self::Health(event) if event.is_warning => ("Warning", event.reason),
+            Self::Health(event) => ("Normal", event.reason),
         }
     }
 
@@ -68,6 +75,7 @@ impl Report {
             | Self::MigConfigApplied(message)
             | Self::MigConfigWaiting(message)
             | Self::MigConfigFailed(message) => message,
+            Self::Health(event) => &event.message,
         }
     }
 
@@ -183,42 +191,69 @@ async fn offer(
         if attempt > 0 {
             sleep(backoff.failed()).await;
         }
-        let now = time(clock);
-        let request = match &known {
-            Some(event) => again(event, &now),
-            None => first(node, report, &now),
-        };
-        let client = match cluster.client() {
-            Ok(client) => client,
-            Err(error) => {
-                why = error;
-                continue;
+        match try_to_post(cluster, node, clock, report, known.as_ref()).await {
+            Ok(posted) => return Ok(posted),
+            Err(refusal) if refusal.code == Some(403) => return Err(refusal.words),
+            Err(refusal) => {
+                // The API has forgotten it; it keeps Events for an hour.
+                if refusal.code == Some(404) {
+                    known = None;
+                }
+                why = refusal.words;
             }
-        };
-        let request = request.map_err(|error| error.to_string())?;
-        match timeout(ANSWER_LIMIT, client.request::<Answer>(request)).await {
-            Ok(Ok(answer)) => {
-                return Ok(Posted {
-                    name: answer.metadata.name,
-                    count: known.map_or(1, |event| event.count + 1),
-                });
-            }
-            Ok(Err(error)) if is_forbidden(&error) => {
-                return Err(format!(
-                    "{}; the agent's ServiceAccount needs a Role in the namespace default with \
-                     verbs [create, patch] on resources [events] of apiGroups [\"\"]",
-                    words(&error)
-                ));
-            }
-            // The API has forgotten it; it keeps Events for an hour.
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 && known.is_some() => {
-                known = None;
-            }
-            Ok(Err(error)) => why = words(&error),
-            Err(_) => "no answer in time".clone_into(&mut why),
         }
     }
     Err(why)
+}
+
+/// Posts Events one by one, for somebody who tries again by themselves.
+#[derive(Clone)]
+pub(crate) struct Poster {
+    pub(crate) cluster: Cluster,
+    pub(crate) node: String,
+    pub(crate) clock: Clock,
+}
+
+impl Poster {
+    /// Posts this once.
+    ///
+    /// # Errors
+    /// Why the API has not taken it.
+    pub(crate) async fn post(&self, report: &Report) -> Result<(), Refusal> {
+        let posted = try_to_post(&self.cluster, &self.node, self.clock, report, None).await;
+        posted.map(|_| ())
+    }
+}
+
+async fn try_to_post(
+    cluster: &Cluster,
+    node: &str,
+    clock: Clock,
+    report: &Report,
+    known: Option<&Posted>,
+) -> Result<Posted, Refusal> {
+    let now = time(clock);
+    let request = match known {
+        Some(event) => again(event, &now),
+        None => first(node, report, &now),
+    };
+    let client = cluster.client().map_err(Refusal::of)?;
+    let answer = send::<Answer>(
+        &client,
+        request.map_err(|error| Refusal::of(error.to_string()))?,
+    )
+    .await;
+    let answer = answer.map_err(|refusal| match refusal.code {
+        Some(403) => Refusal {
+            words: format!("{}; {RULE}", refusal.words),
+            ..refusal
+        },
+        _ => refusal,
+    })?;
+    Ok(Posted {
+        name: answer.metadata.name,
+        count: known.map_or(1, |event| event.count + 1),
+    })
 }
 
 #[derive(Debug, Deserialize)]
@@ -281,12 +316,7 @@ fn request(
 
 /// `message`, cut where the API would refuse it.
 fn shortened(message: &str) -> String {
-    const MARK: &str = " …";
-    if message.len() <= MESSAGE_LIMIT {
-        return message.to_owned();
-    }
-    let end = message.floor_char_boundary(MESSAGE_LIMIT - MARK.len());
-    format!("{}{MARK}", &message[..end])
+    mizzen_core::node_health::shortened(message, MESSAGE_LIMIT)
 }
 
 /// How many Events may be sent now.

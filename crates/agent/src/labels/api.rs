@@ -17,14 +17,8 @@ use tokio::time::{Instant, sleep};
 
 use super::follow::runtime;
 use super::place::{Object, Place, Seen};
-use super::spread::Spread;
-use crate::backoff::Backoff;
-use crate::cluster::{Cluster, Refusal, connect, send};
+use crate::cluster::{Cluster, Pace, Refusal, Spread, connect, send};
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// The longest that an API is left alone because it asks for it.
-const LONGEST_REST: Duration = Duration::from_hours(1);
 /// Between two looks at the object: 10,000 nodes make three of them a second.
 const LOOKS: Range<Duration> = Duration::from_mins(45)..Duration::from_mins(75);
 /// The same while others have a claim on labels of ours.
@@ -68,8 +62,7 @@ impl fmt::Display for Trouble {
 pub struct ApiLabels {
     cluster: Cluster,
     place: Place,
-    spread: Spread,
-    backoff: Backoff,
+    pace: Pace,
     /// The Node's, once it is known.
     uid: Option<String>,
     /// The labels of ours that the API has, once that is known.
@@ -101,9 +94,8 @@ impl ApiLabels {
     pub(super) fn new(place: Place, cluster: Cluster) -> Self {
         Self {
             cluster,
-            spread: Spread::new(place.node()),
+            pace: Pace::new(place.node(), ""),
             place,
-            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             uid: None,
             there: None,
             next_look: Instant::now(),
@@ -120,7 +112,7 @@ impl ApiLabels {
     }
 
     pub(super) fn spread(&mut self) -> &mut Spread {
-        &mut self.spread
+        self.pace.spread()
     }
 
     pub(super) fn uid(&self) -> Option<&str> {
@@ -192,7 +184,7 @@ impl ApiLabels {
     pub async fn write(&mut self, wanted: &Labels) -> Result<Written, Trouble> {
         match self.try_to_write(wanted).await {
             Ok(written) => {
-                self.backoff.reset();
+                self.pace.worked();
                 Ok(written)
             }
             Err(refusal) => Err(self.trouble(refusal)),
@@ -266,12 +258,13 @@ impl ApiLabels {
         } else {
             LOOKS
         };
-        self.next_look = Instant::now() + self.spread.within(range);
+        self.next_look = Instant::now() + self.pace.spread().within(range);
     }
 
     fn trouble(&mut self, refusal: Refusal) -> Trouble {
-        // Another Node of the same name, or none any more: whatever was known is of no use.
-        if matches!(refusal.code, Some(404 | 409)) {
+        // Another Node of the same name, whose UID is not to be changed, or none any more: whatever
+        // was known is of no use.
+        if matches!(refusal.code, Some(404 | 409 | 422)) {
             self.uid = None;
             self.there = None;
         }
@@ -287,12 +280,11 @@ impl ApiLabels {
             ),
             _ => None,
         };
-        let least = refusal.retry_after.unwrap_or_default().min(LONGEST_REST);
-        let pause = self.backoff.failed().max(least);
+        let pause = self.pace.failed(&refusal);
         Trouble {
             words: refusal.words,
             todo,
-            pause: pause + self.spread.within(Duration::ZERO..pause),
+            pause,
         }
     }
 }

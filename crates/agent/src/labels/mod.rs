@@ -12,7 +12,6 @@ mod host;
 mod keep;
 mod place;
 mod record;
-mod spread;
 
 use mizzen_core::config::Config;
 use mizzen_core::driver::{DriverError, DriverLoader, GpuDriver};

@@ -39,6 +39,8 @@ pub(crate) struct FakeApi {
     evictions: watch::Sender<Vec<String>>,
     /// The labels of every server-side apply to the Node.
     applies: watch::Sender<Vec<BTreeMap<String, String>>>,
+    /// Every condition that the Node was given, `null` where it was taken away.
+    conditions: watch::Sender<Vec<Value>>,
     servers: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -72,6 +74,7 @@ impl FakeApi {
             mig_states: watch::channel(Vec::new()).0,
             evictions: watch::channel(Vec::new()).0,
             applies: watch::channel(Vec::new()).0,
+            conditions: watch::channel(Vec::new()).0,
             servers: Arc::default(),
         }
     }
@@ -179,6 +182,24 @@ impl FakeApi {
         let metadata = json!({ "name": NODE, "uid": "the-node", "labels": labels,
             "managedFields": fields });
         whole(StatusCode::OK, &json!({ "metadata": metadata }))
+    }
+
+    /// Waits until the last condition of the Node has this reason, and says how it is then.
+    pub(crate) async fn condition(&self, reason: &str) -> Value {
+        let mut conditions = self.conditions.subscribe();
+        let is = |conditions: &Vec<Value>| {
+            let last = conditions.last();
+            last.is_some_and(|condition| condition["reason"] == reason)
+        };
+        let conditions = within(conditions.wait_for(is)).await.unwrap();
+        conditions.last().unwrap().clone()
+    }
+
+    fn apply_condition(&self, change: &Value) -> Response<Answer> {
+        let condition = change["status"]["conditions"][0].clone();
+        self.conditions
+            .send_modify(|conditions| conditions.push(condition));
+        self.node_metadata()
     }
 
     fn evict(&self, path: &str, eviction: &Value) -> Response<Answer> {
@@ -332,6 +353,9 @@ impl FakeApi {
                     "application/merge-patch+json" => self.patch_node(&change),
                     other => panic!("{other}"),
                 }
+            }
+            (Method::PATCH, path) if path == format!("/api/v1/nodes/{NODE}/status") => {
+                self.apply_condition(&serde_json::from_slice(&body).unwrap())
             }
             (Method::GET, path) if path == format!("/api/v1/nodes/{NODE}") => self.node_metadata(),
             (Method::POST, path) if path.ends_with("/eviction") => {

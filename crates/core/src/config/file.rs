@@ -2,9 +2,10 @@
 //! to it.
 
 use super::error::{ConfigWarning, Location, Origin};
+use super::kind::{Kind, parse_boolean};
 use super::raw::RawConfig;
 use super::sections;
-use super::setting::{Kind, SETTINGS, parse_boolean};
+use super::setting::SETTINGS;
 use super::shape::{Findings, Shape, check};
 use super::tree::{self, Node, Value};
 

@@ -8,10 +8,12 @@ mod document;
 mod duration;
 pub(crate) mod error;
 pub mod file;
+pub(crate) mod kind;
 mod labels;
 mod metrics;
 mod mig;
 mod naming;
+mod node_health;
 mod raw;
 mod rules;
 mod sections;
@@ -28,16 +30,18 @@ mod web;
 
 pub use duration::{InvalidDuration, format_duration, parse_duration};
 pub use error::{ConfigError, ConfigWarning, Location, Origin, nearest};
+pub use kind::Kind;
 pub use labels::{LABEL_SETTINGS, LabelsConfig, LabelsTo};
 pub use metrics::{METRICS_SETTINGS, MetricsConfig};
 pub use mig::{MigManagerConfig, OwnPod};
 pub use naming::{
     GpuFilter, GpuSelector, InvalidGpuSelector, NamePattern, NamingRule, ResourceNaming,
 };
+pub use node_health::{LostTaint, NodeHealthConfig};
 pub use raw::{RawConfig, RawValue};
 pub use rules::{FaultAction, FaultRule, HealthRules, XidRule, XidSet};
 pub use select::{ChosenBy, SelectError, Selection, select};
-pub use setting::{Kind, SETTINGS, Setting, SettingInfo};
+pub use setting::{SETTINGS, Setting, SettingInfo};
 pub use shape::{Form, Key, Shape};
 pub use sharing::{
     DeviceRef, InvalidDeviceRef, MOST_REPLICAS, ReplicaPlacement, SharedDevices, SharedResource,

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::error::{ConfigError, ConfigWarning, Location, Origin};
+use super::kind::Kind;
 use super::sections::Sections;
-use super::setting::{Kind, SETTINGS, Setting};
+use super::setting::{SETTINGS, Setting};
 
 /// A setting's value as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]

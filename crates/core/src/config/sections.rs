@@ -7,9 +7,9 @@
 use super::duration::parse_duration;
 use super::error::{ConfigError, ConfigWarning, Location};
 use super::file::warning;
+use super::kind::parse_integer;
 use super::naming::{NamingRule, ResourceNaming};
 use super::rules::{FaultAction, FaultRule, HealthRules, XidRule, XidSet};
-use super::setting::parse_integer;
 use super::shares::Shares;
 use super::sharing::SharingConfig;
 use super::tree::Node;

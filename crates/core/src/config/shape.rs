@@ -5,7 +5,8 @@ use std::fmt;
 
 use super::document;
 use super::error::{ConfigError, Location, did_you_mean, nearest};
-use super::setting::{Kind, Setting, SettingInfo, parse_integer};
+use super::kind::{Kind, parse_integer};
+use super::setting::{Setting, SettingInfo};
 use super::tree::{Entry, Node, Value, same_key};
 use super::validate::MOST_ERRORS;
 

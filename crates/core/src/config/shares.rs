@@ -3,8 +3,8 @@
 
 use super::error::{ConfigError, ConfigWarning, Location};
 use super::file::warning;
+use super::kind::{parse_boolean, parse_integer};
 use super::sections::{choice, number, parsed};
-use super::setting::{parse_boolean, parse_integer};
 use super::sharing::{ReplicaPlacement, SharedDevices, SharedResource, SharingConfig};
 use super::tree::Node;
 use crate::resource::ResourceName;

@@ -10,6 +10,7 @@ use super::labels::LabelsConfig;
 use super::metrics::MetricsConfig;
 use super::mig::MigManagerConfig;
 use super::naming::{GpuFilter, ResourceNaming};
+use super::node_health::NodeHealthConfig;
 use super::rules::HealthRules;
 use super::sharing::SharingConfig;
 use super::source::ConfigSource;
@@ -336,6 +337,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// `--oneshot` and what else is for the labels.
     pub labels: LabelsConfig,
+    /// `--node-condition` and `--taint-lost-gpus`.
+    pub node_health: NodeHealthConfig,
 }
 
 /// The program that carries out the hooks of CDI specs, unless another one is named.
@@ -401,6 +404,7 @@ impl Default for Config {
             mig_manager: MigManagerConfig::default(),
             labels: LabelsConfig::default(),
             metrics: MetricsConfig::default(),
+            node_health: NodeHealthConfig::default(),
         }
     }
 }

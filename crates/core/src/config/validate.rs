@@ -3,6 +3,7 @@
 mod labels;
 mod metrics;
 mod mig;
+mod node_health;
 mod source;
 
 use core::net::SocketAddr;
@@ -12,9 +13,10 @@ use std::time::Duration;
 use super::duration::parse_duration;
 use super::error::{ConfigError, ConfigWarning, Origin};
 use super::file::warning;
+use super::kind::{parse_address, parse_boolean};
 use super::naming::{GpuFilter, GpuSelector, SELECTOR};
 use super::raw::{RawConfig, RawValue};
-use super::setting::{Setting, parse_address, parse_boolean};
+use super::setting::Setting;
 use super::types::{
     AUTO, Choice, Config, DeviceListStrategies, DeviceListStrategy, DiscoveryStrategy,
     HealthTuning, ImexConfig, MigStrategy,
@@ -124,6 +126,7 @@ impl Reader<'_> {
             mig_manager: self.mig_manager(),
             labels: self.labels(default.labels),
             metrics: self.metrics(&default.metrics),
+            node_health: self.node_health(),
         }
     }
 

@@ -62,6 +62,18 @@ impl Reason {
         )
     }
 
+    /// Whether the driver cannot reach the GPU any more.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Lost | Self::Missing | Self::Xid(Xid(79)))
+    }
+
+    /// Whether a GPU of which this holds stays unfit until the node is rebooted or somebody mends
+    /// the machine: a reset of the GPU is not enough.
+    pub fn is_beyond_recovery(&self) -> bool {
+        let reboot = Self::RecoveryAction(RecoveryAction::NodeReboot);
+        self.hides_the_gpu() || *self == Self::RowRemapFailure || *self == reboot
+    }
+
     /// Whether an answer of the GPU is proof enough that this no longer holds.
     pub(super) fn is_disproved_by_an_answer(&self) -> bool {
         !matches!(self, Self::Xid(_) | Self::DoubleBitEcc)

@@ -137,6 +137,22 @@ pub struct MigDevice {
     pub capabilities: Capabilities,
 }
 
+impl MigDevice {
+    /// What to call it in words, on its GPU.
+    pub fn words(&self) -> String {
+        let Self {
+            profile,
+            gpu_instance,
+            compute_instance,
+            ..
+        } = self;
+        format!(
+            "MIG device {profile} (GPU instance {gpu_instance}, compute instance \
+             {compute_instance})"
+        )
+    }
+}
+
 /// The `<m>` of the `/dev/nvidia-caps/nvidia-cap<m>` of a MIG device, from
 /// `/proc/driver/nvidia-caps/mig-minors`; `None` where the host does not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -96,17 +96,7 @@ impl Line {
     #[must_use]
     pub(super) fn of_instance(mut self, device: &MigDevice) -> Self {
         self.mig = Some(device.uuid.clone());
-        let MigDevice {
-            profile,
-            gpu_instance,
-            compute_instance,
-            ..
-        } = device;
-        self.message = format!(
-            "MIG device {profile} (GPU instance {gpu_instance}, compute instance \
-             {compute_instance}): {}",
-            self.message
-        );
+        self.message = format!("{}: {}", device.words(), self.message);
         self
     }
 

@@ -36,6 +36,8 @@ use crate::topology::LinkMatrix;
 use faults::Mentions;
 use roster::{Difference, Roster};
 
+pub(crate) use words::driver_advice;
+
 /// The least time between two questions to a GPU that is sick.
 const SICK_INTERVAL: Duration = Duration::from_secs(1);
 

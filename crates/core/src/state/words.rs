@@ -97,7 +97,8 @@ pub(super) fn polled(gpu: &Gpu, error: &DriverError, interval: Duration) -> Line
         .advice("update the driver if this GPU should report events")
 }
 
-fn driver_advice(error: &DriverError) -> &'static str {
+/// What to do about a driver that cannot be used.
+pub(crate) fn driver_advice(error: &DriverError) -> &'static str {
     match error {
         DriverError::LibraryNotFound { .. } => {
             "install the NVIDIA driver on the host, and mount its files where the agent searches \

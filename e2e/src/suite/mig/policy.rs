@@ -27,22 +27,29 @@ const OTHER: &str = "another-node";
 /// With the token that the agent's pod has, and with one that no pod has.
 pub(in super::super) async fn its_own_labels_alone(context: &Context<'_>) -> Result<()> {
     on_bench(context, unchanged, async |_: &Bench<'_>| {
-        attempts_beside_another_node(context).await
+        let nothing_else = "the agent may change labels of its Node, and nothing else";
+        attempts_beside_another_node(context, nothing_else).await
     })
     .await
 }
 
 /// What the agent that is installed may change, and what not.
-pub(in super::super) async fn attempts_beside_another_node(context: &Context<'_>) -> Result<()> {
+///
+/// `nothing_else` are the words of a policy for what no agent may change.
+pub(in super::super) async fn attempts_beside_another_node(
+    context: &Context<'_>,
+    nothing_else: &str,
+) -> Result<()> {
     let nodes: Api<Node> = Api::all(context.client.clone());
     let other = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": OTHER } });
     client::apply(&context.client, &other).await?;
-    let tested = attempts(context).await;
+    let tested = attempts(context, nothing_else).await;
     nodes.delete(OTHER, &DeleteParams::default()).await?;
     tested
 }
 
-async fn attempts(context: &Context<'_>) -> Result<()> {
+/// A client with a token such as the agent's pod has.
+async fn client_of_the_agent(context: &Context<'_>) -> Result<Client> {
     let pod = context.any_agent().pod().await?.metadata;
     let bound = BoundObjectReference {
         api_version: Some("v1".to_owned()),
@@ -50,7 +57,65 @@ async fn attempts(context: &Context<'_>) -> Result<()> {
         name: pod.name,
         uid: pod.uid,
     };
-    let agent = client_of(context, Some(bound)).await?;
+    client_of(context, Some(bound)).await
+}
+
+/// Of conditions and taints the agent may change its own. Nothing is stored: the agent that runs
+/// goes by what it has set.
+pub(in super::super) async fn condition_and_taint(context: &Context<'_>) -> Result<()> {
+    let agent = client_of_the_agent(context).await?;
+    let nodes: Api<Node> = Api::all(agent);
+    let conditions = |kind: &str| {
+        let condition = json!({ "type": kind, "status": "False", "reason": "Tried" });
+        json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": NODE },
+            "status": { "conditions": [condition] } })
+    };
+    let parameters = PatchParams::apply("mizzen-health").force().dry_run();
+    let own = Patch::Apply(conditions("GPUHealthy"));
+    let told = nodes.patch_status(NODE, &parameters, &own).await;
+    told.context("its own condition")?;
+    let others = Patch::Apply(conditions("Ready"));
+    let told = nodes.patch_status(NODE, &parameters, &others).await;
+    refused_with(
+        told,
+        "the agent may change the condition GPUHealthy, and no other",
+    )?;
+
+    let spec = client::node(&context.client)
+        .await?
+        .spec
+        .unwrap_or_default();
+    let before = json!(spec.taints.unwrap_or_default());
+    let with = |key: &str| {
+        let mut taints = before.as_array().cloned().unwrap_or_default();
+        taints.push(json!({ "key": key, "effect": "NoSchedule" }));
+        Patch::Merge(json!({ "spec": { "taints": taints } }))
+    };
+    let parameters = PatchParams::default().dry_run();
+    let tainted = nodes
+        .patch(NODE, &parameters, &with("mizzen.dev/gpus-lost"))
+        .await;
+    tainted.context("its own taint")?;
+    let tainted = nodes
+        .patch(NODE, &parameters, &with("example.com/mine"))
+        .await;
+    refused_with(
+        tainted,
+        "the agent may change the taint mizzen.dev/gpus-lost, and no other",
+    )
+}
+
+fn refused_with(answer: Result<Node, kube::Error>, words: &str) -> Result<()> {
+    let Err(error) = answer else {
+        bail!("it is not refused with {words:?}");
+    };
+    let said = error.to_string();
+    ensure!(said.contains(words), "{said}");
+    Ok(())
+}
+
+async fn attempts(context: &Context<'_>, nothing_else: &str) -> Result<()> {
+    let agent = client_of_the_agent(context).await?;
     let foreign = json!({ "metadata": { "labels": { "example.com/mine": "yes" } } });
     wait_for_policy(&agent, &foreign).await?;
 
@@ -80,7 +145,6 @@ async fn attempts(context: &Context<'_>) -> Result<()> {
     refused(&agent, NODE, &foreign, labels_alone).await?;
     let removal = json!({ "metadata": { "labels": { "kubernetes.io/os": null } } });
     refused(&agent, NODE, &removal, labels_alone).await?;
-    let nothing_else = "the agent may change labels of its Node, and nothing else";
     for change in [
         json!({ "spec": { "unschedulable": true } }),
         json!({ "metadata": { "annotations": { "example.com/mine": "yes" } } }),

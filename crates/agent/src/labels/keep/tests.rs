@@ -147,7 +147,7 @@ impl World {
             ["labels", "name", "uid"]
         );
         if self.uid != metadata["uid"].as_str() {
-            return status(409, "the UID is another", &[]);
+            return status(422, "metadata.uid: field is immutable", &[]);
         }
         let labels = pairs(&metadata["labels"]);
         match self.labels.apply(US, &labels, force, ".metadata.labels") {

@@ -36,24 +36,6 @@ fn flags_and_keys_lead_back_to_their_settings() {
 }
 
 #[test]
-fn whole_numbers_are_read_in_the_spellings_of_yaml() {
-    for (text, number) in [
-        ("0", 0),
-        ("10", 10),
-        ("1_000", 1000),
-        ("0x10", 16),
-        ("0o10", 8),
-        ("010", 8),
-        ("4.0", 4),
-    ] {
-        assert_eq!(parse_integer(text), Some(number), "{text}");
-    }
-    for bad in ["", "-1", "4.5", "1e3", "0x", "09", "ten", "4294967296"] {
-        assert_eq!(parse_integer(bad), None, "{bad}");
-    }
-}
-
-#[test]
 fn every_word_of_a_choice_is_in_the_table() {
     let Kind::List(strategies) = Setting::DeviceListStrategy.info().kind else {
         panic!("strategies are a list");

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::Reader;
 use crate::config::error::ConfigError;
+use crate::config::kind::INFINITE;
 use crate::config::labels::{LabelsConfig, LabelsTo};
-use crate::config::setting::{INFINITE, Setting};
+use crate::config::setting::Setting;
 use crate::dns::is_dns_label;
 
 impl Reader<'_> {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::Reader;
 use crate::config::error::ConfigError;
+use crate::config::kind::parse_milliseconds;
 use crate::config::metrics::{MetricsConfig, SHORTEST_INTERVAL};
-use crate::config::setting::{Setting, parse_milliseconds};
+use crate::config::setting::Setting;
 
 impl Reader<'_> {
     /// Reads them.

@@ -3,7 +3,7 @@
 
 use super::targets::Choice;
 use crate::config::error::{ConfigError, Location, did_you_mean};
-use crate::config::setting::{parse_boolean, parse_integer};
+use crate::config::kind::{parse_boolean, parse_integer};
 use crate::config::shape::{Findings, Form, Key, Shape, check};
 use crate::config::tree::{self, Entry, Node, Value, same_key};
 use crate::config::validate::few;

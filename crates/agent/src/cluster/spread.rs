@@ -7,13 +7,13 @@ use std::time::Duration;
 
 /// A node's times: each call another one, each node others.
 #[derive(Debug, Clone)]
-pub(super) struct Spread {
+pub(crate) struct Spread {
     node: String,
     drawn: u64,
 }
 
 impl Spread {
-    pub(super) fn new(node: &str) -> Self {
+    pub(crate) fn new(node: &str) -> Self {
         Self {
             node: node.to_owned(),
             drawn: 0,
@@ -21,7 +21,7 @@ impl Spread {
     }
 
     /// The next time in this range.
-    pub(super) fn within(&mut self, range: Range<Duration>) -> Duration {
+    pub(crate) fn within(&mut self, range: Range<Duration>) -> Duration {
         /// One in so many parts of the range.
         const PARTS: u32 = 1 << 20;
         let mut hasher = DefaultHasher::new();
