@@ -24,9 +24,11 @@ use crate::ground::Ground;
 use crate::keeper::Keeper;
 use crate::log::log;
 use crate::machine::{self, Machine};
+use crate::plugin::Told;
 use crate::runtime::Chooser;
 use crate::supervisor::TaskError;
-use crate::{mig, plugin, privileges, record};
+use crate::tally::Tally;
+use crate::{metrics, mig, plugin, privileges, record};
 
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
@@ -210,6 +212,7 @@ struct Running {
     news: mpsc::Sender<News>,
     /// The settings, for what chooses by them.
     configs: watch::Sender<Arc<Config>>,
+    tally: Tally,
     ground: Ground,
 }
 
@@ -253,9 +256,13 @@ impl Running {
         };
         let supervisor = &mut ground.supervisor;
         supervisor.essential("state", keeper.run(stop.clone()));
-        let given = beginning.as_ref().map(mig::Beginning::given);
+        let told = Told {
+            given: beginning.as_ref().map(mig::Beginning::given),
+            tally: Tally::default(),
+        };
+        told.tally.configured(&config, clock.now().wall);
         let readiness = ground.readiness.clone();
-        let offering = plugin::offer(followed.clone(), given, readiness, stop);
+        let offering = plugin::offer(followed.clone(), told.clone(), readiness, stop);
         supervisor.essential("device plugins", offering);
         let state_dir = config.state_dir.clone();
         supervisor.keep("record", move || {
@@ -263,6 +270,14 @@ impl Running {
         });
         let (configs, settings) = watch::channel(config.clone());
         keep_host_watch(&config, &driver, &mut ground);
+        let sources = metrics::Sources {
+            driver: driver.clone(),
+            state: followed.clone(),
+            configs: settings.clone(),
+            tally: told.tally.clone(),
+            keeps_record: true,
+        };
+        metrics::keep(&config, sources, &mut ground);
         keep_specs(&followed, &news, &mut ground);
         keep_choosing(chooser, settings, &news, &mut ground);
         if let Some(beginning) = beginning {
@@ -275,6 +290,7 @@ impl Running {
             driver,
             news,
             configs,
+            tally: told.tally,
             ground,
         })
     }
@@ -298,13 +314,15 @@ impl Running {
                 config.host_root.clone(),
                 config.health_address,
                 config.mig_manager.clone(),
+                config.metrics.address,
+                config.metrics.web_config_file.clone(),
             )
         };
         if fixed(&config) != fixed(&self.config) {
             tracing::warn!(
                 event = "reload",
-                "--state-dir, --host-root, --health-address and the settings of the MIG manager \
-                 take effect in a restart only"
+                "--state-dir, --host-root, --health-address, --metrics-address, --web-config-file \
+                 and the settings of the MIG manager take effect in a restart only"
             );
         }
         let config = Arc::new(config);
@@ -324,6 +342,7 @@ impl Running {
         let event = News::Events(vec![Event::Configured(config.clone())]);
         // Fails only if the state task has ended, and the process with it.
         let _ = self.news.send(event).await;
+        self.tally.configured(&config, self.ground.clock.now().wall);
         self.configs.send_replace(config);
         tracing::info!(event = "reload", "settings were read again");
     }
@@ -469,6 +488,15 @@ pub(crate) fn nvml_builder(config: &Config) -> NvmlLoaderBuilder {
 /// The system's, if it gives no runtime, signals or thread.
 pub fn run_process(agent: Agent) -> io::Result<()> {
     privileges::give_up(agent.config.mig_manager.enabled);
+    until_stopped(|orders| agent.run(orders))
+}
+
+/// Runs what takes orders as a process: until SIGTERM, SIGINT or SIGQUIT, which order to stop;
+/// SIGHUP orders to read settings again.
+pub(crate) fn until_stopped<F>(run: impl FnOnce(mpsc::Receiver<Order>) -> F) -> io::Result<()>
+where
+    F: Future<Output = io::Result<()>>,
+{
     let executor = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -478,7 +506,7 @@ pub fn run_process(agent: Agent) -> io::Result<()> {
     executor.block_on(async {
         let (orders, receiver) = mpsc::channel(1);
         let signals = Signals::new()?;
-        let run = trimmed(agent.run(receiver));
+        let run = trimmed(run(receiver));
         let (ended, ()) = tokio::join!(run, signals.obey(orders));
         ended
     })?;

@@ -62,6 +62,7 @@ fn the_defaults_of_the_table_are_those_of_the_config() {
                 | Setting::ConfigFile
                 | Setting::Kubeconfig
                 | Setting::PodResourcesSocket
+                | Setting::MetricsCounters
         );
         if row.flag.is_some() && !in_words && row.default != "none"
             || row.setting == Setting::MigStrategy
@@ -341,9 +342,12 @@ fn a_value_that_is_far_from_every_valid_one_gets_no_guess() {
 fn every_kind_of_value_that_can_be_wrong_is_found_wrong() {
     for row in SETTINGS.iter().filter(|row| row.flag.is_some()) {
         let can_be_wrong = match row.kind {
-            Kind::Boolean | Kind::Choice(_) | Kind::Duration | Kind::Interval | Kind::Address => {
-                true
-            }
+            Kind::Boolean
+            | Kind::Choice(_)
+            | Kind::Duration
+            | Kind::Interval
+            | Kind::Milliseconds
+            | Kind::Address => true,
             Kind::List(words) => !words.is_empty() || row.setting == Setting::CdiKinds,
             // Names of Kubernetes' objects, which have a form of their own.
             Kind::Text | Kind::Path => matches!(

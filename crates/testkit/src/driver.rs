@@ -11,9 +11,11 @@ use mizzen_core::driver::{
 use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
 use mizzen_core::inventory::{BrokenGpu, DriverVersions, Inventory};
 use mizzen_core::mig::{GpuMig, Layout, MigStep, MigTable};
+use mizzen_core::sample::{GpuSample, Texts, Wanted};
 use mizzen_core::topology::{Link, LinkMatrix, PcieRelation};
 
 use crate::mig::MigScript;
+use crate::sample::SampleScript;
 
 /// `count` GPUs of one model, alternating between two NUMA nodes by halves.
 pub fn gpus(count: u32) -> Vec<Gpu> {
@@ -72,6 +74,7 @@ pub(crate) struct Script {
     watched: Vec<GpuUuid>,
     waits: usize,
     pub(crate) mig: MigScript,
+    pub(crate) samples: SampleScript,
 }
 
 impl Script {
@@ -112,6 +115,7 @@ impl FakeDriver {
             watched: Vec::new(),
             waits: 0,
             mig: MigScript::default(),
+            samples: SampleScript::default(),
         };
         Self {
             shared: Arc::new(Shared {
@@ -278,6 +282,22 @@ struct FakeSession {
     gpus: Vec<Gpu>,
 }
 
+impl FakeSession {
+    /// Whether the GPU answers at all.
+    fn reach(&self, script: &Script, gpu: &GpuUuid) -> Result<(), DriverError> {
+        if let Some(error) = &script.absent {
+            return Err(error.clone());
+        }
+        let Some(known) = self.gpus.iter().find(|known| known.uuid == *gpu) else {
+            return Err(DriverError::UnknownGpu(gpu.clone()));
+        };
+        match script.broken.get(&known.index) {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
 impl GpuDriver for FakeSession {
     fn snapshot(&self) -> Result<Inventory, DriverError> {
         let script = self.driver.lock();
@@ -318,15 +338,7 @@ impl GpuDriver for FakeSession {
 
     fn check(&self, gpu: &GpuUuid, questions: Questions) -> Result<GpuCondition, DriverError> {
         let script = self.driver.lock();
-        if let Some(error) = &script.absent {
-            return Err(error.clone());
-        }
-        let Some(known) = self.gpus.iter().find(|known| known.uuid == *gpu) else {
-            return Err(DriverError::UnknownGpu(gpu.clone()));
-        };
-        if let Some(error) = script.broken.get(&known.index) {
-            return Err(error.clone());
-        }
+        self.reach(&script, gpu)?;
         let condition = script.conditions.get(gpu).cloned().unwrap_or(Ok(WELL))?;
         // What is not asked for is not told.
         let single_bit_ecc = condition.single_bit_ecc;
@@ -345,6 +357,16 @@ impl GpuDriver for FakeSession {
             None => Ok(script.mig(gpu)),
         };
         gpus.iter().map(one).collect()
+    }
+
+    fn sample(&self, gpus: &[GpuUuid], wanted: Wanted) -> Vec<Result<GpuSample, DriverError>> {
+        let reach = |script: &Script, gpu: &GpuUuid| self.reach(script, gpu);
+        self.driver.sample(gpus, wanted, reach)
+    }
+
+    fn texts(&self, gpus: &[GpuUuid]) -> Vec<Result<Texts, DriverError>> {
+        let reach = |script: &Script, gpu: &GpuUuid| self.reach(script, gpu);
+        self.driver.texts(gpus, reach)
     }
 
     fn mig_layout(&self, gpu: &GpuUuid) -> Result<(MigTable, Layout), DriverError> {

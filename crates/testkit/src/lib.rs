@@ -5,6 +5,7 @@
 mod driver;
 mod host;
 mod mig;
+mod sample;
 
 pub use driver::{FakeDriver, WELL, gpus};
 pub use host::HostTree;

@@ -37,11 +37,12 @@ use crate::cluster::{Cluster, Known, Object, PodName, Reporter, follow_node, pos
 use crate::config_source::{Shelf, watch_disk};
 use crate::driver::{Command, Driver, News};
 use crate::ground::Ground;
+use crate::pod_resources::SETTLING;
 pub(crate) use given::Given;
 use hands::Hands;
 use inputs::Inputs;
 use journal::Journal;
-use kubelet::{Kubelet, SETTLING};
+use kubelet::Kubelet;
 use manager::{Course, Manager, Patience};
 use wish::{CONFIG_LABEL, NodeLabels, STATE_LABEL};
 

@@ -20,14 +20,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::mig::Given;
 use crate::readiness::Readiness;
+use crate::tally::Tally;
 use desk::{Desk, DirNews, watch_dir};
 use presence::Presence;
 
-/// Offers each resource of the state to the kubelet, until the stop. What it gets is noted down in
-/// `given`, for those who must know.
+/// Those who are told of what the kubelet asks and gets.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told {
+    /// What it gets, where somebody must know.
+    pub(crate) given: Option<Given>,
+    /// How often it asks, and how long it waits.
+    pub(crate) tally: Tally,
+}
+
+/// Offers each resource of the state to the kubelet, until the stop.
 pub(crate) async fn offer(
     mut state: watch::Receiver<Arc<NodeState>>,
-    given: Option<Given>,
+    told: Told,
     readiness: Readiness,
     stop: CancellationToken,
 ) {
@@ -38,7 +47,7 @@ pub(crate) async fn offer(
         let counter = Counter::new(
             wanted.clone(),
             state.clone(),
-            given.clone(),
+            told.clone(),
             &readiness,
             ending.clone(),
         );
@@ -75,7 +84,7 @@ struct Counter {
     desk: Desk,
     dir_news: watch::Sender<DirNews>,
     state: watch::Receiver<Arc<NodeState>>,
-    given: Option<Given>,
+    told: Told,
     readiness: Readiness,
     stop: CancellationToken,
 }
@@ -84,7 +93,7 @@ impl Counter {
     fn new(
         (dir, kubelet): (PathBuf, Option<PathBuf>),
         state: watch::Receiver<Arc<NodeState>>,
-        given: Option<Given>,
+        told: Told,
         readiness: &Readiness,
         stop: CancellationToken,
     ) -> Self {
@@ -94,7 +103,7 @@ impl Counter {
             desk,
             dir_news,
             state,
-            given,
+            told,
             readiness: readiness.clone(),
             stop,
         }
@@ -150,7 +159,7 @@ impl Counter {
             resource,
             self.desk.clone(),
             self.state.clone(),
-            self.given.clone(),
+            self.told.clone(),
             latch,
             self.stop.clone(),
         )

@@ -26,12 +26,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::Told;
 use super::desk::Desk;
 use super::register::{AttemptError, Registration};
 use super::service::{OPTIONS, Service};
 use super::streams::{KubeletStream, Streams};
 use crate::backoff::Backoff;
-use crate::mig::Given;
 use crate::readiness::Latch;
 
 /// How long the kubelet may take to close the connection of a stream that we have ended.
@@ -112,14 +112,14 @@ impl Presence {
         resource: ResourceName,
         desk: Desk,
         state: watch::Receiver<Arc<NodeState>>,
-        given: Option<Given>,
+        told: Told,
         ready: Latch,
         stop: CancellationToken,
     ) -> Self {
         let service = Service {
             resource: resource.clone(),
             state,
-            given,
+            told,
             streams: Streams::new(),
             stop: stop.clone(),
         };
@@ -323,6 +323,7 @@ impl Presence {
                             );
                         }
                         self.complained = None;
+                        self.service.told.tally.registered(&self.resource);
                         return Turn::Registered;
                     }
                     Err(error) => self.complain(error),

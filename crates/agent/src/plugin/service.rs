@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::stream::{Stream, unfold};
 use mizzen_core::allocate::AllocationRequest;
@@ -19,9 +20,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::Told;
 use super::answer::{annotation_id, container, device_list};
 use super::streams::{OpenStream, Streams};
-use crate::mig::Given;
 
 /// What every plugin of ours says of itself.
 pub(super) const OPTIONS: DevicePluginOptions = DevicePluginOptions {
@@ -34,8 +35,7 @@ pub(super) const OPTIONS: DevicePluginOptions = DevicePluginOptions {
 pub(super) struct Service {
     pub(super) resource: ResourceName,
     pub(super) state: watch::Receiver<Arc<NodeState>>,
-    /// Where it is noted down what the kubelet gets, if anybody wants to know.
-    pub(super) given: Option<Given>,
+    pub(super) told: Told,
     pub(super) streams: Streams,
     /// The process ends: streams end as they are, without a last word.
     pub(super) stop: CancellationToken,
@@ -124,14 +124,31 @@ impl DevicePlugin for Service {
         &self,
         request: Request<AllocateRequest>,
     ) -> Result<Response<AllocateResponse>, Status> {
+        let begun = Instant::now();
+        let answer = self.given(&request.into_inner());
+        self.told.tally.allocated(begun.elapsed(), answer.is_err());
+        answer.map(Response::new)
+    }
+
+    async fn pre_start_container(
+        &self,
+        _: Request<PreStartContainerRequest>,
+    ) -> Result<Response<PreStartContainerResponse>, Status> {
+        Ok(Response::new(PreStartContainerResponse {}))
+    }
+}
+
+impl Service {
+    /// What the containers are given.
+    fn given(&self, request: &AllocateRequest) -> Result<AllocateResponse, Status> {
         let state = self.state();
         let pool = state
             .pools()
             .get(&self.resource)
             .ok_or_else(|| self.gone())?;
-        let wishes = request.into_inner().container_requests;
+        let wishes = &request.container_requests;
         let mut container_responses = Vec::with_capacity(wishes.len());
-        for wish in &wishes {
+        for wish in wishes {
             let ids = wish.devices_ids.iter().map(String::as_str);
             if let Some(id) = state.withheld_among(pool, ids.clone()) {
                 return Err(self.withheld(id));
@@ -141,19 +158,12 @@ impl DevicePlugin for Service {
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
             container_responses.push(container(allocation));
         }
-        if let Some(given) = &self.given {
+        if let Some(given) = &self.told.given {
             given.note(wishes.iter().flat_map(|wish| &wish.devices_ids));
         }
-        Ok(Response::new(AllocateResponse {
+        Ok(AllocateResponse {
             container_responses,
-        }))
-    }
-
-    async fn pre_start_container(
-        &self,
-        _: Request<PreStartContainerRequest>,
-    ) -> Result<Response<PreStartContainerResponse>, Status> {
-        Ok(Response::new(PreStartContainerResponse {}))
+        })
     }
 }
 

@@ -113,7 +113,9 @@ pub(crate) fn flag(row: &SettingInfo, name: &'static str) -> Arg {
             .value_name("WORD")
             .action(ArgAction::Set),
         Kind::Path => arg.value_name("PATH").action(ArgAction::Set),
-        Kind::Duration | Kind::Interval => arg.value_name("DURATION").action(ArgAction::Set),
+        Kind::Duration | Kind::Interval | Kind::Milliseconds => {
+            arg.value_name("DURATION").action(ArgAction::Set)
+        }
         Kind::Address => arg.value_name("ADDRESS").action(ArgAction::Set),
         Kind::Text => arg.value_name("TEXT").action(ArgAction::Set),
     }

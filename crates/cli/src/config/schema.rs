@@ -127,6 +127,10 @@ fn of_setting(setting: Setting) -> Map<String, Value> {
         Kind::Interval => {
             json!({"type": "string", "pattern": "^(infinite|0|([0-9]+(ms|s|m|h))+)$"})
         }
+        Kind::Milliseconds => {
+            let text = json!({"type": "string", "pattern": "^([0-9]+|([0-9]+(ms|s|m|h))+)$"});
+            json!({"anyOf": [{"type": "integer", "minimum": 0}, text]})
+        }
         Kind::Duration => json!({"type": "string", "pattern": "^(0|([0-9]+(ms|s|m|h))+)$"}),
         Kind::Address => json!({"type": "string", "pattern": "^(.*:[0-9]{1,5})?$"}),
         Kind::List([]) => {

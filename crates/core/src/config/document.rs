@@ -74,11 +74,12 @@ fn insert(keys: &mut Vec<Key>, path: &'static str, setting: Setting) {
             "plugin" => "Flags of the device plugin",
             "imex" => "IMEX channels, which GPUs of several nodes share memory by",
             "gpus" => "Which GPUs are offered at all",
+            "metrics" => "Metrics of the GPUs, where they are served",
             _ => "",
         };
         let new = key(head, help, Shape::Map(Vec::new()));
         keys.push(Key {
-            own: head == "gpus",
+            own: matches!(head, "gpus" | "metrics"),
             ..new
         });
     }

@@ -9,6 +9,7 @@ mod duration;
 pub(crate) mod error;
 pub mod file;
 mod labels;
+mod metrics;
 mod mig;
 mod naming;
 mod raw;
@@ -23,10 +24,12 @@ mod source;
 pub(crate) mod tree;
 mod types;
 pub(crate) mod validate;
+mod web;
 
 pub use duration::{InvalidDuration, format_duration, parse_duration};
 pub use error::{ConfigError, ConfigWarning, Location, Origin, nearest};
 pub use labels::{LABEL_SETTINGS, LabelsConfig};
+pub use metrics::{METRICS_SETTINGS, MetricsConfig};
 pub use mig::{MigManagerConfig, OwnPod};
 pub use naming::{
     GpuFilter, GpuSelector, InvalidGpuSelector, NamePattern, NamingRule, ResourceNaming,
@@ -46,4 +49,7 @@ pub use source::{
 pub use types::{
     AllocationPolicy, Choice, Config, DeviceIdStrategy, DeviceListStrategies, DeviceListStrategy,
     DiscoveryStrategy, HOOK_PROGRAM, HealthTuning, ImexConfig, MigStrategy,
+};
+pub use web::{
+    ClientAuth, Pem, RateLimit, Secret, TlsConfig, TlsVersion, WebConfig, WebConfigError,
 };

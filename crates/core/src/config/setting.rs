@@ -2,10 +2,12 @@
 //! and in the config file.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use super::duration::parse_duration;
 use super::source::FallbackStrategy;
 use super::types::{AllocationPolicy, DeviceIdStrategy, MigStrategy, words};
+use crate::metrics::HostnameLabel;
 
 /// The directory in which a kubelet and its device plugins have their sockets.
 pub(super) const DEVICE_PLUGIN_DIR: &str = "/var/lib/kubelet/device-plugins";
@@ -27,6 +29,8 @@ pub enum Kind {
     Duration,
     /// A span of time, or `infinite`.
     Interval,
+    /// A span of time, or a whole number of milliseconds as dcgm-exporter takes it.
+    Milliseconds,
     /// An address and port such as `127.0.0.1:8080`.
     Address,
 }
@@ -40,6 +44,7 @@ impl Kind {
             Self::Choice(words) | Self::List(words) => words.contains(&text),
             Self::Duration => parse_duration(text).is_ok(),
             Self::Interval => text == INFINITE || parse_duration(text).is_ok(),
+            Self::Milliseconds => parse_milliseconds(text).is_some(),
             Self::Address => text.is_empty() || parse_address(text).is_some(),
         }
     }
@@ -54,6 +59,9 @@ impl Kind {
             Self::List(words) => format!("a list of {}", words.join(", ")),
             Self::Duration => "numbers with units, such as 30s or 1m30s".to_owned(),
             Self::Interval => "numbers with units, such as 30s or 1m30s, or infinite".to_owned(),
+            Self::Milliseconds => {
+                "numbers with units, such as 1s or 500ms, or a number of milliseconds".to_owned()
+            }
             Self::Address => "an address and port, such as 127.0.0.1:8080".to_owned(),
             Self::Text | Self::Path => "a text".to_owned(),
         }
@@ -64,7 +72,12 @@ impl Kind {
         match self {
             Self::Boolean => &["true", "false"],
             // A list of one word: "did you mean 0?" helps nobody.
-            Self::Text | Self::Path | Self::Duration | Self::Address | Self::List([_]) => &[],
+            Self::Text
+            | Self::Path
+            | Self::Duration
+            | Self::Milliseconds
+            | Self::Address
+            | Self::List([_]) => &[],
             Self::Interval => &[INFINITE],
             Self::Choice(words) | Self::List(words) => words,
         }
@@ -103,6 +116,16 @@ pub(crate) fn parse_integer(text: &str) -> Option<u32> {
             _ => digits.as_str(),
         };
         whole.parse().ok()
+    }
+}
+
+/// Reads a span of time, where a number without a unit counts milliseconds.
+pub(super) fn parse_milliseconds(text: &str) -> Option<Duration> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number {
+        parse_duration(&format!("{text}ms")).ok()
+    } else {
+        parse_duration(text).ok()
     }
 }
 
@@ -413,7 +436,8 @@ settings! {
         help: "Evict the pods that hold what a new MIG layout takes away, instead of waiting for them",
     }
     PodResourcesSocket {
-        flag: Some("pod-resources-socket"), aliases: [], env: ["MIZZEN_POD_RESOURCES_SOCKET"],
+        flag: Some("pod-resources-socket"), aliases: ["pod-resources-kubelet-socket"],
+        env: ["MIZZEN_POD_RESOURCES_SOCKET", "DCGM_POD_RESOURCES_KUBELET_SOCKET"],
         key: None, kind: Kind::Path,
         default: "pod-resources/kubelet.sock beside the kubelet's device-plugins",
         help: "The kubelet's socket that tells which pods hold which devices",
@@ -428,6 +452,78 @@ settings! {
         flag: Some("pod-namespace"), aliases: [], env: ["POD_NAMESPACE"],
         key: None, kind: Kind::Text,
         default: "none", help: "Namespace of the pod this is",
+    }
+    MetricsAddress {
+        flag: Some("metrics-address"), aliases: ["address"],
+        env: ["MIZZEN_METRICS_ADDRESS", "DCGM_EXPORTER_LISTEN"],
+        key: None, kind: Kind::Address,
+        default: "none", help: "Address and port on which to serve metrics of the GPUs, such as :9400",
+    }
+    MetricsInterval {
+        flag: Some("metrics-interval"), aliases: ["collect-interval"],
+        env: ["MIZZEN_METRICS_INTERVAL", "DCGM_EXPORTER_INTERVAL"],
+        key: Some("metrics.interval"), kind: Kind::Milliseconds,
+        default: "1s", help: "How long between two samples of the GPUs",
+    }
+    MetricsCounters {
+        flag: Some("metrics-counters"), aliases: ["collectors"],
+        env: ["MIZZEN_METRICS_COUNTERS", "DCGM_EXPORTER_COLLECTORS"],
+        key: Some("metrics.counters"), kind: Kind::Path,
+        default: "those that dcgm-exporter has by default",
+        help: "CSV file of the counters to tell: field, type, help",
+    }
+    MetricsPods {
+        flag: Some("metrics-pods"), aliases: ["kubernetes"],
+        env: ["MIZZEN_METRICS_PODS", "DCGM_EXPORTER_KUBERNETES"],
+        key: Some("metrics.pods"), kind: Kind::Boolean,
+        default: "true", help: "Tell which pods hold and use the GPUs",
+    }
+    MetricsPodUid {
+        flag: Some("metrics-pod-uid"), aliases: ["kubernetes-enable-pod-uid"],
+        env: ["MIZZEN_METRICS_POD_UID", "DCGM_EXPORTER_KUBERNETES_ENABLE_POD_UID"],
+        key: Some("metrics.podUID"), kind: Kind::Boolean,
+        default: "false", help: "Tell the UIDs of pods in metrics, where they are known",
+    }
+    MetricsNoHostname {
+        flag: Some("metrics-no-hostname"), aliases: ["no-hostname"],
+        env: ["MIZZEN_METRICS_NO_HOSTNAME", "DCGM_EXPORTER_NO_HOSTNAME"],
+        key: Some("metrics.noHostname"), kind: Kind::Boolean,
+        default: "false", help: "Leave the node's name out of metrics",
+    }
+    MetricsHostnameLabel {
+        flag: Some("metrics-hostname-label"), aliases: [], env: ["MIZZEN_METRICS_HOSTNAME_LABEL"],
+        key: Some("metrics.hostnameLabel"), kind: Kind::Choice(&words::<HostnameLabel, 2>()),
+        default: "Hostname", help: "How metrics call the label with the node's name",
+    }
+    MetricsOldNamespace {
+        flag: Some("metrics-old-namespace"), aliases: ["use-old-namespace"],
+        env: ["MIZZEN_METRICS_OLD_NAMESPACE", "DCGM_EXPORTER_USE_OLD_NAMESPACE"],
+        key: Some("metrics.oldNamespace"), kind: Kind::Boolean,
+        default: "false", help: "Use the labels of dcgm-exporter 1: uuid, pod_name, pod_namespace",
+    }
+    MetricsReplaceBlanks {
+        flag: Some("metrics-replace-blanks"), aliases: ["replace-blanks-in-model-name"],
+        env: ["MIZZEN_METRICS_REPLACE_BLANKS", "DCGM_EXPORTER_REPLACE_BLANKS_IN_MODEL_NAME"],
+        key: Some("metrics.replaceBlanks"), kind: Kind::Boolean,
+        default: "false", help: "Write model names in metrics with dashes in place of blanks",
+    }
+    MetricsXidWindow {
+        flag: Some("metrics-xid-window"), aliases: ["xid-count-window-size"],
+        env: ["MIZZEN_METRICS_XID_WINDOW", "DCGM_EXPORTER_XID_COUNT_WINDOW_SIZE"],
+        key: Some("metrics.xidWindow"), kind: Kind::Milliseconds,
+        default: "5m", help: "Over how long DCGM_EXP_XID_ERRORS_COUNT counts",
+    }
+    MetricsClockEventsWindow {
+        flag: Some("metrics-clock-events-window"), aliases: ["clock-events-count-window-size"],
+        env: ["MIZZEN_METRICS_CLOCK_EVENTS_WINDOW", "DCGM_EXPORTER_CLOCK_EVENTS_COUNT_WINDOW_SIZE"],
+        key: Some("metrics.clockEventsWindow"), kind: Kind::Milliseconds,
+        default: "5m", help: "Over how long DCGM_EXP_CLOCK_EVENTS_COUNT counts",
+    }
+    WebConfigFile {
+        flag: Some("web-config-file"), aliases: [],
+        env: ["MIZZEN_WEB_CONFIG_FILE", "DCGM_EXPORTER_WEB_CONFIG_FILE"],
+        key: None, kind: Kind::Path,
+        default: "none", help: "Prometheus web config file: TLS and users of the metrics",
     }
     Oneshot {
         flag: Some("oneshot"), aliases: [], env: ["GFD_ONESHOT"],
@@ -481,114 +577,4 @@ impl Setting {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::super::types::{AUTO, DeviceListStrategy};
-    use super::*;
-
-    #[test]
-    fn every_setting_finds_its_own_row() {
-        for (position, row) in SETTINGS.iter().enumerate() {
-            assert_eq!(row.setting as usize, position);
-            assert_eq!(row.setting.info().setting, row.setting);
-        }
-    }
-
-    #[test]
-    fn no_name_means_two_settings() {
-        let mut names = BTreeSet::new();
-        for row in SETTINGS {
-            let flags = row.flag.iter().chain(row.aliases);
-            for name in flags.chain(row.env).chain(&row.key) {
-                assert!(names.insert(*name), "{name} is there twice");
-            }
-        }
-    }
-
-    #[test]
-    fn flags_and_keys_lead_back_to_their_settings() {
-        for row in SETTINGS {
-            for flag in row.flag.iter().chain(row.aliases) {
-                assert_eq!(Setting::from_flag(flag), Some(row.setting));
-            }
-            if let Some(key) = row.key {
-                assert_eq!(Setting::from_key(key), Some(row.setting));
-            }
-        }
-        assert_eq!(Setting::from_flag("no-such-flag"), None);
-    }
-
-    #[test]
-    fn whole_numbers_are_read_in_the_spellings_of_yaml() {
-        for (text, number) in [
-            ("0", 0),
-            ("10", 10),
-            ("1_000", 1000),
-            ("0x10", 16),
-            ("0o10", 8),
-            ("010", 8),
-            ("4.0", 4),
-        ] {
-            assert_eq!(parse_integer(text), Some(number), "{text}");
-        }
-        for bad in ["", "-1", "4.5", "1e3", "0x", "09", "ten", "4294967296"] {
-            assert_eq!(parse_integer(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn every_word_of_a_choice_is_in_the_table() {
-        let Kind::List(strategies) = Setting::DeviceListStrategy.info().kind else {
-            panic!("strategies are a list");
-        };
-        let chosen = words::<DeviceListStrategy, 4>();
-        assert_eq!(strategies, [&[AUTO], &chosen[..]].concat());
-        assert_eq!(
-            Setting::MigStrategy.info().kind,
-            Kind::Choice(&["none", "single", "mixed"])
-        );
-    }
-
-    /// The names of the reference (its section 1), so that manifests written for it go on working.
-    #[test]
-    fn the_references_flags_and_variables_are_all_there() {
-        for (flag, env) in [
-            ("mig-strategy", "MIG_STRATEGY"),
-            ("fail-on-init-error", "FAIL_ON_INIT_ERROR"),
-            ("nvidia-driver-root", "NVIDIA_DRIVER_ROOT"),
-            ("nvidia-dev-root", "NVIDIA_DEV_ROOT"),
-            ("pass-device-specs", "PASS_DEVICE_SPECS"),
-            ("device-list-strategy", "DEVICE_LIST_STRATEGY"),
-            ("device-id-strategy", "DEVICE_ID_STRATEGY"),
-            ("gdrcopy-enabled", "GDRCOPY_ENABLED"),
-            ("gds-enabled", "GDS_ENABLED"),
-            ("mofed-enabled", "MOFED_ENABLED"),
-            ("cdi-annotation-prefix", "CDI_ANNOTATION_PREFIX"),
-            ("nvidia-cdi-hook-path", "NVIDIA_CDI_HOOK_PATH"),
-            ("nvidia-ctk-path", "NVIDIA_CTK_PATH"),
-            ("driver-root-ctr-path", "DRIVER_ROOT_CTR_PATH"),
-            ("container-driver-root", "CONTAINER_DRIVER_ROOT"),
-            ("mps-root", "MPS_ROOT"),
-            (
-                "shared-devices-allocation-policy",
-                "SHARED_DEVICES_ALLOCATION_POLICY",
-            ),
-            ("device-discovery-strategy", "DEVICE_DISCOVERY_STRATEGY"),
-            ("imex-channel-ids", "IMEX_CHANNEL_IDS"),
-            ("imex-required", "IMEX_REQUIRED"),
-            ("kubelet-socket", "KUBELET_SOCKET"),
-            ("config-file", "CONFIG_FILE"),
-            ("cdi-feature-flags", "CDI_FEATURE_FLAGS"),
-            ("node-name", "NODE_NAME"),
-            ("node-label", "NODE_LABEL"),
-            ("config-file-srcdir", "CONFIG_FILE_SRCDIR"),
-            ("default-config", "DEFAULT_CONFIG"),
-            ("fallback-strategies", "FALLBACK_STRATEGIES"),
-            ("kubeconfig", "KUBECONFIG"),
-        ] {
-            let setting = Setting::from_flag(flag).unwrap_or_else(|| panic!("--{flag}"));
-            assert!(setting.info().env.contains(&env), "{env}");
-        }
-    }
-}
+mod tests;

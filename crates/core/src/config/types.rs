@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::ConfigWarning;
 use super::labels::LabelsConfig;
+use super::metrics::MetricsConfig;
 use super::mig::MigManagerConfig;
 use super::naming::{GpuFilter, ResourceNaming};
 use super::rules::HealthRules;
@@ -331,6 +332,8 @@ pub struct Config {
     pub source: ConfigSource,
     /// `--mig-manager` and what belongs to it.
     pub mig_manager: MigManagerConfig,
+    /// `--metrics-address` and what else is for metrics.
+    pub metrics: MetricsConfig,
     /// `--oneshot` and what else is for the labels.
     pub labels: LabelsConfig,
 }
@@ -397,6 +400,7 @@ impl Default for Config {
             source: ConfigSource::default(),
             mig_manager: MigManagerConfig::default(),
             labels: LabelsConfig::default(),
+            metrics: MetricsConfig::default(),
         }
     }
 }

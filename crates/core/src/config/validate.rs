@@ -1,6 +1,7 @@
 //! From settings as they were given to settings as they are meant.
 
 mod labels;
+mod metrics;
 mod mig;
 mod source;
 
@@ -122,6 +123,7 @@ impl Reader<'_> {
             source: self.config_source(),
             mig_manager: self.mig_manager(),
             labels: self.labels(default.labels),
+            metrics: self.metrics(&default.metrics),
         }
     }
 
