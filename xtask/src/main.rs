@@ -38,6 +38,9 @@ enum Command {
         kubelet_socket: PathBuf,
         gpus: usize,
     },
+    /// The samples that `bench` measures
+    #[command(hide = true)]
+    Samples { library: PathBuf, rounds: usize },
 }
 
 fn main() -> Result<()> {
@@ -56,5 +59,6 @@ fn main() -> Result<()> {
             kubelet_socket,
             gpus,
         } => bench::floor_plugin(&kubelet_socket, gpus),
+        Command::Samples { library, rounds } => bench::samples(&library, rounds),
     }
 }

@@ -15,6 +15,7 @@ use mizzen_agent::{Agent, ConfigText, last_good_text};
 use mizzen_core::config::Config;
 
 pub(crate) use flags::{AgentArgs, flag, given, rows};
+pub(crate) use logging::LogArgs;
 pub(crate) use settings::{best, variable};
 
 /// What `mizzen agent --help` says first.
@@ -70,6 +71,16 @@ pub(crate) enum CannotStart {
     /// Its settings cannot be used.
     #[error("{0}")]
     Settings(String),
+}
+
+/// Sends the log of another command to standard error, as the agent's.
+///
+/// # Errors
+/// What is wrong with how it is to be, for people.
+pub(crate) fn start_log(args: &LogArgs) -> Result<(), String> {
+    let settings = logging::read(args).map_err(|mistakes| mistakes.join("\n"))?;
+    logging::start(settings);
+    Ok(())
 }
 
 /// Carries the command out.

@@ -20,6 +20,7 @@ mod duration;
 mod fault;
 mod hook;
 mod labels;
+mod metrics;
 mod mig;
 mod runtime;
 mod sim;
@@ -62,6 +63,9 @@ enum Command {
     /// Tell what GPUs the node has, as node labels: those of NVIDIA's gpu-feature-discovery
     #[command(long_about = labels::ABOUT)]
     Labels(Box<labels::LabelsArgs>),
+    /// Serve what the GPUs measure and who holds them: those of NVIDIA's dcgm-exporter, without DCGM
+    #[command(long_about = metrics::ABOUT)]
+    Metrics(Box<metrics::MetricsArgs>),
     /// Cut GPUs into MIG devices: show, plan, apply, export and check how they are partitioned
     #[command(long_about = mig::ABOUT)]
     Mig(Box<mig::MigArgs>),
@@ -137,6 +141,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Hook(args) => hook::run(*args),
         Command::Labels(args) => labels::run(&args),
+        Command::Metrics(args) => metrics::run(&args),
         Command::Mig(args) => mig::run(*args),
         Command::Runtime(args) => runtime::run(*args),
         Command::Sim(args) => sim::run(*args),

@@ -38,6 +38,17 @@ pub(crate) struct Pci {
     pub(crate) device_id: u32,
 }
 
+/// A framebuffer, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) total: u64,
+    pub(crate) free: u64,
+    /// Without what is reserved, where that is told.
+    pub(crate) used: u64,
+    /// What the driver keeps for itself; `None` where the driver is too old to tell.
+    pub(crate) reserved: Option<u64>,
+}
+
 /// A kind of memory error (`nvmlMemoryErrorType_t`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -156,9 +167,14 @@ impl Library {
         })
     }
 
-    /// Total framebuffer in bytes. Both versions of the call tell the same total; the second
-    /// came with driver 510.
+    /// Total framebuffer in bytes.
     pub(crate) fn memory_total(&self, device: Device) -> Result<u64, DriverError> {
+        Ok(self.memory(device)?.total)
+    }
+
+    /// The framebuffer of a GPU or a MIG device. The second version of the call came with driver
+    /// 510; both tell the same total.
+    pub(crate) fn memory(&self, device: Device) -> Result<Memory, DriverError> {
         let mut memory = nvmlMemory_v2_t {
             version: struct_version::<nvmlMemory_v2_t>(2),
             total: 0,
@@ -167,7 +183,12 @@ impl Library {
             used: 0,
         };
         if call!(self, memory_v2(device.0, &raw mut memory)) == code::SUCCESS {
-            return Ok(memory.total);
+            return Ok(Memory {
+                total: memory.total,
+                free: memory.free,
+                used: memory.used,
+                reserved: Some(memory.reserved),
+            });
         }
         let mut memory = MaybeUninit::zeroed();
         self.checked(
@@ -175,7 +196,13 @@ impl Library {
             call!(self, memory(device.0, memory.as_mut_ptr())),
         )?;
         // SAFETY: three integers, for which zero bytes are a value, filled on success.
-        Ok(unsafe { memory.assume_init() }.total)
+        let memory = unsafe { memory.assume_init() };
+        Ok(Memory {
+            total: memory.total,
+            free: memory.free,
+            used: memory.used,
+            reserved: None,
+        })
     }
 
     pub(crate) fn compute_capability(&self, device: Device) -> Result<(u32, u32), DriverError> {
@@ -367,7 +394,7 @@ impl Library {
 /// `None` for what the driver or the GPU does not offer, or not to us. A GPU must not count as
 /// sick because it is asked something it does not know; an unknown field is a bad argument to
 /// drivers that know fields but not this one.
-fn offered<T>(answer: Result<T, DriverError>) -> Result<Option<T>, DriverError> {
+pub(crate) fn offered<T>(answer: Result<T, DriverError>) -> Result<Option<T>, DriverError> {
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(
@@ -387,7 +414,7 @@ fn offered<T>(answer: Result<T, DriverError>) -> Result<Option<T>, DriverError> 
     clippy::cast_possible_truncation,
     reason = "NVML's structures are small"
 )]
-const fn struct_version<T>(version: u32) -> u32 {
+pub(crate) const fn struct_version<T>(version: u32) -> u32 {
     mem::size_of::<T>() as u32 | version << 24
 }
 
@@ -412,7 +439,7 @@ fn text_of(chars: &[c_char]) -> Option<String> {
 }
 
 /// A field's value as a whole number, whatever type NVML chose for it.
-fn field_number(value: &nvmlFieldValue_t) -> Option<u64> {
+pub(crate) fn field_number(value: &nvmlFieldValue_t) -> Option<u64> {
     // SAFETY: `valueType` says which member NVML wrote, and the whole union was zeroed before.
     unsafe {
         match value.valueType {

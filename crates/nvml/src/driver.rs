@@ -11,6 +11,7 @@ use mizzen_core::driver::{DriverError, DriverEvent, GpuCondition, GpuDriver, Que
 use mizzen_core::gpu::{Gpu, GpuUuid, PciBusId};
 use mizzen_core::inventory::{BrokenGpu, DriverVersions, Inventory};
 use mizzen_core::mig::{GpuMig, Layout, MigStep, MigTable};
+use mizzen_core::sample::{GpuSample, Texts, Wanted};
 use mizzen_core::topology::{FabricClique, LinkMatrix};
 
 use crate::events::EventSet;
@@ -393,6 +394,20 @@ impl GpuDriver for NvmlDriver {
         self.ask_each(gpus, |session, _, known| {
             session.library.fabric(known.device)
         })
+    }
+
+    fn sample(&self, gpus: &[GpuUuid], wanted: Wanted) -> Vec<Result<GpuSample, DriverError>> {
+        let capabilities = CapabilityMinors::new(self.host.clone());
+        let ask = move |session: &Session, index, known: &Known| {
+            session.sample(index, known.device, wanted, &capabilities)
+        };
+        self.ask_each(gpus, ask)
+    }
+
+    fn texts(&self, gpus: &[GpuUuid]) -> Vec<Result<Texts, DriverError>> {
+        let versions = self.versions.clone();
+        let ask = move |session: &Session, _, known: &Known| session.texts(known.device, &versions);
+        self.ask_each(gpus, ask)
     }
 
     /// What the GPU can be cut into and what it is cut into, empty GPU instances included. A

@@ -30,6 +30,8 @@ mod mig;
 #[cfg(feature = "session")]
 mod residency;
 #[cfg(feature = "session")]
+mod sample;
+#[cfg(feature = "session")]
 mod session;
 #[cfg(feature = "session")]
 mod watched;

@@ -18,10 +18,11 @@ use mizzen_core::driver::DriverError;
 use nvml_wrapper_sys::bindings::{
     nvmlComputeInstance_t, nvmlComputeInstanceInfo_t, nvmlComputeInstanceProfileInfo_t,
     nvmlDevice_t, nvmlDeviceAttributes_t, nvmlEnableState_t, nvmlEventData_t, nvmlEventSet_t,
-    nvmlFieldValue_t, nvmlGpuFabricInfo_t, nvmlGpuFabricInfo_v2_t, nvmlGpuInstance_t,
-    nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_t,
-    nvmlGpuTopologyLevel_t, nvmlIntNvLinkDeviceType_t, nvmlMemory_t, nvmlMemory_v2_t,
-    nvmlPciInfo_t, nvmlReturn_t,
+    nvmlFieldValue_t, nvmlGpmMetricsGet_t, nvmlGpmSample_t, nvmlGpmSupport_t, nvmlGpuFabricInfo_t,
+    nvmlGpuFabricInfo_v2_t, nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t,
+    nvmlGpuInstanceProfileInfo_t, nvmlGpuTopologyLevel_t, nvmlGridLicensableFeatures_t,
+    nvmlIntNvLinkDeviceType_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessInfo_v2_t,
+    nvmlProcessUtilizationSample_t, nvmlReturn_t, nvmlUtilization_t,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -32,6 +33,7 @@ pub(crate) mod code {
     pub(crate) const NOT_SUPPORTED: u32 = 3;
     pub(crate) const NO_PERMISSION: u32 = 4;
     pub(crate) const NOT_FOUND: u32 = 6;
+    pub(crate) const INSUFFICIENT_SIZE: u32 = 7;
     pub(crate) const DRIVER_NOT_LOADED: u32 = 9;
     pub(crate) const TIMEOUT: u32 = 10;
     pub(crate) const FUNCTION_NOT_FOUND: u32 = 13;
@@ -105,6 +107,53 @@ functions! {
     fabric_info: fn(nvmlDevice_t, *mut nvmlGpuFabricInfo_t) = "nvmlDeviceGetGpuFabricInfo\0";
     field_values: fn(nvmlDevice_t, c_int, *mut nvmlFieldValue_t) = "nvmlDeviceGetFieldValues\0";
     temperature: fn(nvmlDevice_t, c_uint, *mut c_uint) = "nvmlDeviceGetTemperature\0";
+    temperature_threshold: fn(nvmlDevice_t, c_uint, *mut c_uint)
+        = "nvmlDeviceGetTemperatureThreshold\0";
+    clock: fn(nvmlDevice_t, c_uint, *mut c_uint) = "nvmlDeviceGetClockInfo\0";
+    max_clock: fn(nvmlDevice_t, c_uint, *mut c_uint) = "nvmlDeviceGetMaxClockInfo\0";
+    clock_reasons: fn(nvmlDevice_t, *mut c_ulonglong)
+        = "nvmlDeviceGetCurrentClocksEventReasons\0"
+        | "nvmlDeviceGetCurrentClocksThrottleReasons\0";
+    performance_state: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetPerformanceState\0";
+    fan_speed: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetFanSpeed\0";
+    power: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetPowerUsage\0";
+    power_limit: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetPowerManagementLimit\0";
+    enforced_power_limit: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetEnforcedPowerLimit\0";
+    pcie_generation: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetCurrPcieLinkGeneration\0";
+    pcie_width: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetCurrPcieLinkWidth\0";
+    max_pcie_generation: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetMaxPcieLinkGeneration\0";
+    max_pcie_width: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetMaxPcieLinkWidth\0";
+    utilization: fn(nvmlDevice_t, *mut nvmlUtilization_t) = "nvmlDeviceGetUtilizationRates\0";
+    encoder: fn(nvmlDevice_t, *mut c_uint, *mut c_uint) = "nvmlDeviceGetEncoderUtilization\0";
+    decoder: fn(nvmlDevice_t, *mut c_uint, *mut c_uint) = "nvmlDeviceGetDecoderUtilization\0";
+    licences: fn(nvmlDevice_t, *mut nvmlGridLicensableFeatures_t)
+        = "nvmlDeviceGetGridLicensableFeatures_v4\0";
+    compute_processes: fn(nvmlDevice_t, *mut c_uint, *mut nvmlProcessInfo_v2_t)
+        = "nvmlDeviceGetComputeRunningProcesses_v3\0" | "nvmlDeviceGetComputeRunningProcesses_v2\0";
+    graphics_processes: fn(nvmlDevice_t, *mut c_uint, *mut nvmlProcessInfo_v2_t)
+        = "nvmlDeviceGetGraphicsRunningProcesses_v3\0"
+        | "nvmlDeviceGetGraphicsRunningProcesses_v2\0";
+    mps_processes: fn(nvmlDevice_t, *mut c_uint, *mut nvmlProcessInfo_v2_t)
+        = "nvmlDeviceGetMPSComputeRunningProcesses_v3\0"
+        | "nvmlDeviceGetMPSComputeRunningProcesses_v2\0";
+    process_utilization: fn(
+        nvmlDevice_t,
+        *mut nvmlProcessUtilizationSample_t,
+        *mut c_uint,
+        c_ulonglong
+    ) = "nvmlDeviceGetProcessUtilization\0";
+    gpm_support: fn(nvmlDevice_t, *mut nvmlGpmSupport_t) = "nvmlGpmQueryDeviceSupport\0";
+    gpm_sample_alloc: fn(*mut nvmlGpmSample_t) = "nvmlGpmSampleAlloc\0";
+    gpm_sample_free: fn(nvmlGpmSample_t) = "nvmlGpmSampleFree\0";
+    gpm_sample_get: fn(nvmlDevice_t, nvmlGpmSample_t) = "nvmlGpmSampleGet\0";
+    gpm_mig_sample_get: fn(nvmlDevice_t, c_uint, nvmlGpmSample_t) = "nvmlGpmMigSampleGet\0";
+    gpm_metrics_get: fn(*mut nvmlGpmMetricsGet_t) = "nvmlGpmMetricsGet\0";
+    brand: fn(nvmlDevice_t, *mut c_uint) = "nvmlDeviceGetBrand\0";
+    serial: fn(nvmlDevice_t, *mut c_char, c_uint) = "nvmlDeviceGetSerial\0";
+    inforom_version: fn(nvmlDevice_t, c_uint, *mut c_char, c_uint)
+        = "nvmlDeviceGetInforomVersion\0";
+    inforom_image: fn(nvmlDevice_t, *mut c_char, c_uint) = "nvmlDeviceGetInforomImageVersion\0";
+    vbios: fn(nvmlDevice_t, *mut c_char, c_uint) = "nvmlDeviceGetVbiosVersion\0";
     total_ecc_errors: fn(nvmlDevice_t, c_uint, c_uint, *mut c_ulonglong)
         = "nvmlDeviceGetTotalEccErrors\0";
     remapped_rows: fn(nvmlDevice_t, *mut c_uint, *mut c_uint, *mut c_uint, *mut c_uint)

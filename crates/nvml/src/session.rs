@@ -11,14 +11,16 @@ use crate::device::{Device, EccKind, Pci};
 use crate::host::HostRoot;
 use crate::library::Library;
 use crate::mig::{self, CapabilityMinors};
+use crate::sample::Memories;
 
 /// An initialised NVML. Shut down when the last of those who use it is gone, also when that is
 /// a thread that was stuck in a call for days: before that it would pull the ground from under
 /// that call.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) library: Library,
+    pub(crate) library: Arc<Library>,
     pub(crate) mig: mig::Seen,
+    pub(crate) samples: Memories,
     known: Mutex<BTreeMap<u32, Known>>,
     open: Arc<Open>,
 }
@@ -62,8 +64,9 @@ impl Session {
         library.init()?;
         *open.lock() += 1;
         Ok(Self {
-            library,
+            library: Arc::new(library),
             mig: mig::Seen::default(),
+            samples: Memories::default(),
             known: Mutex::default(),
             open,
         })
@@ -176,6 +179,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        // They are NVML's memory, which it takes back as long as it is initialised.
+        self.samples.clear();
         if let Err(error) = self.library.shutdown() {
             tracing::debug!(%error, "NVML did not shut down");
         }

@@ -10,6 +10,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use mizzen_core::driver::{GpuDriver, Questions};
+use mizzen_core::metrics::Fields;
+use mizzen_core::sample::Wanted;
 use mizzen_nvml_sim::control::Fault;
 
 use support::node::{Node, on_node};
@@ -57,6 +59,11 @@ fn a_thousand_sessions_leave_no_thread_descriptor_or_memory_behind() {
                     .iter()
                     .all(Result::is_ok)
             );
+            let wanted = Wanted {
+                fields: Fields::all(),
+                processes: true,
+            };
+            assert!(driver.sample(&gpus, wanted).iter().all(Result::is_ok));
         };
         // Whatever is made once is made by now.
         for _ in 0..RELOADS / 10 {

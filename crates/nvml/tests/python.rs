@@ -50,6 +50,7 @@ fn busy(node: &Node) {
             memory_mib,
             utilization: 50,
             graphics: false,
+            ..ProcessLoad::default()
         }],
         ..LoadChange::default()
     };
@@ -129,6 +130,12 @@ fn nvidias_python_bindings_read_the_node_as_the_scenario_describes_it() {
         assert_eq!(gpus[1]["power_milliwatts"], 140_000);
         assert_eq!(gpus[1]["celsius"], 64);
         assert_eq!(gpus[1]["memory_utilisation"], 40);
+        let by_gpm: Vec<_> = gpus.iter().map(|gpu| &gpu["gpm_utilisation"]).collect();
+        let none = &Value::Null;
+        assert_eq!(
+            by_gpm,
+            [&json!(0), &json!(80), &json!(0), &json!(0), none, none]
+        );
         topology_agrees(&told, &plan);
     });
 }

@@ -126,6 +126,7 @@ fn the_table_shows_load_and_processes() {
         memory_mib,
         utilization: 50,
         graphics,
+        ..ProcessLoad::default()
     };
     let own = std::process::id();
     let load = LoadChange {
@@ -212,6 +213,7 @@ fn processes_that_compute_are_told_with_their_gpu() {
             memory_mib: 512,
             utilization: 0,
             graphics: false,
+            ..ProcessLoad::default()
         }],
         ..LoadChange::default()
     };

@@ -13,11 +13,13 @@ mod kubelet;
 mod measures;
 mod page;
 mod process;
+mod sample;
 mod samples;
 mod subject;
 mod table;
 
 pub(crate) use floor::run as floor_plugin;
+pub(crate) use sample::run as samples;
 
 use measures::Trouble;
 use samples::{Samples, ms};
@@ -111,6 +113,7 @@ impl Bench {
         // No NVSwitch: with uniform links any choice would be as good as another.
         let sixteen = Node::new(&self.work, "16xl40s", self.args.dir.as_deref())?;
         let shared = Node::shared(&self.work, "8xh100-80gb", self.args.dir.as_deref())?;
+        let crowded = Node::crowded(&self.work, "16xh100-80gb")?;
         let partitioned = Node::partitioned(&self.work, "8xh100-80gb", self.args.dir.as_deref())?;
         let mut table = Table::new(self.args.peer.is_some());
         for figure in FIGURES.iter().filter(|figure| self.wanted(figure.name)) {
@@ -119,6 +122,7 @@ impl Bench {
                 On::Sixteen => &sixteen,
                 On::EightShared => &shared,
                 On::EightPartitioned => &partitioned,
+                On::SixteenCrowded => &crowded,
             };
             let mut row = Row::new(figure.name, figure.peer, figure.reach);
             for subject in self.subjects(node, figure)? {
@@ -146,6 +150,7 @@ impl Bench {
         match figure.what {
             What::Generate => return Ok(vec![Subject::generate(&self.binary, node)?]),
             What::Labels => return Ok(vec![Subject::labels(&self.binary, node)?]),
+            What::Sample => return Ok(vec![Subject::samples(node, self.args.starts)?]),
             _ => {}
         }
         let mut subjects = vec![Subject::mizzen(&self.binary, node)];
@@ -171,6 +176,7 @@ impl Bench {
                 let resident = command::peak(recipe, args.starts)?;
                 format!("{taken}; {:.1} MiB", mib(resident))
             }
+            What::Sample => tail(&sample::time(recipe)?),
             What::Idle => {
                 let span = Duration::from_secs(args.idle);
                 let (resident, work) = measures::idle(recipe, dir, span).await?;
@@ -283,6 +289,8 @@ enum On {
     EightShared,
     /// Eight GPUs with seven MIG devices each.
     EightPartitioned,
+    /// Sixteen GPUs with 48 processes each.
+    SixteenCrowded,
 }
 
 #[derive(Clone, Copy)]
@@ -304,6 +312,8 @@ enum What {
     Hook,
     /// A page of metrics, made in this process.
     Page(page::Size),
+    /// Processor time of asking every GPU for the exporter's default fields and its processes.
+    Sample,
 }
 
 impl Figure {
@@ -480,6 +490,26 @@ const FIGURES: &[Figure] = &[
         "≤ 8 ms; ≤ 8 MiB",
     )
     .on(On::EightPartitioned),
+    Figure::new(
+        "processor time of a sample, 8 GPUs, p50 / p99",
+        What::Sample,
+        "–",
+        "≤ 1 ms",
+    ),
+    Figure::new(
+        "processor time of a sample, 8 GPUs × 7 MIG devices, p50 / p99",
+        What::Sample,
+        "–",
+        "≤ 3 ms",
+    )
+    .on(On::EightPartitioned),
+    Figure::new(
+        "processor time of a sample, 16 GPUs × 48 processes, p50 / p99",
+        What::Sample,
+        "–",
+        "≤ 3 ms",
+    )
+    .on(On::SixteenCrowded),
     Figure::new(
         "hook update-ldcache, 300 libraries and 40 of the driver; peak resident; program",
         What::Hook,

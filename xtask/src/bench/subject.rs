@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use mizzen_nvml_sim::control::{Fault, GpuRef, Gpus, Simulator};
+use mizzen_nvml_sim::Program;
+use mizzen_nvml_sim::control::{Fault, GpuRef, Gpus, LoadChange, ProcessLoad, Simulator};
 use mizzen_nvml_sim::environment;
 use mizzen_nvml_sim::host::{self, DriverLayout, Installation};
 use mizzen_nvml_sim::library;
@@ -73,6 +74,24 @@ impl Node {
         let (known, partitions) = node.simulator.partitions()?;
         host::write_partitioned(&known, &partitions, &host)?;
         node.host = Some(host);
+        Ok(node)
+    }
+
+    /// The same, with as many processes on each GPU as a shared one may have.
+    pub(super) fn crowded(work: &Path, gpus: &str) -> Result<Self> {
+        let node = Self::in_directory(work.join(format!("{gpus}-crowded")), gpus, None)?;
+        let process = |pid| ProcessLoad {
+            pid,
+            memory_mib: 512,
+            utilization: 2,
+            ..ProcessLoad::default()
+        };
+        let change = LoadChange {
+            utilization: Some(Program::Constant(90.0)),
+            processes: (1..=PROCESSES).map(process).collect(),
+            ..LoadChange::default()
+        };
+        node.simulator.load(&Gpus::All, &change)?;
         Ok(node)
     }
 
@@ -156,6 +175,9 @@ impl Node {
 /// What each GPU of a partitioned node is cut into.
 const MIG_DEVICES: [&str; 7] = ["1g.10gb"; 7];
 
+/// How many processes each GPU of a crowded node has.
+const PROCESSES: u32 = 48;
+
 /// How often each GPU of a node with shared GPUs is offered.
 const SHARED_REPLICAS: u32 = 1000;
 
@@ -221,6 +243,20 @@ impl Subject {
         Ok(Self {
             column: Column::Mizzen,
             recipe: node.recipe("labels", command),
+        })
+    }
+
+    /// This program, asking the node's GPUs what they measure so many times.
+    pub(super) fn samples(node: &Node, rounds: usize) -> Result<Self> {
+        let command = vec![
+            std::env::current_exe()?.display().to_string(),
+            "samples".to_owned(),
+            node.library.display().to_string(),
+            rounds.to_string(),
+        ];
+        Ok(Self {
+            column: Column::Mizzen,
+            recipe: node.recipe("samples", command),
         })
     }
 

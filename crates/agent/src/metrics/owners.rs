@@ -28,12 +28,9 @@ pub(super) enum Owner {
         pod: String,
         uid: String,
     },
-    /// A pod's whose name cannot be told.
-    Unnamed {
-        /// The pod's UID.
-        uid: String,
-    },
-    /// No pod's, or the process cannot be looked at.
+    /// A pod's, where pods have no names.
+    Unnamed,
+    /// No pod's, as far as can be told.
     Nobody,
 }
 
@@ -84,8 +81,16 @@ impl Owners {
         self.name_the_new();
         let known = self.known.iter();
         known
-            .map(|(pid, known)| (*pid, known.owner.clone()))
+            .map(|(pid, known)| (*pid, self.told(&known.owner)))
             .collect()
+    }
+
+    /// Where other pods have names, one without is a stranger: nothing is guessed of it.
+    fn told(&self, owner: &Owner) -> Owner {
+        match owner {
+            Owner::Unnamed if !self.names.is_empty() => Owner::Nobody,
+            owner => owner.clone(),
+        }
     }
 
     /// What is known of a process, of which this was known before; `None` if there is none.
@@ -116,9 +121,7 @@ impl Owners {
             .ok()
             .and_then(|text| cgroup::parse(&text));
         let owner = match &place {
-            Some(place) => Owner::Unnamed {
-                uid: place.pod_uid.clone(),
-            },
+            Some(_) => Owner::Unnamed,
             None => Owner::Nobody,
         };
         Known {
@@ -131,7 +134,7 @@ impl Owners {
 
     /// Looks for names where some process has none.
     fn name_the_new(&mut self) {
-        let is_unnamed = |known: &Known| matches!(known.owner, Owner::Unnamed { .. });
+        let is_unnamed = |known: &Known| known.owner == Owner::Unnamed;
         if !self.known.values().any(is_unnamed) {
             return;
         }
@@ -224,10 +227,10 @@ mod tests {
         process(&host, 7, 100, &pod_group());
         let mut owners = owners(&host);
         let uid = UID.to_owned();
-        assert_eq!(owners.of(&[7])[&7], Owner::Unnamed { uid: uid.clone() });
+        assert_eq!(owners.of(&[7])[&7], Owner::Unnamed);
         // They are not looked for each time.
         host.file(&format!("var/log/pods/ml_train_{UID}/main/0.log"), "");
-        assert_eq!(owners.of(&[7])[&7], Owner::Unnamed { uid: uid.clone() });
+        assert_eq!(owners.of(&[7])[&7], Owner::Unnamed);
         owners.looked = None;
         let (namespace, pod) = ("ml".to_owned(), "train".to_owned());
         let expected = Owner::Pod {
@@ -252,7 +255,7 @@ mod tests {
             "the same process stays what it is"
         );
         process(&host, 7, 101, &pod_group());
-        assert!(matches!(owners.of(&[7])[&7], Owner::Unnamed { .. }));
+        assert!(owners.of(&[7])[&7] == Owner::Unnamed);
         assert!(owners.of(&[]).is_empty() && owners.known.is_empty());
     }
 }

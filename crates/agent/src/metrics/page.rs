@@ -108,7 +108,7 @@ fn holders(state: &NodeState, samples: &Samples, held: &[Held]) -> Holders {
                 let uid_differs = one.pod_uid.as_ref().is_some_and(|known| known != uid);
                 one.namespace == *namespace && one.pod == *pod && !uid_differs
             })),
-            Owner::Unnamed { .. } => sole_holder(state, samples, &holders, *pid),
+            Owner::Unnamed => sole_holder(state, samples, &holders, *pid),
             Owner::Container(_) | Owner::Nobody => None,
         };
         if let Some(container) = container.cloned() {

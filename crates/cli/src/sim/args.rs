@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use mizzen_nvml_sim::control::{LoadChange, ProcessLoad};
+use mizzen_nvml_sim::control::{InstanceLoad, LoadChange, ProcessLoad};
 use mizzen_nvml_sim::host::{DriverLayout, Installation};
 use mizzen_nvml_sim::scenario::Model;
 
@@ -311,8 +311,13 @@ pub(crate) struct LoadArgs {
     /// End the load after this time
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     pub(crate) time: Option<Duration>,
-    /// A process that appears on the GPUs, with the MiB it uses: 4711:2048; repeatable
-    #[arg(long = "process", value_name = "PID:MIB")]
+    /// What a GPU instance is busy with, by its id: 9=20~80/10s; repeatable, and those that are
+    /// not named are idle
+    #[arg(long = "instance", value_name = "ID=VALUE")]
+    pub(crate) instances: Vec<Instance>,
+    /// A process that appears on the GPUs, with the MiB it uses, the SMs' utilisation, and the
+    /// GPU and compute instance it is on: 4711:2048, 4711:2048:30, 4711:2048:30@9/0; repeatable
+    #[arg(long = "process", value_name = "PID:MIB[:PERCENT][@GI/CI]")]
     pub(crate) processes: Vec<Process>,
     /// A process that ends; repeatable
     #[arg(long = "end-process", value_name = "PID")]
@@ -322,13 +327,39 @@ pub(crate) struct LoadArgs {
     pub(crate) idle: bool,
 }
 
-/// A process and how much framebuffer it uses.
+/// A GPU instance and its utilisation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Instance {
+    /// Its id.
+    pub(crate) id: u32,
+    /// %.
+    pub(crate) utilization: Course,
+}
+
+impl std::str::FromStr for Instance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || "expected the id of a GPU instance and a value, such as 9=75".to_owned();
+        let (id, utilization) = text.split_once('=').ok_or_else(wrong)?;
+        Ok(Self {
+            id: id.parse().map_err(|_| wrong())?,
+            utilization: utilization.parse().map_err(|error| format!("{error}"))?,
+        })
+    }
+}
+
+/// A process and what it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process {
     /// Its id.
     pub(crate) pid: u32,
     /// MiB.
     pub(crate) memory_mib: u64,
+    /// Of the SMs, %.
+    pub(crate) utilization: u16,
+    /// GPU instance and compute instance.
+    pub(crate) instance: Option<(u32, u32)>,
 }
 
 impl std::str::FromStr for Process {
@@ -336,13 +367,23 @@ impl std::str::FromStr for Process {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parse = || {
-            let (pid, memory) = text.split_once(':')?;
+            let (what, place) = match text.split_once('@') {
+                Some((what, place)) => (what, Some(place.split_once('/')?)),
+                None => (text, None),
+            };
+            let (pid, uses) = what.split_once(':')?;
+            let (memory, utilization) = uses.split_once(':').unwrap_or((uses, "0"));
             Some(Self {
                 pid: pid.parse().ok()?,
                 memory_mib: memory.parse().ok()?,
+                utilization: utilization.parse().ok().filter(|percent| *percent <= 100)?,
+                instance: match place {
+                    Some((gpu, compute)) => Some((gpu.parse().ok()?, compute.parse().ok()?)),
+                    None => None,
+                },
             })
         };
-        parse().ok_or("expected a process id and MiB, such as 4711:2048")
+        parse().ok_or("expected a process id and MiB, such as 4711:2048 or 4711:2048:30@9/0")
     }
 }
 
@@ -351,8 +392,13 @@ impl From<LoadArgs> for LoadChange {
         let processes = args.processes.iter().map(|process| ProcessLoad {
             pid: process.pid,
             memory_mib: process.memory_mib,
-            utilization: 0,
+            utilization: process.utilization,
             graphics: false,
+            instance: process.instance,
+        });
+        let instances = args.instances.iter().map(|instance| InstanceLoad {
+            gpu_instance: instance.id,
+            utilization: instance.utilization.into(),
         });
         Self {
             utilization: args.utilization.map(Into::into),
@@ -361,6 +407,7 @@ impl From<LoadArgs> for LoadChange {
             power: args.power.map(Into::into),
             temperature: args.temperature.map(Into::into),
             lasting: args.time,
+            instances: instances.collect(),
             processes: processes.collect(),
             end_processes: args.end_processes,
             end_all_processes: args.idle,

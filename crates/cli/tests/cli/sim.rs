@@ -110,6 +110,34 @@ fn a_load_raises_power_and_temperature_and_has_processes() {
 }
 
 #[test]
+fn instances_and_the_processes_on_them_have_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    sim(dir.path(), &["mig", "enable", "--gpu", "0"]).ended_with(0);
+    sim(dir.path(), &["mig", "create", "3g.40gb", "--gpu", "0"]).ended_with(0);
+    let id = status(dir.path())["gpus"][0]["mig"]["gpu_instances"][0]["id"].to_string();
+    let (instance, process) = (format!("{id}=20~80/10s"), format!("4711:2048:30@{id}/0"));
+    let load = [
+        "load",
+        "--gpu",
+        "0",
+        "--instance",
+        &instance,
+        "--process",
+        &process,
+    ];
+    sim(dir.path(), &load).ended_with(0);
+    let process = &status(dir.path())["gpus"][0]["processes"][0];
+    assert_eq!(process["utilization"], 30);
+    assert_eq!(process["instance"][0].to_string(), id);
+    let error = sim(dir.path(), &["load", "--gpu", "0", "--instance", "11=5"]);
+    let error = error.ended_with(1).stderr();
+    assert!(error.contains("no instance 11"), "{error}");
+    for wrong in ["4711", "4711:1:101", "4711:1@9"] {
+        sim(dir.path(), &["load", "--process", wrong]).ended_with(2);
+    }
+}
+
+#[test]
 fn gpus_come_and_go() {
     let dir = tempfile::tempdir().unwrap();
     let count = || status(dir.path())["gpus"].as_array().unwrap().len();

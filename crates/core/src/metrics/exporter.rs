@@ -1,11 +1,11 @@
 //! The series that the exporter makes itself, of events and states.
 
+use super::Field;
 use super::counters::{Counter, ExporterCounter};
 use super::page::PageInput;
 use super::text::{Family, next_label, push_next_label};
 use super::throttle::ClockEvent;
-use super::units::GpuUnit;
-use super::{Field, Missing};
+use super::units::{GpuUnit, Unit};
 use crate::driver::RecoveryAction;
 use crate::health::Reason;
 use crate::sample::Number;
@@ -47,12 +47,15 @@ pub(super) fn last_xid(
     }
 }
 
-/// Why a GPU does not give this; `None` if it does.
-pub(super) fn missing(counter: ExporterCounter, gpu: &GpuUnit<'_>) -> Option<Missing> {
+/// Why a GPU does not give this, where it does not.
+pub(super) fn missing<'a>(
+    counter: ExporterCounter,
+    gpu: &'a GpuUnit<'a>,
+) -> Vec<(&'a Unit<'a>, &'static str)> {
     match counter {
-        ExporterCounter::ClockEvents => gpu.tellers(Field::ClockThrottleReasons).err(),
+        ExporterCounter::ClockEvents => gpu.missing(Field::ClockThrottleReasons),
         ExporterCounter::XidErrors | ExporterCounter::GpuHealth | ExporterCounter::P2pStatus => {
-            None
+            Vec::new()
         }
     }
 }
@@ -85,7 +88,7 @@ pub(super) fn series(
 type Row = (String, u64);
 
 fn clock_events(gpu: &GpuUnit<'_>, input: &PageInput<'_>) -> Vec<Row> {
-    if missing(ExporterCounter::ClockEvents, gpu).is_some() {
+    if gpu.tellers(Field::ClockThrottleReasons).is_empty() {
         return Vec::new();
     }
     let window = input.options.clock_event_window;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::holders::{Container, ContainerKey};
+use super::holders::{Container, ContainerKey, Tenancy};
 use super::own::{
     ALLOCATED, ALLOCATED_SINCE, GPU_HEALTHY, GPU_INFO, GPU_SAMPLE_AGE, GPU_SAMPLE_ERRORS,
     GPU_SAMPLE_TIMESTAMP, GPU_SAMPLED, GPU_UNHEALTHY_REASON, GPU_UNHEALTHY_SINCE, IDLE, OwnMetric,
@@ -171,8 +171,7 @@ fn throttled(page: &mut String, units: &[GpuUnit<'_>]) {
     let reasons = ClockEvent::ALL.map(|event| (event, next_label("reason", event.as_str())));
     let mut family = THROTTLED.on(page);
     for gpu in units {
-        let told = gpu.tellers(Field::ClockThrottleReasons);
-        for (unit, bits) in told.unwrap_or_default() {
+        for (unit, bits) in gpu.tellers(Field::ClockThrottleReasons) {
             let Number::Whole(bits) = bits else { continue };
             for (event, label) in &reasons {
                 let value = number(bits & event.bit() != 0);
@@ -285,8 +284,8 @@ fn idle_of(
         None => idle,
     };
     let holder = match unit.tenancy {
-        super::holders::Tenancy::Exclusive(key) => input.holders.get(key),
-        _ => None,
+        Tenancy::Exclusive(key) => input.holders.get(key),
+        Tenancy::Free | Tenancy::Shared => None,
     };
     let pod = holder.map(|container| pod_labels(container, input.options.pod_uid));
     family.series(&[&unit.short, &pod.unwrap_or_default()], seconds(idle));

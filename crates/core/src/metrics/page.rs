@@ -12,8 +12,8 @@ use super::holders::Holders;
 use super::own::{GPU_METRICS, METRIC_SUPPORTED, METRICS_CONFIGURED};
 use super::pods;
 use super::text::{Family, push_next_label};
-use super::units::GpuUnit;
-use super::{Field, History, Missing};
+use super::units::{GpuUnit, Unit};
+use super::{Field, History};
 use crate::gpu::GpuUuid;
 use crate::health::Moment;
 use crate::sample::{Number, Texts};
@@ -118,7 +118,7 @@ pub fn render_into(input: &PageInput<'_>, page: &mut String) {
 fn device_series(page: &mut String, counter: &Counter, field: Field, units: &[GpuUnit<'_>]) {
     let mut family = Family::new(page, &counter.name, counter.kind, &counter.help);
     for gpu in units {
-        for (unit, number) in gpu.tellers(field).unwrap_or_default() {
+        for (unit, number) in gpu.tellers(field) {
             family.series(&[&unit.labels, &unit.pod.container, &unit.pod.rest], number);
         }
     }
@@ -133,14 +133,14 @@ fn supported(page: &mut String, units: &[GpuUnit<'_>], input: &PageInput<'_>) {
     for gpu in units {
         let mut missing = 0;
         for counter in counters.counters() {
-            let Some(reason) = missing_of(gpu, counter) else {
-                continue;
-            };
-            missing += 1;
-            label.clear();
-            push_next_label(&mut label, "field", &counter.name);
-            push_next_label(&mut label, "reason", reason.as_str());
-            family.series(&[&gpu.whole.short, &label], Number::Whole(0));
+            let silent = missing_of(gpu, counter);
+            missing += usize::from(silent.iter().any(|(unit, _)| unit.instance.is_none()));
+            for (unit, reason) in silent {
+                label.clear();
+                push_next_label(&mut label, "field", &counter.name);
+                push_next_label(&mut label, "reason", reason);
+                family.series(&[&unit.short, &label], Number::Whole(0));
+            }
         }
         given.push(counters.counters().len() - missing);
     }
@@ -160,10 +160,10 @@ fn supported(page: &mut String, units: &[GpuUnit<'_>], input: &PageInput<'_>) {
         .series(&[], Number::Whole(configured as u64));
 }
 
-fn missing_of(gpu: &GpuUnit<'_>, counter: &Counter) -> Option<Missing> {
+fn missing_of<'a>(gpu: &'a GpuUnit<'a>, counter: &Counter) -> Vec<(&'a Unit<'a>, &'static str)> {
     match counter.source {
-        Source::Field(Field::XidErrors) => None,
-        Source::Field(field) => gpu.tellers(field).err(),
+        Source::Field(Field::XidErrors) => Vec::new(),
+        Source::Field(field) => gpu.missing(field),
         Source::Exporter(own) => exporter::missing(own, gpu),
     }
 }

@@ -6,9 +6,16 @@ use super::page::{HostnameLabel, PageInput};
 use super::text::{push_label, push_next_label, push_number, push_whole};
 use super::{Field, History, Missing};
 use crate::gpu::{Gpu, PciBusId};
+use crate::health::Moment;
 use crate::mig::MigDevice;
 use crate::sample::{GpuSample, Number, Readings, Texts};
 use crate::state::KnownGpu;
+
+/// The reason of what nobody has looked at yet.
+const NOT_SAMPLED: &str = "not-sampled";
+
+/// The reason of what nobody has looked at for long.
+const STALE: &str = "stale";
 
 /// A GPU of the page.
 pub(super) struct GpuUnit<'a> {
@@ -19,7 +26,7 @@ pub(super) struct GpuUnit<'a> {
     /// Its GPU instances, where it is partitioned.
     pub(super) instances: Vec<Unit<'a>>,
     /// Why there is nothing where there is no sample.
-    pub(super) silence: Missing,
+    silence: &'static str,
 }
 
 /// A GPU, or one GPU instance of it.
@@ -104,8 +111,8 @@ impl<'a> GpuUnit<'a> {
     }
 
     /// Where a number of the driver is told: of the instances, if any has it, or else of the GPU,
-    /// so that sums over a page are not double. If nobody has it, why not.
-    pub(super) fn tellers(&self, field: Field) -> Result<Vec<(&Unit<'a>, Number)>, Missing> {
+    /// so that sums over a page are not double.
+    pub(super) fn tellers(&self, field: Field) -> Vec<(&Unit<'a>, Number)> {
         let answer = |unit: &&Unit<'a>| unit.answer(field).and_then(Result::ok);
         let instances = self.instances.iter();
         let mut told: Vec<_> = instances
@@ -114,24 +121,38 @@ impl<'a> GpuUnit<'a> {
         if told.is_empty() {
             told.extend(answer(&&self.whole).map(|number| (&self.whole, number)));
         }
-        if told.is_empty() {
-            Err(self.missing(field))
-        } else {
-            Ok(told)
-        }
+        told
     }
 
-    fn missing(&self, field: Field) -> Missing {
+    /// Why a number of the driver is not told, where it is not: of the GPU, or where some of its
+    /// instances have it, of the others.
+    pub(super) fn missing(&self, field: Field) -> Vec<(&Unit<'a>, &'static str)> {
+        let tellers = self.tellers(field);
+        if tellers.is_empty() {
+            return vec![(&self.whole, self.reason(field))];
+        }
+        let of_instances = tellers.iter().all(|(unit, _)| unit.instance.is_some());
+        let silent = self.instances.iter().filter_map(|unit| {
+            let reason = match unit.readings {
+                None => NOT_SAMPLED,
+                Some(_) => unit.answer(field)?.err()?.as_str(),
+            };
+            Some((unit, reason))
+        });
+        silent.filter(|_| of_instances).collect()
+    }
+
+    fn reason(&self, field: Field) -> &'static str {
         if self.sample.is_none() {
-            return self.silence.clone();
+            return self.silence;
         }
         let units = std::iter::once(&self.whole).chain(&self.instances);
         let reasons = units.filter_map(|unit| unit.answer(field)?.err());
         let mut reasons: Vec<&Missing> = reasons.collect();
         // What one says of itself explains more than that another must be asked.
         reasons.sort_by_key(|reason| **reason == Missing::NotForMig);
-        let first = reasons.first().map(|reason| (*reason).clone());
-        first.unwrap_or(Missing::NotSupported)
+        let first = reasons.first().copied();
+        first.unwrap_or(&Missing::NotSupported).as_str()
     }
 }
 
@@ -221,15 +242,15 @@ fn last_sample<'a>(
     gpu: &Gpu,
     history: &'a History,
     input: &PageInput<'_>,
-) -> (Option<&'a GpuSample>, Missing) {
+) -> (Option<&'a GpuSample>, &'static str) {
     let Some(history) = history.of(&gpu.uuid) else {
-        return (None, Missing::FirstSample);
+        return (None, NOT_SAMPLED);
     };
     let silence = match history.error() {
-        Some(error) => Missing::Failed(error.clone()),
-        None => Missing::FirstSample,
+        Some(error) => Missing::Failed(error.clone()).as_str(),
+        None => STALE,
     };
-    let is_fresh = |taken: &crate::health::Moment| {
+    let is_fresh = |taken: &Moment| {
         input.now.monotonic.saturating_sub(taken.monotonic) <= input.options.stale_after
     };
     let last = history.last().filter(|(_, taken)| is_fresh(taken));

@@ -125,6 +125,10 @@ fn an_instance_that_was_made_a_moment_ago_waits_for_its_first_sample() {
     let mut node = split();
     node.sampled(0, mig_sample(0, &[(1, 0), (1, 1)]), 100);
     assert_eq!(series(&node, "DCGM_FI_DEV_FB_USED").len(), 1);
+    let missing = series(&node, "mizzen_metric_supported");
+    let of_new = missing.iter().find(|it| it.label("GPU_I_ID") == Some("2"));
+    let reason = of_new.and_then(|it| it.label("reason"));
+    assert_eq!(reason, Some("not-sampled"));
 }
 
 #[test]
@@ -195,6 +199,13 @@ fn a_sample_that_is_too_old_is_not_told_as_what_is() {
     assert_eq!(series(&node, "DCGM_FI_DEV_GPU_UTIL").len(), 0);
     let age = series(&node, "mizzen_gpu_sample_age_seconds");
     assert_eq!(age[0].text, "16.000000");
+    let missing = series(&node, "mizzen_metric_supported");
+    assert_eq!(
+        missing.len(),
+        24,
+        "all but the Xids, which are counted here"
+    );
+    assert!(missing.iter().all(|it| it.label("reason") == Some("stale")));
 }
 
 #[test]

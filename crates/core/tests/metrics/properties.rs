@@ -219,7 +219,7 @@ fn unit(series: &Series) -> (String, Option<String>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     /// The page keeps to the format, whatever the names in it.
     #[test]

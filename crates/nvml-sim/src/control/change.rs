@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::mig::{partitioned, refused};
 use super::{Affected, ControlError, Gpus, Simulator, affected};
 use crate::node::{LinkPeer, MAX_GPUS};
 use crate::scenario::{GpuGroup, Mebibytes, add_group};
@@ -32,6 +33,8 @@ pub struct LoadChange {
     pub decoder: Option<Program>,
     /// After which the GPU is idle again.
     pub lasting: Option<Duration>,
+    /// What its GPU instances are busy with; those that are not named are idle.
+    pub instances: Vec<InstanceLoad>,
     /// Processes that appear on the GPU, or change.
     pub processes: Vec<ProcessLoad>,
     /// Processes that end, by id.
@@ -40,8 +43,18 @@ pub struct LoadChange {
     pub end_all_processes: bool,
 }
 
+/// What a GPU instance is busy with, from now on and as long as its GPU's load lasts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceLoad {
+    /// Its id.
+    pub gpu_instance: u32,
+    /// Utilisation of what it has, %.
+    pub utilization: Program,
+}
+
 /// A process on a GPU.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessLoad {
     /// Process id on the host.
@@ -54,17 +67,24 @@ pub struct ProcessLoad {
     /// Whether it draws rather than computes.
     #[serde(default)]
     pub graphics: bool,
+    /// The GPU instance and compute instance that it is on; without them it holds the whole GPU.
+    #[serde(default)]
+    pub instance: Option<(u32, u32)>,
 }
 
 impl Simulator {
     /// Gives GPUs something to do.
     ///
     /// # Errors
-    /// A GPU does not exist or has no room for a process, or the state cannot be written.
+    /// A GPU does not exist, has no such instance or no room for a process, or the state cannot
+    /// be written.
     pub fn load(&self, gpus: &Gpus, change: &LoadChange) -> Result<Vec<Affected>, ControlError> {
         let writer = self.store.write()?;
         let facts = writer.facts();
         let chosen = gpus.choose(&facts.gpus)?;
+        for (index, entry) in &chosen {
+            has_instances(&writer, *index, entry, change)?;
+        }
         for (index, entry) in &chosen {
             apply(&writer, *index, entry, change)?;
         }
@@ -138,6 +158,41 @@ impl Simulator {
     }
 }
 
+/// That a GPU has the instances that a change names.
+fn has_instances(
+    writer: &Writer<'_>,
+    index: usize,
+    entry: &SlotGpu,
+    change: &LoadChange,
+) -> Result<(), ControlError> {
+    let loads = change
+        .instances
+        .iter()
+        .map(|load| (load.gpu_instance, None));
+    let placed = change
+        .processes
+        .iter()
+        .filter_map(|process| process.instance);
+    let placed = placed.map(|(gpu, compute)| (gpu, Some(compute)));
+    for (gpu_instance, compute_instance) in loads.chain(placed) {
+        let partition = partitioned(writer, index, entry)?;
+        let found = partition.gpu_instance(gpu_instance).is_ok()
+            && compute_instance.is_none_or(|id| {
+                let mut inside = partition.inside(gpu_instance);
+                inside.any(|instance| instance.id == id)
+            });
+        if !found {
+            let named = match compute_instance {
+                Some(id) => format!("{gpu_instance}/{id}"),
+                None => gpu_instance.to_string(),
+            };
+            let reason = format!("it has no instance {named}: `mizzen sim mig list` shows them");
+            return Err(refused(index, entry, reason));
+        }
+    }
+    Ok(())
+}
+
 fn apply(
     writer: &Writer<'_>,
     index: usize,
@@ -145,7 +200,8 @@ fn apply(
     change: &LoadChange,
 ) -> Result<(), ControlError> {
     let slot = entry.slot;
-    let settled = writer.slot(slot).load().settled(&entry.gpu);
+    let (before, instances) = writer.slot(slot).loads();
+    let settled = before.settled(&entry.gpu);
     let load = Load {
         utilization: change.utilization,
         memory_utilization: change.memory_utilization,
@@ -158,7 +214,11 @@ fn apply(
         until: clock::deadline(change.lasting),
         ..settled
     };
-    writer.store_load(slot, &load);
+    let programs = change.instances.iter();
+    let programs: Vec<_> = programs
+        .map(|load| (load.gpu_instance, load.utilization))
+        .collect();
+    writer.store_load(slot, &load, &instances.replaced(&before, &programs));
     if change.end_all_processes {
         writer.clear_processes(slot);
     }
@@ -170,6 +230,9 @@ fn apply(
             pid: process.pid,
             compute: !process.graphics,
             graphics: process.graphics,
+            instance: process.instance.and_then(|(gpu, compute)| {
+                Some((u8::try_from(gpu).ok()?, u8::try_from(compute).ok()?))
+            }),
             memory: process.memory_mib.saturating_mul(1 << 20),
             utilization: [process.utilization, process.utilization / 2, 0, 0],
             started: 0,

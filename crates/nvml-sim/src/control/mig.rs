@@ -299,7 +299,7 @@ fn listed(ids: impl Iterator<Item = u32>) -> String {
     }
 }
 
-fn refused(index: usize, entry: &SlotGpu, reason: String) -> ControlError {
+pub(super) fn refused(index: usize, entry: &SlotGpu, reason: String) -> ControlError {
     ControlError::Mig {
         index,
         name: entry.gpu.name.clone(),
@@ -323,7 +323,7 @@ fn has_profiles<T: AsRef<str>>(
         .map_err(|reason| refused(index, entry, reason))
 }
 
-fn partitioned(
+pub(super) fn partitioned(
     writer: &Writer<'_>,
     index: usize,
     entry: &SlotGpu,

@@ -13,7 +13,7 @@ use crate::node::Node;
 use crate::scenario::Scenario;
 use crate::state::{NodeFacts, SlotGpu, StateError, Store};
 
-pub use change::{LoadChange, ProcessLoad};
+pub use change::{InstanceLoad, LoadChange, ProcessLoad};
 pub(crate) use change::{is_persistent, rounded, used_mib};
 pub use fault::{EccKind, EventCall, Fault, RecoveryAction, RowRemap, ThrottleReason};
 pub use mig::{GpuInstanceStatus, MigDeviceStatus, MigModeSet, MigStatus};

@@ -150,6 +150,8 @@ pub struct ProcessStatus {
     pub utilization: u16,
     /// Whether it draws rather than computes.
     pub graphics: bool,
+    /// The GPU instance and compute instance that it is on; none = the whole GPU.
+    pub instance: Option<(u32, u32)>,
 }
 
 impl Simulator {
@@ -220,6 +222,9 @@ impl Simulator {
                     memory_mib: process.memory >> 20,
                     utilization: process.utilization[0],
                     graphics: process.graphics,
+                    instance: process
+                        .instance
+                        .map(|(gpu, compute)| (gpu.into(), compute.into())),
                 })
                 .collect(),
         }

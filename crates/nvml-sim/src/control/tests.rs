@@ -117,6 +117,7 @@ fn a_load_shows_in_utilisation_memory_power_and_processes() {
             memory_mib: 1000,
             utilization: 80,
             graphics: false,
+            ..ProcessLoad::default()
         }],
         ..LoadChange::default()
     };
@@ -144,12 +145,13 @@ fn a_gpu_holds_so_many_processes_and_no_more() {
                 memory_mib: 1,
                 utilization: 0,
                 graphics: false,
+                ..ProcessLoad::default()
             })
             .collect(),
         ..LoadChange::default()
     };
-    simulator.load(&gpu(0), &change(24)).unwrap();
-    let error = simulator.load(&gpu(0), &change(25)).unwrap_err();
+    simulator.load(&gpu(0), &change(56)).unwrap();
+    let error = simulator.load(&gpu(0), &change(57)).unwrap_err();
     assert!(matches!(error, ControlError::TooManyProcesses { index: 0 }));
 }
 

@@ -34,7 +34,7 @@ const IDLE: u64 = 0x1;
 impl Device<'_> {
     /// Whether it has nothing to do.
     pub fn is_idle(&self) -> bool {
-        self.sample().utilization < 0.5 && self.slot.processes().is_empty()
+        self.sample().utilization < 0.5 && !self.slot.is_used()
     }
 
     /// Clock now, MHz.

@@ -22,6 +22,8 @@ use FieldValue::{Big, Signed, Small};
 const SCOPE_GPU: u32 = 0;
 const SCOPE_MODULE: u32 = 1;
 const SCOPE_MEMORY: u32 = 2;
+/// All NVLinks together.
+const ALL_LINKS: u32 = u32::MAX;
 
 impl Device<'_> {
     /// The value of a field; `scope` is the link or the power scope, where the field has one.
@@ -117,7 +119,13 @@ impl Device<'_> {
                 .nvlink(scope)
                 .map(|link| Small(u32::from(link.end.is_some()))),
             166 => Ok(Small(model.nvlink_version)),
-            // Errors and traffic: none.
+            138..=141 => {
+                let link = Some(scope).filter(|scope| *scope != ALL_LINKS);
+                let data = self.link_traffic(link)?;
+                // With what the protocol adds to the data: an eighth.
+                Ok(Big(if field < 140 { data } else { data / 8 * 9 }))
+            }
+            // Errors, and the traffic that older drivers counted: none.
             _ => Ok(Big(0)),
         }
     }

@@ -1,7 +1,7 @@
 //! Partitioned GPUs: MIG mode, instances and MIG devices.
 
 use super::settings::may_change;
-use super::{Device, Failure, Framebuffer, Session};
+use super::{Device, Failure, Framebuffer, GpuProcess, Session};
 use crate::identity::{MigUuid, Uuid};
 use crate::mig::{self, ComputeInstance, GpuInstance, MigError, Partition};
 use crate::model::mig::{MigTable, Placement};
@@ -83,15 +83,9 @@ impl MigDevice {
         }
     }
 
-    /// Its framebuffer, which it shares with the other compute instances of its GPU instance.
-    pub fn framebuffer(&self) -> Framebuffer {
-        let total = self.gpu_instance.profile.memory_mib << 20;
-        Framebuffer {
-            total,
-            reserved: 0,
-            used: 0,
-            free: total,
-        }
+    /// Whether a process is on it.
+    pub fn has(&self, process: &GpuProcess) -> bool {
+        process.instance == Some((self.gpu_instance.id, self.compute_instance.id))
     }
 }
 
@@ -144,6 +138,40 @@ impl Device<'_> {
             .ok_or(Failure::InvalidArgument)
     }
 
+    /// The framebuffer of a MIG device, which it shares with the other compute instances of its
+    /// GPU instance.
+    pub fn mig_framebuffer(&self, device: &MigDevice) -> Framebuffer {
+        let instance = device.gpu_instance;
+        let total = instance.profile.memory_mib << 20;
+        let processes = self.slot.processes().into_iter();
+        let used: u64 = processes
+            .filter(|process| {
+                process
+                    .instance
+                    .is_some_and(|on| u32::from(on.0) == instance.id)
+            })
+            .map(|process| process.memory)
+            .sum();
+        let used = used.min(total);
+        Framebuffer {
+            total,
+            reserved: 0,
+            used,
+            free: total - used,
+        }
+    }
+
+    /// What the driver tells of a GPU only while it is not partitioned.
+    ///
+    /// # Errors
+    /// MIG is on.
+    pub fn as_a_whole(&self) -> Result<&Self, Failure> {
+        if self.slot.mig_mode().0 {
+            return Err(Failure::NotSupported);
+        }
+        Ok(self)
+    }
+
     /// Turns MIG on or off, unless processes use the GPU. On Ampere it takes a reset of the GPU.
     ///
     /// # Errors
@@ -186,7 +214,7 @@ impl Device<'_> {
     /// It has compute instances, processes use the GPU, it is gone, or the caller may not.
     pub fn destroy_gpu_instance(&self, id: u32) -> Result<(), Failure> {
         self.repartition(|writer| {
-            self.let_go()?;
+            self.let_go(id)?;
             writer.destroy_gpu_instance(self.entry.slot, self.model(), id)
         })
     }
@@ -214,14 +242,14 @@ impl Device<'_> {
     pub fn destroy_compute_instance(&self, gpu_instance: u32, id: u32) -> Result<(), Failure> {
         let (slot, model) = (self.entry.slot, self.model());
         self.repartition(|writer| {
-            self.let_go()?;
+            self.let_go(gpu_instance)?;
             writer.destroy_compute_instance(slot, model, gpu_instance, id)
         })
     }
 
-    /// Whether everybody has let go of the GPU: which instance a process uses is not known.
-    fn let_go(&self) -> Result<(), MigError> {
-        if self.slot.is_used() {
+    /// Whether everybody has let go of a GPU instance.
+    fn let_go(&self, gpu_instance: u32) -> Result<(), MigError> {
+        if self.slot.uses_instance(gpu_instance) {
             return Err(MigError::InUse);
         }
         Ok(())

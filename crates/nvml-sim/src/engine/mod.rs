@@ -6,6 +6,7 @@ mod device;
 mod events;
 mod failure;
 mod fields;
+mod gpm;
 mod memory;
 mod mig;
 mod nvlink;
@@ -19,6 +20,9 @@ pub use device::Device;
 pub use events::{DeviceEvent, EventSet};
 pub use failure::Failure;
 pub use fields::{FieldValue, Reading};
+pub use gpm::GpmSample;
+#[cfg(feature = "exports")]
+pub(crate) use gpm::METRICS;
 pub use memory::{EccLocation, Framebuffer, RemappedRows};
 pub(crate) use mig::mig_devices;
 pub use mig::{Activation, MigDevice};

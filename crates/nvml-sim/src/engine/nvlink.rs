@@ -55,6 +55,13 @@ impl Device<'_> {
         u32::try_from(self.gpu().links.len()).unwrap_or(0)
     }
 
+    /// How many NVLinks are up.
+    pub(super) fn links_up(&self) -> u32 {
+        let links = self.gpu().links.iter();
+        let up = links.filter(|link| **link != LinkPeer::Down);
+        u32::try_from(up.count()).unwrap_or(0)
+    }
+
     /// How many of its NVLinks go to an NVSwitch.
     pub fn nvswitch_links(&self) -> u32 {
         let to_switch = self

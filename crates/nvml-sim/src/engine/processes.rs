@@ -8,6 +8,8 @@ use crate::state::SlotProcess;
 pub struct GpuProcess {
     /// Process id on the host.
     pub pid: u32,
+    /// The GPU instance and compute instance that it is on; none = the whole GPU.
+    pub instance: Option<(u32, u32)>,
     /// Framebuffer that it uses, bytes.
     pub memory: u64,
     /// SM, memory, encoder and decoder utilisation, %.
@@ -18,6 +20,9 @@ impl From<SlotProcess> for GpuProcess {
     fn from(process: SlotProcess) -> Self {
         Self {
             pid: process.pid,
+            instance: process
+                .instance
+                .map(|(gpu, compute)| (gpu.into(), compute.into())),
             memory: process.memory,
             utilization: process.utilization.map(u32::from),
         }

@@ -21,7 +21,7 @@ const SAMPLING_PERIOD: c_uint = 167_000;
 
 getters! {
     nvmlDeviceGetUtilizationRates(device) -> nvmlUtilization_t = {
-        let (gpu, memory) = device.utilization();
+        let (gpu, memory) = device.as_a_whole()?.utilization();
         Ok(nvmlUtilization_t { gpu, memory })
     };
     nvmlDeviceGetPerformanceState(device) -> nvmlPstates_t = Ok(device.performance_state());
@@ -35,9 +35,9 @@ getters! {
 
 pair_getters! {
     nvmlDeviceGetEncoderUtilization(device) -> (c_uint, c_uint) =
-        Ok((device.codec_utilization().0, SAMPLING_PERIOD));
+        Ok((device.as_a_whole()?.codec_utilization().0, SAMPLING_PERIOD));
     nvmlDeviceGetDecoderUtilization(device) -> (c_uint, c_uint) =
-        Ok((device.codec_utilization().1, SAMPLING_PERIOD));
+        Ok((device.as_a_whole()?.codec_utilization().1, SAMPLING_PERIOD));
     nvmlDeviceGetJpgUtilization(_device) -> (c_uint, c_uint) = Ok((0, SAMPLING_PERIOD));
     nvmlDeviceGetOfaUtilization(_device) -> (c_uint, c_uint) = Ok((0, SAMPLING_PERIOD));
     nvmlDeviceGetAutoBoostedClocksEnabled(_device) -> (nvmlEnableState_t, nvmlEnableState_t) =

@@ -124,6 +124,17 @@ pub unsafe extern "C" fn nvmlDeviceGetInforomVersion(
     })
 }
 
+/// What every version of the struct of licences begins with: whether vGPU software needs one
+/// here, and how many features it licenses. No bare machine has any.
+type NoLicences = [c_uint; 2];
+
+getters! {
+    nvmlDeviceGetGridLicensableFeatures(_device) -> NoLicences = Ok([0, 0]);
+    nvmlDeviceGetGridLicensableFeatures_v2(_device) -> NoLicences = Ok([0, 0]);
+    nvmlDeviceGetGridLicensableFeatures_v3(_device) -> NoLicences = Ok([0, 0]);
+    nvmlDeviceGetGridLicensableFeatures_v4(_device) -> NoLicences = Ok([0, 0]);
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceValidateInforom(device: nvmlDevice_t) -> nvmlReturn_t {
     answer(|| with_device(device, |_| Ok(())))

@@ -56,6 +56,6 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
 fn framebuffer(either: &Either<'_>) -> Framebuffer {
     match either {
         Either::Gpu(device) => device.framebuffer(),
-        Either::Mig(_, mig) => mig.framebuffer(),
+        Either::Mig(device, mig) => device.mig_framebuffer(mig),
     }
 }

@@ -23,6 +23,7 @@ mod device;
 mod events;
 mod fields;
 mod global;
+mod gpm;
 mod health;
 mod memory;
 mod mig;

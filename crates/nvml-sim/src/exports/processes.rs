@@ -30,9 +30,14 @@ fn second_version(process: &GpuProcess) -> nvmlProcessInfo_v2_t {
     nvmlProcessInfo_v2_t {
         pid: process.pid,
         usedGpuMemory: process.memory,
-        gpuInstanceId: WHOLE_GPU,
-        computeInstanceId: WHOLE_GPU,
+        gpuInstanceId: instances(process).0,
+        computeInstanceId: instances(process).1,
     }
+}
+
+/// The GPU instance and compute instance as NVML tells them.
+fn instances(process: &GpuProcess) -> (c_uint, c_uint) {
+    process.instance.unwrap_or((WHOLE_GPU, WHOLE_GPU))
 }
 
 /// Functions of the shape `(device, unsigned int *count, T *infos)`.
@@ -49,8 +54,11 @@ macro_rules! process_lists {
                     let list: fn(&Device<'_>) -> Vec<GpuProcess> = $list;
                     let processes = match either {
                         Either::Gpu(device) => list(device),
-                        // Processes are on the whole GPU.
-                        Either::Mig(..) => Vec::new(),
+                        Either::Mig(device, mig) => {
+                            let mut processes = list(device);
+                            processes.retain(|process| mig.has(process));
+                            processes
+                        }
                     };
                     let values = processes.iter().map($convert).collect();
                     // SAFETY: nvml.h: the count is null or valid, the array null or as long.
@@ -84,6 +92,13 @@ process_lists! {
     nvmlDeviceGetMPSComputeRunningProcesses_v3 -> nvmlProcessInfo_v2_t = none, second_version;
 }
 
+/// The processes that do something: NVML tells of no others, and of none with MIG on.
+fn busy_processes(device: &Device<'_>) -> Result<Vec<GpuProcess>, Failure> {
+    let mut processes = device.as_a_whole()?.all_processes();
+    processes.retain(|process| process.utilization != [0; 4]);
+    Ok(processes)
+}
+
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetProcessUtilization(
     device: nvmlDevice_t,
@@ -94,8 +109,7 @@ pub unsafe extern "C" fn nvmlDeviceGetProcessUtilization(
     answer(|| {
         with_device(device, |device| {
             let now = wall_microseconds();
-            let values: Vec<_> = device
-                .all_processes()
+            let values: Vec<_> = busy_processes(device)?
                 .iter()
                 .map(|process| nvmlProcessUtilizationSample_t {
                     pid: process.pid,
@@ -130,8 +144,7 @@ pub unsafe extern "C" fn nvmlDeviceGetProcessUtilization(
 versioned_getters! {
     nvmlDeviceGetProcessesUtilizationInfo(device, value: nvmlProcessesUtilizationInfo_v1_t, 1) = {
         let now = wall_microseconds();
-        let values: Vec<_> = device
-            .all_processes()
+        let values: Vec<_> = busy_processes(device)?
             .iter()
             .map(|process| nvmlProcessUtilizationInfo_v1_t {
                 timeStamp: now,
@@ -166,8 +179,8 @@ versioned_getters! {
             .map(|process| nvmlProcessDetail_v1_t {
                 pid: process.pid,
                 usedGpuMemory: process.memory,
-                gpuInstanceId: WHOLE_GPU,
-                computeInstanceId: WHOLE_GPU,
+                gpuInstanceId: instances(process).0,
+                computeInstanceId: instances(process).1,
                 usedGpuCcProtectedMemory: 0,
             })
             .collect();

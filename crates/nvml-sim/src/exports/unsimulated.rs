@@ -62,10 +62,6 @@ unsimulated_for_devices! {
     nvmlDeviceGetFanSpeedRPM
     nvmlDeviceGetGpcClkMinMaxVfOffset
     nvmlDeviceGetGpcClkVfOffset
-    nvmlDeviceGetGridLicensableFeatures
-    nvmlDeviceGetGridLicensableFeatures_v2
-    nvmlDeviceGetGridLicensableFeatures_v3
-    nvmlDeviceGetGridLicensableFeatures_v4
     nvmlDeviceGetHostVgpuMode
     nvmlDeviceGetHostname_v1
     nvmlDeviceGetLastBBXFlushTime
@@ -150,9 +146,7 @@ unsimulated_for_devices! {
     nvmlDeviceWorkloadPowerProfileGetProfilesInfo
     nvmlDeviceWorkloadPowerProfileSetRequestedProfiles
     nvmlDeviceWorkloadPowerProfileUpdateProfiles_v1
-    nvmlGpmMigSampleGet
     nvmlGpmQueryIfStreamingEnabled
-    nvmlGpmSampleGet
     nvmlGpmSetStreamingEnabled
     nvmlVgpuTypeGetMaxInstances
 }
@@ -166,9 +160,6 @@ unsimulated! {
     nvmlGetVgpuCompatibility
     nvmlGetVgpuDriverCapabilities
     nvmlGetVgpuVersion
-    nvmlGpmMetricsGet
-    nvmlGpmSampleAlloc
-    nvmlGpmSampleFree
     nvmlGpuInstanceGetActiveVgpus
     nvmlGpuInstanceGetCreatableVgpus
     nvmlGpuInstanceGetVgpuHeterogeneousMode

@@ -7,17 +7,19 @@ use crate::node::{MAX_CPUS, MAX_GPUS, MAX_NUMA_NODES};
 /// First word of the file: "mizsim" and the kind of file.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"mizsim01");
 /// Version of the layout.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// Events that the ring holds; a listener further behind loses the oldest.
 pub(super) const RING: usize = 128;
 /// Processes that one GPU can have.
-pub(crate) const MAX_PROCESSES: usize = 24;
+pub(crate) const MAX_PROCESSES: usize = 56;
 /// GPU instances, and compute instances, that the file has room for on one GPU.
 pub(super) const INSTANCES: usize = 8;
 /// Words of a GPU's constant facts.
 pub(super) const RECORD_WORDS: usize = 40;
 /// Words of a GPU's load.
 pub(super) const LOAD_WORDS: usize = 36;
+/// Words of the load of one of its GPU instances.
+pub(super) const INSTANCE_LOAD_WORDS: usize = 5;
 
 /// The whole file.
 #[repr(C)]
@@ -95,9 +97,10 @@ pub(crate) struct Slot {
     pub(crate) ecc: EccCounters,
     pub(crate) pages: PageCounters,
     pub(crate) pcie_replays: AtomicU64,
-    /// Which half of `load` is valid: its lowest bit.
+    /// Which half of `load` and `instance_load` is valid: its lowest bit.
     pub(super) load_version: AtomicU64,
     pub(super) load: [[AtomicU64; LOAD_WORDS]; 2],
+    pub(super) instance_load: [[[AtomicU64; INSTANCE_LOAD_WORDS]; INSTANCES]; 2],
     pub(super) processes: [ProcessEntry; MAX_PROCESSES],
     pub(super) mig: Mig,
 }
@@ -155,6 +158,8 @@ pub(super) struct RingEntry {
 #[repr(C)]
 pub(super) struct ProcessEntry {
     pub(super) pid: AtomicU32,
+    /// What it does in the lowest byte, then one more than its GPU instance, then its compute
+    /// instance.
     pub(super) kind: AtomicU32,
     pub(super) memory: AtomicU64,
     /// SM, memory, encoder and decoder utilisation, 16 bits each.
@@ -166,7 +171,7 @@ pub(super) struct ProcessEntry {
 pub(super) const SIZE: usize = size_of::<Layout>();
 
 const _: () = {
-    assert!(SIZE < 192 * 1024, "the mapping counts in every process");
+    assert!(SIZE < 256 * 1024, "the mapping counts in every process");
     assert!(align_of::<Layout>() <= 4096, "a mapping begins at a page");
-    assert!(size_of::<Slot>() <= 2304);
+    assert!(size_of::<Slot>() <= 3840);
 };

@@ -1,14 +1,12 @@
 //! What a GPU is busy with: functions of time, so that no process has to keep them going.
 
 use std::f64::consts::{FRAC_PI_2, PI, TAU};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::fence;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::{LOAD_WORDS, Slot};
-use super::{clock, store::Writer};
+use super::clock;
+use super::layout::LOAD_WORDS;
 use crate::node::Gpu;
 
 /// A value over time.
@@ -126,9 +124,23 @@ pub(crate) struct Load {
     pub(crate) until: u64,
     /// Energy used before `energy_since`, mJ.
     pub(crate) energy: f64,
-    /// From when on energy is the integral of power.
+    /// From when on energy is the integral of power, and work that of utilisation.
     pub(crate) energy_since: u64,
+    /// Work done before `energy_since`.
+    pub(crate) work: Work,
 }
+
+/// What has been done since the GPU came: the integrals of utilisation, % × s.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Work {
+    /// By the SMs.
+    pub(crate) busy: f64,
+    /// By the memory.
+    pub(crate) memory: f64,
+}
+
+/// How busy the memory is, for each percent of the SMs, where nothing else is said.
+const MEMORY_PER_BUSY: f64 = 0.6;
 
 const WORDS_PER_PROGRAM: usize = 4;
 
@@ -145,7 +157,7 @@ impl Load {
         ]
     }
 
-    fn encode(&self) -> [u64; LOAD_WORDS] {
+    pub(super) fn encode(&self) -> [u64; LOAD_WORDS] {
         let mut words = [0; LOAD_WORDS];
         for (chunk, program) in words
             .chunks_exact_mut(WORDS_PER_PROGRAM)
@@ -153,16 +165,18 @@ impl Load {
         {
             chunk.copy_from_slice(&encode_program(program));
         }
-        words[28..32].copy_from_slice(&[
+        words[28..34].copy_from_slice(&[
             self.started,
             self.until,
             self.energy.to_bits(),
             self.energy_since,
+            self.work.busy.to_bits(),
+            self.work.memory.to_bits(),
         ]);
         words
     }
 
-    fn decode(words: &[u64; LOAD_WORDS]) -> Self {
+    pub(super) fn decode(words: &[u64; LOAD_WORDS]) -> Self {
         let program = |index: usize| decode_program(&words[index * WORDS_PER_PROGRAM..]);
         Self {
             utilization: program(0),
@@ -176,6 +190,10 @@ impl Load {
             until: words[29],
             energy: f64::from_bits(words[30]),
             energy_since: words[31],
+            work: Work {
+                busy: f64::from_bits(words[32]),
+                memory: f64::from_bits(words[33]),
+            },
         }
     }
 
@@ -200,7 +218,7 @@ impl Load {
         Sample {
             utilization,
             memory_utilization: value(self.memory_utilization)
-                .unwrap_or(utilization * 0.6)
+                .unwrap_or(utilization * MEMORY_PER_BUSY)
                 .clamp(0.0, 100.0),
             memory_mib: value(self.memory).map(|mib| mib.max(0.0)),
             power: value(self.power)
@@ -245,18 +263,65 @@ impl Load {
         }
     }
 
-    /// This load with its energy counted up to now, so that the programs can be changed.
+    /// Work done until now.
+    pub(crate) fn work_now(&self) -> Work {
+        self.work_at(clock::now())
+    }
+
+    fn work_at(&self, now: u64) -> Work {
+        let done = |program: Option<Program>, before: f64| {
+            program.map_or(before, |program| self.worked_at(program, before, now))
+        };
+        let busy = done(self.utilization, self.work.busy);
+        let memory = match self.memory_utilization {
+            Some(program) => self.worked_at(program, self.work.memory, now),
+            None => self.work.memory + (busy - self.work.busy) * MEMORY_PER_BUSY,
+        };
+        Work { busy, memory }
+    }
+
+    /// The integral of a program under this load until now, of which `before` was done before
+    /// `energy_since`.
+    pub(crate) fn worked(&self, program: Program, before: f64) -> f64 {
+        self.worked_at(program, before, clock::now())
+    }
+
+    fn worked_at(&self, program: Program, before: f64, now: u64) -> f64 {
+        let end = if self.until == 0 {
+            now
+        } else {
+            now.min(self.until)
+        };
+        let from = self.energy_since.max(self.started);
+        if end <= from {
+            return before;
+        }
+        let done = |time: u64| program.sum(seconds(time - self.started));
+        before + (done(end) - done(from)).max(0.0)
+    }
+
+    /// What an instance's program says now; nothing when the load is over.
+    pub(crate) fn value_now(&self, program: Program) -> f64 {
+        if self.is_over() {
+            return 0.0;
+        }
+        program.at(seconds(clock::now().saturating_sub(self.started)))
+    }
+
+    /// This load with its energy and work counted up to now, so that the programs can be changed.
     pub(crate) fn settled(self, gpu: &Gpu) -> Self {
         let now = clock::now();
         let base = Self {
             energy: self.energy_at(gpu, now),
             energy_since: now,
+            work: self.work_at(now),
             ..self
         };
         if base.is_over() {
             return Self {
                 energy: base.energy,
                 energy_since: now,
+                work: base.work,
                 started: now,
                 ..Self::default()
             };
@@ -282,7 +347,7 @@ fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
 }
 
-fn encode_program(program: Option<Program>) -> [u64; WORDS_PER_PROGRAM] {
+pub(super) fn encode_program(program: Option<Program>) -> [u64; WORDS_PER_PROGRAM] {
     let length = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     match program {
         None => [0; WORDS_PER_PROGRAM],
@@ -294,7 +359,7 @@ fn encode_program(program: Option<Program>) -> [u64; WORDS_PER_PROGRAM] {
     }
 }
 
-fn decode_program(words: &[u64]) -> Option<Program> {
+pub(super) fn decode_program(words: &[u64]) -> Option<Program> {
     let (first, second) = (f64::from_bits(words[1]), f64::from_bits(words[2]));
     let length = Duration::from_nanos(words[3]);
     match words[0] {
@@ -324,35 +389,6 @@ pub(crate) struct Sample {
     pub(crate) temperature: f64,
     pub(crate) encoder: f64,
     pub(crate) decoder: f64,
-}
-
-impl Slot {
-    /// The load, whole: a half that changes while it is read is read again.
-    pub(crate) fn load(&self) -> Load {
-        loop {
-            let version = self.load_version.load(Acquire);
-            let half = &self.load[usize::from(version & 1 == 1)];
-            let words = std::array::from_fn(|index| half[index].load(Relaxed));
-            fence(Acquire);
-            if self.load_version.load(Relaxed) == version {
-                return Load::decode(&words);
-            }
-        }
-    }
-}
-
-impl Writer<'_> {
-    /// Replaces a load: writes the half that nobody reads, then points to it.
-    pub(crate) fn store_load(&self, slot: usize, load: &Load) {
-        let slot = &self.slots[slot];
-        let version = slot.load_version.load(Relaxed).wrapping_add(1);
-        fence(Release);
-        let half = &slot.load[usize::from(version & 1 == 1)];
-        for (word, value) in half.iter().zip(load.encode()) {
-            word.store(value, Relaxed);
-        }
-        slot.load_version.store(version, Release);
-    }
 }
 
 #[cfg(test)]

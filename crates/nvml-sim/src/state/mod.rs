@@ -7,6 +7,7 @@
 pub(crate) mod clock;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod instance_load;
 mod layout;
 pub(crate) mod load;
 mod lock;

@@ -17,6 +17,8 @@ pub(crate) struct SlotProcess {
     pub(crate) graphics: bool,
     /// Framebuffer that it uses, bytes.
     pub(crate) memory: u64,
+    /// GPU instance and compute instance that it is on; none = the whole GPU.
+    pub(crate) instance: Option<(u8, u8)>,
     /// SM, memory, encoder and decoder utilisation, %.
     pub(crate) utilization: [u16; 4],
     /// When it came, microseconds since the epoch.
@@ -36,6 +38,7 @@ impl ProcessEntry {
             pid,
             compute: kind & 1 != 0,
             graphics: kind & 2 != 0,
+            instance: placed(kind),
             memory: self.memory.load(Relaxed),
             utilization: [part(0), part(1), part(2), part(3)],
             started: self.started.load(Relaxed),
@@ -44,7 +47,12 @@ impl ProcessEntry {
 
     fn write(&self, process: &SlotProcess) {
         self.pid.store(0, Release);
-        let kind = u32::from(process.compute) | u32::from(process.graphics) << 1;
+        let does = u8::from(process.compute) | u8::from(process.graphics) << 1;
+        let (gpu_instance, compute_instance) = match process.instance {
+            Some((gpu_instance, compute_instance)) => (gpu_instance + 1, compute_instance),
+            None => (0, 0),
+        };
+        let kind = u32::from_le_bytes([does, gpu_instance, compute_instance, 0]);
         self.kind.store(kind, Relaxed);
         self.memory.store(process.memory, Relaxed);
         let mut packed = [0; 8];
@@ -57,10 +65,26 @@ impl ProcessEntry {
     }
 }
 
+/// The instances that a process is on, by its word.
+fn placed(kind: u32) -> Option<(u8, u8)> {
+    let [_, gpu_instance, compute_instance, _] = kind.to_le_bytes();
+    Some((gpu_instance.checked_sub(1)?, compute_instance))
+}
+
 impl Slot {
     /// Whether any process is on the GPU.
     pub(crate) fn is_used(&self) -> bool {
-        self.processes.iter().any(|entry| entry.read().is_some())
+        let mut entries = self.processes.iter();
+        entries.any(|entry| entry.pid.load(Acquire) != 0)
+    }
+
+    /// Whether a process is on the GPU instance, or on the whole GPU.
+    pub(crate) fn uses_instance(&self, gpu_instance: u32) -> bool {
+        let on = |process: SlotProcess| match process.instance {
+            Some((on, _)) => u32::from(on) == gpu_instance,
+            None => true,
+        };
+        self.processes.iter().filter_map(ProcessEntry::read).any(on)
     }
 
     /// The processes on the GPU.

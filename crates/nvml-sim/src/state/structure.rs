@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
 
+use super::instance_load::InstanceLoads;
 use super::layout::Layout;
 use super::load::Load;
 use super::store::Writer;
@@ -231,7 +232,7 @@ impl Writer<'_> {
             energy_since: now,
             ..Load::default()
         };
-        self.store_load(index, &idle);
+        self.store_load(index, &idle, &InstanceLoads::default());
         self.start_mig(index, gpu);
         record::store(&slot.record, gpu);
         let used = u32::try_from(index + 1).unwrap_or(u32::MAX);

@@ -11,6 +11,7 @@ mod arguments;
 mod device_nodes;
 mod events;
 mod faults;
+mod gpm;
 mod mig;
 mod node;
 mod processes;

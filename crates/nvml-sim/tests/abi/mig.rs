@@ -15,6 +15,7 @@ use crate::support::{
 };
 
 mod in_use;
+mod loads;
 
 const RESET_REQUIRED: nvmlReturn_t = 16;
 const IN_USE: nvmlReturn_t = 19;

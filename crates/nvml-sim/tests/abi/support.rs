@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_uint};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use mizzen_nvml_sim::control::{GpuRef, Gpus, Simulator};
 use mizzen_nvml_sim::library;
@@ -115,6 +116,14 @@ pub(crate) fn device(nvml: &NvmlLib, index: c_uint) -> nvmlDevice_t {
     let result = unsafe { nvml.nvmlDeviceGetHandleByIndex_v2(index, &raw mut device) };
     assert_eq!(result, SUCCESS);
     device
+}
+
+/// Lets time go by: what grows with time has grown then.
+pub(crate) fn pass(time: Duration) {
+    let before = Instant::now();
+    while before.elapsed() < time {
+        std::thread::yield_now();
+    }
 }
 
 /// Calls a function that writes a text.

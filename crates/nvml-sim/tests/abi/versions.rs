@@ -80,11 +80,6 @@ fn versioned() -> Vec<(&'static str, usize, u32)> {
             size_of::<b::nvmlGpuFabricInfo_v3_t>(),
             3,
         ),
-        (
-            "nvmlGpmQueryDeviceSupport",
-            size_of::<b::nvmlGpmSupport_t>(),
-            1,
-        ),
     ]
 }
 

@@ -87,6 +87,7 @@ fn write_for_ever(state: &Path) {
                 memory_mib: 100,
                 utilization: 1,
                 graphics: false,
+                ..ProcessLoad::default()
             }],
             ..LoadChange::default()
         };

@@ -18,6 +18,7 @@ impl Session {
     ) -> Result<(), DriverError> {
         let changed = self.library.take_step(device, step);
         self.mig.forget(index);
+        self.samples.forget(index);
         changed
     }
 }

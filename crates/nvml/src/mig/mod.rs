@@ -8,6 +8,7 @@ mod profiles;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use mizzen_core::driver::DriverError;
 use mizzen_core::mig::{
@@ -39,6 +40,24 @@ type Model = (u32, u64);
 struct Sight {
     found: Vec<Found>,
     mig: GpuMig,
+    at: Instant,
+}
+
+/// The parts of a GPU that can be asked, as they were seen last.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Parts {
+    /// Whether MIG is on.
+    pub(crate) on: bool,
+    /// Its MIG devices.
+    pub(crate) devices: Vec<Part>,
+}
+
+/// A MIG device by its handle and its instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) handle: Device,
+    pub(crate) gpu_instance: u32,
+    pub(crate) compute_instance: u32,
 }
 
 impl Seen {
@@ -65,10 +84,31 @@ impl Seen {
     }
 
     /// What was seen of these devices, if they are the same as then.
-    fn unchanged(&self, index: u32, found: &[Found]) -> Option<Vec<MigDevice>> {
-        let seen = self.lock();
-        let sight = seen.get(&index).filter(|sight| sight.found == found)?;
+    fn unchanged(&self, index: u32, mode: MigMode, found: &[Found]) -> Option<Vec<MigDevice>> {
+        let mut seen = self.lock();
+        let sight = seen.get_mut(&index).filter(|sight| sight.found == found)?;
+        sight.mig.mode = mode;
+        sight.at = Instant::now();
         Some(sight.mig.devices.clone())
+    }
+
+    /// What the GPU of this index is partitioned into, if somebody has looked this lately.
+    pub(crate) fn parts(&self, index: u32, lately: Duration) -> Option<Parts> {
+        let seen = self.lock();
+        let sight = seen
+            .get(&index)
+            .filter(|sight| sight.at.elapsed() < lately)?;
+        let pairs = sight.found.iter().zip(&sight.mig.devices);
+        Some(Parts {
+            on: sight.mig.mode.current,
+            devices: pairs
+                .map(|(found, device)| Part {
+                    handle: found.handle,
+                    gpu_instance: device.gpu_instance,
+                    compute_instance: device.compute_instance,
+                })
+                .collect(),
+        })
     }
 
     fn note(&self, index: u32, sight: Sight) {
@@ -161,7 +201,7 @@ impl Session {
         } else {
             Vec::new()
         };
-        if let Some(devices) = self.mig.unchanged(index, &found) {
+        if let Some(devices) = self.mig.unchanged(index, mode, &found) {
             return Ok(devices);
         }
         let known = self.known(index).and_then(|known| known.pci);
@@ -171,7 +211,8 @@ impl Session {
             mode,
             devices: devices.clone(),
         };
-        self.mig.note(index, Sight { found, mig });
+        let at = Instant::now();
+        self.mig.note(index, Sight { found, mig, at });
         Ok(devices)
     }
 

@@ -1,6 +1,7 @@
 """Reads the node with NVIDIA's own Python bindings and prints what they tell, as JSON."""
 
 import json
+import time
 
 import pynvml as nvml
 
@@ -24,6 +25,24 @@ def active_links(device):
     return ends
 
 
+def busy_by_gpm(device):
+    """How busy the GPU is between two samples, in percent; None before Hopper."""
+    if not nvml.nvmlGpmQueryDeviceSupport(device).isSupportedDevice:
+        return None
+    metrics = nvml.c_nvmlGpmMetricsGet_t()
+    metrics.version = nvml.NVML_GPM_METRICS_GET_VERSION
+    metrics.numMetrics = 1
+    metrics.metrics[0].metricId = nvml.NVML_GPM_METRIC_GRAPHICS_UTIL
+    metrics.sample1 = nvml.nvmlGpmSampleGet(device, nvml.nvmlGpmSampleAlloc())
+    time.sleep(0.1)
+    metrics.sample2 = nvml.nvmlGpmSampleGet(device, nvml.nvmlGpmSampleAlloc())
+    nvml.nvmlGpmMetricsGet(metrics)
+    nvml.nvmlGpmSampleFree(metrics.sample1)
+    nvml.nvmlGpmSampleFree(metrics.sample2)
+    assert metrics.metrics[0].nvmlReturn == nvml.NVML_SUCCESS
+    return round(metrics.metrics[0].value)
+
+
 def read(device):
     memory = nvml.nvmlDeviceGetMemoryInfo(device, version=nvml.nvmlMemory_v2)
     rates = nvml.nvmlDeviceGetUtilizationRates(device)
@@ -44,6 +63,7 @@ def read(device):
         "compute_capability": nvml.nvmlDeviceGetCudaComputeCapability(device),
         "gpu_utilisation": rates.gpu,
         "memory_utilisation": rates.memory,
+        "gpm_utilisation": busy_by_gpm(device),
         "power_milliwatts": nvml.nvmlDeviceGetPowerUsage(device),
         "celsius": nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU),
         "processes": sorted(

@@ -6,13 +6,11 @@ mod handles;
 
 use std::ffi::c_uint;
 
-use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlDeviceAttributes_t, nvmlGpmSupport_t, nvmlReturn_t,
-};
+use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlDeviceAttributes_t, nvmlReturn_t};
 
 use super::global::{device_handle, session, with_device};
 use super::pointer::{put, required};
-use super::{answer, getters, getters_of_either, keyed_getters, pair_getters, versioned_getters};
+use super::{answer, getters, getters_of_either, keyed_getters, pair_getters};
 use crate::engine::{Activation, Device, Failure, MigDevice};
 use crate::model::mig::{Engines, Placement};
 
@@ -67,14 +65,6 @@ keyed_getters! {
         };
         let found = devices.get(index as usize).ok_or(Failure::NotFound)?;
         Ok(mig_handle(session()?.1, device.index(), found))
-    };
-}
-
-versioned_getters! {
-    // GPM samples are not simulated, so no device offers them.
-    nvmlGpmQueryDeviceSupport(_device, value: nvmlGpmSupport_t, 1) = {
-        value.isSupportedDevice = 0;
-        Ok(())
     };
 }
 

@@ -13,6 +13,7 @@ fn used(short: &str, instances: &[&str]) -> Node {
         memory_mib: 2048,
         utilization: 0,
         graphics: false,
+        ..ProcessLoad::default()
     };
     let change = LoadChange {
         processes: vec![process],
