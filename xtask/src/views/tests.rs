@@ -124,7 +124,10 @@ fn panels_have_ids_of_their_own_and_lie_beside_each_other() {
             let title = panel["title"].as_str().unwrap();
             assert!(ids.insert(panel["id"].as_u64().unwrap()), "{name}, {title}");
             let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
-            assert!(at("x") + at("w") <= 24, "{name}, {title}: beyond the right edge");
+            assert!(
+                at("x") + at("w") <= 24,
+                "{name}, {title}: beyond the right edge"
+            );
             for y in at("y")..at("y") + at("h") {
                 for x in at("x")..at("x") + at("w") {
                     let other = cells.insert((x, y), title);
@@ -154,7 +157,8 @@ fn every_variable_that_is_used_exists_and_the_other_way_round() {
             .flat_map(queries)
             .flat_map(|query| query.split('$').skip(1))
             .map(|rest| {
-                let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+                let end =
+                    rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
                 &rest[..end.unwrap_or(rest.len())]
             })
             .filter(|variable| !variable.starts_with("__"))
@@ -228,7 +232,10 @@ fn every_alert_has_a_severity_words_a_section_of_the_docs_and_a_test() {
         }
         let link = format!("runbook_url: docs/alerts.md#{}\n", name.to_lowercase());
         assert!(block.contains(&link), "{name} wants {link}");
-        assert!(docs.contains(&format!("\n### {name}\n")), "{name}: no section");
+        assert!(
+            docs.contains(&format!("\n### {name}\n")),
+            "{name}: no section"
+        );
         let fires = format!("alertname=\"{name}\"");
         assert!(tests.contains(&fires), "{name}: no test where it fires");
     }
