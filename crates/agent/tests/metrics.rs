@@ -10,7 +10,7 @@ use mizzen_agent::Order;
 use mizzen_core::config::Config;
 use mizzen_core::metrics::Field;
 use mizzen_core::sample::{GpuSample, Number, ProcessSample};
-use mizzen_kubelet_sim::parse_manifest;
+use mizzen_kubelet_sim::pod::parse_manifest;
 use support::{GPU, Node, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

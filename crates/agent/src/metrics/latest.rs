@@ -1,6 +1,7 @@
 //! What pages are made of: the last of everything, which scrapes only read.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ const QUIET: Duration = Duration::from_mins(5);
 pub(super) struct Latest {
     samples: Mutex<Samples>,
     held: Mutex<Vec<Held>>,
+    /// When the kubelet told that, in seconds since 1970; 0 if it has not.
+    told: AtomicU64,
     pub(super) interest: Interest,
 }
 
@@ -45,6 +48,16 @@ pub(super) struct Held {
 impl Latest {
     pub(super) fn samples(&self) -> MutexGuard<'_, Samples> {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The kubelet has told who holds what.
+    pub(super) fn pods_told(&self, wall: u64) {
+        self.told.store(wall, Ordering::Relaxed);
+    }
+
+    /// When it last did.
+    pub(super) fn pods_were_told(&self) -> Option<u64> {
+        Some(self.told.load(Ordering::Relaxed)).filter(|wall| *wall > 0)
     }
 
     pub(super) fn held(&self) -> MutexGuard<'_, Vec<Held>> {

@@ -60,6 +60,7 @@ impl Pages {
         let facts = AgentFacts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             process: process::facts(),
+            pods_told: self.latest.pods_were_told(),
             ..self.tally.facts()
         };
         render(&PageInput {

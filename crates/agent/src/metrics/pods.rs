@@ -63,6 +63,7 @@ impl Pods {
                 self.ask().await;
             } else {
                 self.latest.held().clear();
+                self.latest.pods_told(0);
                 self.kubelet.hang_up();
             }
             let pause = self.latest.interest.pause(INTERVAL, QUIET_INTERVAL);
@@ -94,11 +95,13 @@ impl Pods {
             let roots = self.roots.clone();
             names = spawn_blocking(move || Names::read(&roots)).await.ok();
         }
+        let now = self.clock.now().wall;
         let held = {
             let mut latest = self.latest.held();
-            *latest = held(pods, &latest, names.as_ref(), self.clock.now().wall);
+            *latest = held(pods, &latest, names.as_ref(), now);
             latest.clone()
         };
+        self.latest.pods_told(now);
         self.record.keep(held).await;
     }
 

@@ -11,13 +11,13 @@ use tempfile::TempDir;
 use crate::support::{Ran, mizzen, repository};
 
 /// A machine with simulated GPUs and the files around them.
-struct Machine {
+pub(crate) struct Machine {
     dir: TempDir,
 }
 
 impl Machine {
     /// The machine of this scenario.
-    fn of(scenario: &str) -> Self {
+    pub(crate) fn of(scenario: &str) -> Self {
         let machine = Self {
             dir: tempfile::tempdir().unwrap(),
         };
@@ -27,7 +27,7 @@ impl Machine {
         machine
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -36,7 +36,7 @@ impl Machine {
     }
 
     /// The program on this machine.
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = mizzen();
         command
             .current_dir(self.dir.path())
@@ -47,7 +47,7 @@ impl Machine {
         command
     }
 
-    fn sim(&self, words: &[&str]) {
+    pub(crate) fn sim(&self, words: &[&str]) {
         let mut command = self.command();
         Ran(command.arg("sim").args(words).output().unwrap()).ended_with(0);
     }

@@ -13,6 +13,7 @@ mod config;
 mod doctor;
 mod ends;
 mod labels;
+mod metrics;
 mod mig;
 mod mistakes;
 mod runtime;

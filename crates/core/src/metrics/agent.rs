@@ -6,9 +6,9 @@ use super::facts::{AgentFacts, ProcessFacts};
 use super::gpus::seconds;
 use super::own::{
     ALLOCATE_DURATION, ALLOCATE_FAILURES, BUILD_INFO, CONFIG_GENERATION, CONFIG_INFO,
-    CONFIG_TIMESTAMP, DRIVER_INFO, DRIVER_RUNNING, OwnMetric, PROCESS_CPU, PROCESS_MAX_FDS,
-    PROCESS_OPEN_FDS, PROCESS_RESIDENT, PROCESS_START, PROCESS_THREADS, PROCESS_VIRTUAL,
-    REGISTRATIONS, RESOURCE_ALLOCATED, RESOURCE_DEVICES, RESOURCE_HEALTHY,
+    CONFIG_TIMESTAMP, DRIVER_INFO, DRIVER_RUNNING, OwnMetric, PODS_TOLD, PROCESS_CPU,
+    PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT, PROCESS_START, PROCESS_THREADS,
+    PROCESS_VIRTUAL, REGISTRATIONS, RESOURCE_ALLOCATED, RESOURCE_DEVICES, RESOURCE_HEALTHY,
 };
 use super::page::PageInput;
 use super::text::{push_label, push_next_label};
@@ -24,6 +24,10 @@ pub(super) fn series(page: &mut String, input: &PageInput<'_>) {
     let facts = input.facts;
     by_resource(page, REGISTRATIONS, &facts.registrations);
     allocate(page, facts);
+    let mut pods_told = PODS_TOLD.on(page);
+    if let Some(wall) = facts.pods_told {
+        pods_told.series(&[], Number::Whole(wall));
+    }
     config(page, facts);
     driver(page, input);
     let mut labels = String::new();

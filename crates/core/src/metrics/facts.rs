@@ -20,6 +20,8 @@ pub struct AgentFacts {
     pub allocate: Latencies,
     /// How many calls of Allocate were refused.
     pub allocate_failures: u64,
+    /// When the kubelet last said which pods hold what, in seconds since 1970, where it is asked.
+    pub pods_told: Option<u64>,
     /// The config in force.
     pub config: ConfigFacts,
 }

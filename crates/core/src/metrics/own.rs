@@ -64,6 +64,7 @@ families! {
     REGISTRATIONS "mizzen_plugin_registrations_total" Counter "Registrations with the kubelet."
     ALLOCATE_DURATION "mizzen_allocate_duration_seconds" Histogram "How long calls of Allocate took."
     ALLOCATE_FAILURES "mizzen_allocate_failures_total" Counter "Calls of Allocate that were refused."
+    PODS_TOLD "mizzen_pods_timestamp_seconds" Gauge "When the kubelet last said which pods hold what."
     CONFIG_GENERATION "mizzen_config_generation" Gauge "How many configs have come into force since the start."
     CONFIG_TIMESTAMP "mizzen_config_timestamp_seconds" Gauge "When the config in force came into force."
     CONFIG_INFO "mizzen_config_info" Gauge "The config in force."
