@@ -325,7 +325,7 @@ pub(crate) struct LoadArgs {
     /// What a GPU instance is busy with, by its id: 9=20~80/10s; repeatable, and those that are
     /// not named are idle
     #[arg(long = "instance", value_name = "ID=VALUE")]
-    pub(crate) instances: Vec<Instance>,
+    pub(crate) instances: Vec<InstanceCourse>,
     /// A process that appears on the GPUs, with the MiB it uses, the SMs' utilisation, and the
     /// GPU and compute instance it is on: 4711:2048, 4711:2048:30, 4711:2048:30@9/0; repeatable
     #[arg(long = "process", value_name = "PID:MIB[:PERCENT][@GI/CI]")]
@@ -340,14 +340,14 @@ pub(crate) struct LoadArgs {
 
 /// A GPU instance and its utilisation.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Instance {
+pub(crate) struct InstanceCourse {
     /// Its id.
     pub(crate) id: u32,
     /// %.
     pub(crate) utilization: Course,
 }
 
-impl std::str::FromStr for Instance {
+impl std::str::FromStr for InstanceCourse {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
