@@ -22,7 +22,7 @@ use self::http::Page;
 use self::node::Node;
 use self::prometheus::{Program, Prometheus};
 use crate::programs::TestBinaries;
-use crate::{layout, report};
+use crate::report;
 
 /// How long anything may take to be seen.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -13,7 +13,7 @@ const DASHBOARDS: [&str; 3] = ["cluster", "node", "pods"];
 
 /// Panels that are empty on nodes that are well; each must have data once something is wrong.
 const ABOUT_FAULTS: [(&str, &str); 8] = [
-    ("cluster", "Unhealthy GPUs"),
+    ("cluster", "Unhealthy now"),
     ("cluster", "Top Xids"),
     ("cluster", "Last Xids"),
     ("node", "Clocks held down"),

@@ -126,7 +126,7 @@ impl Node {
         let counters = layout::repository()?.join("deploy/counters.csv");
         let mut command = self.command();
         command
-            .arg("agent")
+            .args(["--end-with-parent", "agent"])
             .args(["--host-root", &self.path("host")])
             .args(["--nvml-library", &self.path("driver/libnvidia-ml.so.1")])
             .args([
@@ -143,7 +143,6 @@ impl Node {
             .args(["--metrics-address", &self.address.to_string()])
             .arg("--metrics-counters")
             .arg(counters)
-            .arg("--end-with-parent")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

@@ -145,8 +145,9 @@ impl Prometheus {
     }
 
     async fn api(&self, path: &str, form: &[(&str, &str)]) -> Result<Value> {
-        let answer = http::ask(self.address, &format!("/api/v1/{path}"), form);
-        let answer = answer.await.with_context(|| format!("{form:?}"))?;
+        let answer = http::ask(self.address, &format!("/api/v1/{path}"), form)
+            .await
+            .with_context(|| format!("{form:?}"))?;
         Ok(serde_json::from_str::<Value>(&answer)?["data"].take())
     }
 
