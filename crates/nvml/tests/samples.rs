@@ -373,7 +373,7 @@ fn processes_are_told_with_what_each_of_them_uses() {
         let process = |pid: u32| ProcessLoad {
             pid,
             memory_mib: u64::from(pid),
-            utilization: if pid % 2 == 0 { 40 } else { 0 },
+            utilization: if pid.is_multiple_of(2) { 40 } else { 0 },
             graphics: pid == 48,
             ..ProcessLoad::default()
         };
@@ -392,8 +392,8 @@ fn processes_are_told_with_what_each_of_them_uses() {
             pid,
             instance: None,
             memory: Some(u64::from(pid) << 20),
-            sm_util: Some(if pid % 2 == 0 { 40 } else { 0 }),
-            mem_util: Some(if pid % 2 == 0 { 20 } else { 0 }),
+            sm_util: Some(if pid.is_multiple_of(2) { 40 } else { 0 }),
+            mem_util: Some(if pid.is_multiple_of(2) { 20 } else { 0 }),
         };
         assert!(sample.processes.iter().copied().eq((1..=48).map(expected)));
         let end = LoadChange {
@@ -494,4 +494,20 @@ fn an_old_driver_has_only_what_it_has() {
         }
         assert!(sample.mig.is_empty() && sample.processes.is_empty());
     }
+}
+
+#[test]
+fn what_a_gpu_does_not_have_is_not_asked_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let library = compile("old_driver.rs", directory.path(), &[]);
+    let loader = NvmlLoader::builder().library(&library).build();
+    let driver = loader.session().unwrap();
+    let gpus = driver.snapshot().unwrap().gpus;
+    let fan = |gpu: usize| {
+        let sample = one(&driver, &gpus[gpu].uuid, fields(&[Field::FanSpeed]));
+        sample.readings.get(Field::FanSpeed).cloned().unwrap()
+    };
+    assert_eq!(fan(0), Err(Missing::NotSupported));
+    assert_eq!(fan(0), Err(Missing::NotSupported), "it would answer now");
+    assert_eq!(fan(1), Ok(Number::Whole(30)), "another GPU has it");
 }

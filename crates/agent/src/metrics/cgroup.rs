@@ -60,11 +60,11 @@ mod tests {
     const SLICED: &str = "0c4a8b8e_6f0e_4d5c_9a53_1f0b7f6f2a11";
     const ID: &str = "4f1c0d3b5a697887d6e5f4a3b2c1d0e9f8a7b6c5d4e3f2a1b0c9d8e7f6a5b4c3";
 
-    fn whole() -> Option<Place> {
-        Some(Place {
+    fn whole() -> Place {
+        Place {
             pod_uid: UID.to_owned(),
             container_id: Some(ID.to_owned()),
-        })
+        }
     }
 
     #[test]
@@ -85,7 +85,7 @@ mod tests {
             format!("/system.slice/kind/kubepods/pod{UID}/docker-{ID}.scope/init.scope"),
             format!("/../../kubepods-pod{SLICED}.slice/cri-containerd-{ID}.scope"),
         ] {
-            assert_eq!(parse(&format!("0::{path}\n")), whole(), "{path}");
+            assert_eq!(parse(&format!("0::{path}\n")), Some(whole()), "{path}");
         }
     }
 
@@ -95,7 +95,7 @@ mod tests {
             "12:pids:/kubepods/burstable/pod{UID}\n11:cpu,cpuacct:/kubepods/burstable/pod{UID}/{ID}\n\
              1:name=systemd:/\n0::/\n"
         );
-        assert_eq!(parse(&text), whole());
+        assert_eq!(parse(&text), Some(whole()));
     }
 
     #[test]

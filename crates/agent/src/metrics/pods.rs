@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_was_made_anew_with_its_name_holds_since_then() {
-        let names = |uid: &str| {
+        let logs = |uid: &str| {
             let host = HostTree::new();
             host.file(&format!("var/log/pods/ml_a_{uid}/main/0.log"), "");
             Names::read(&[host.path().to_owned()])
@@ -255,10 +255,10 @@ mod tests {
             )
         };
         let first = ask(&[], None, 1);
-        let named = ask(&first, Some(&names("u1")), 2);
+        let named = ask(&first, Some(&logs("u1")), 2);
         assert_eq!(told(&named), [("a", "GPU-1", 1)]);
         assert_eq!(named[0].container.pod_uid.as_deref(), Some("u1"));
-        let another = ask(&named, Some(&names("u2")), 3);
+        let another = ask(&named, Some(&logs("u2")), 3);
         assert_eq!(told(&another), [("a", "GPU-1", 3)]);
     }
 }

@@ -14,7 +14,6 @@ use std::time::Duration;
 use mizzen_core::config::Config;
 use mizzen_core::driver::{DriverError, GpuDriver};
 use mizzen_core::gpu::GpuUuid;
-use mizzen_core::metrics::History;
 use mizzen_core::sample::{GpuSample, Texts, Wanted};
 use mizzen_core::state::NodeState;
 use tokio::sync::{oneshot, watch};
@@ -115,8 +114,8 @@ fn answer(question: Question, owners: &mut Owners) {
     let samples = driver.sample(&gpus, wanted);
     // Whoever keeps a session keeps the driver as it was when it was opened.
     drop(driver);
-    let sampled = samples.iter().flatten();
-    let mut pids: Vec<u32> = sampled
+    let answered = samples.iter().flatten();
+    let mut pids: Vec<u32> = answered
         .flat_map(|sample| sample.processes.iter().map(|process| process.pid))
         .collect();
     pids.sort_unstable();
@@ -198,8 +197,8 @@ impl Sampler {
     }
 
     fn begin_history(&mut self) {
-        let window = self.setup.borrow_and_update().clock_events;
-        self.latest.samples().history = History::new(window);
+        let history = self.setup.borrow_and_update().options.history();
+        self.latest.samples().history = history;
     }
 
     fn forget_all_but(&self, gpus: &[GpuUuid]) {
@@ -221,8 +220,9 @@ impl Sampler {
                 changed
             }
             changed = self.setup.changed() => {
-                let window = self.setup.borrow_and_update().clock_events;
-                if self.latest.samples().history.window() != window {
+                let window = self.setup.borrow_and_update().options.history().window();
+                let kept = self.latest.samples().history.window();
+                if kept != window {
                     self.begin_history();
                 }
                 changed

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mizzen_core::config::Config;
-use mizzen_core::metrics::{Counters, ExporterCounter, PageOptions};
+use mizzen_core::metrics::{Counters, PageOptions};
 use mizzen_core::sample::Wanted;
 use rustix::system::uname;
 
@@ -26,8 +26,6 @@ pub(super) struct Setup {
     pub(super) interval: Duration,
     /// Whether pods are told of.
     pub(super) pods: bool,
-    /// How far back clock events are kept.
-    pub(super) clock_events: Duration,
     /// What somebody should know of these settings.
     pub(super) remarks: Vec<String>,
 }
@@ -52,7 +50,6 @@ impl Setup {
             }
             Some(path) => counters(path, &mut remarks)?,
         };
-        let wants_clock_events = counters.includes(ExporterCounter::ClockEvents);
         let wanted = Wanted {
             processes: settings.pods,
             ..counters.wanted()
@@ -73,11 +70,6 @@ impl Setup {
             wanted,
             interval: settings.interval,
             pods: settings.pods,
-            clock_events: if wants_clock_events {
-                settings.clock_events_window
-            } else {
-                Duration::ZERO
-            },
             remarks,
         })
     }
@@ -136,7 +128,6 @@ mod tests {
         assert_eq!(setup.options.counters, Counters::default());
         assert!(setup.remarks[0].contains("default-counters.csv"));
         assert!(setup.wanted.processes && setup.wanted.fields.contains(Field::GpuTemp));
-        assert_eq!(setup.clock_events, Duration::ZERO);
     }
 
     #[test]
@@ -153,11 +144,6 @@ mod tests {
         assert!(
             mistakes.contains("counters.csv") && mistakes.contains("line 2"),
             "{mistakes}"
-        );
-        fs::write(&path, "DCGM_EXP_CLOCK_EVENTS_COUNT, gauge, Events.\n").unwrap();
-        assert_eq!(
-            with_counters(&path).unwrap().clock_events,
-            Duration::from_mins(5)
         );
     }
 

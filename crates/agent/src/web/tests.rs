@@ -5,7 +5,6 @@ use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -16,13 +15,7 @@ use super::*;
 /// A server that answers what was asked for; it ends with this.
 struct Server {
     address: SocketAddr,
-    task: JoinHandle<Result<(), TaskError>>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: JoinSet<Result<(), TaskError>>,
 }
 
 async fn serving(protection: Option<Protection>) -> Server {
@@ -30,8 +23,12 @@ async fn serving(protection: Option<Protection>) -> Server {
     let address = listener.local_addr().unwrap();
     let answer = |asked: &Parts| text(StatusCode::OK, format!("this is {}", asked.uri.path()));
     let stop = CancellationToken::new();
-    let task = tokio::spawn(serve(listener, protection.map(Arc::new), answer, stop));
-    Server { address, task }
+    let mut task = JoinSet::new();
+    task.spawn(serve(listener, protection.map(Arc::new), answer, stop));
+    Server {
+        address,
+        _task: task,
+    }
 }
 
 async fn guarded(path: &Path) -> Server {

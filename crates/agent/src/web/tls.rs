@@ -1,6 +1,6 @@
 //! The server's side of TLS, as a web config file wants it.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use mizzen_core::config::{ClientAuth, Pem, TlsConfig, TlsVersion};
@@ -160,6 +160,6 @@ fn pem(from: &Pem, key: &str) -> Result<(String, String), String> {
     }
 }
 
-fn read(path: &PathBuf) -> Result<String, String> {
+fn read(path: &Path) -> Result<String, String> {
     read_config_file(path).map_err(|why| why.replacen("the config file", "the file", 1))
 }

@@ -4,7 +4,7 @@
 use clap::{Arg, ArgAction, ArgMatches};
 
 /// A flag and variable of the exporter.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Foreign {
     flag: &'static str,
     short: Option<char>,
@@ -240,13 +240,12 @@ pub(super) fn remarks(
 ) -> Vec<String> {
     let remark = |foreign: &Foreign| {
         let flag = flags.iter().find(|(flag, _)| *flag == foreign.flag);
-        let (name, value) = match flag {
-            Some((flag, value)) => (format!("--{flag}"), value.clone()),
-            None => {
-                let name = foreign.variable?;
-                let value = variable(name).filter(|value| !value.is_empty())?;
-                (format!("environment variable {name}"), value)
-            }
+        let (name, value) = if let Some((flag, value)) = flag {
+            (format!("--{flag}"), value.clone())
+        } else {
+            let name = foreign.variable?;
+            let value = variable(name).filter(|value| !value.is_empty())?;
+            (format!("environment variable {name}"), value)
         };
         (value != foreign.default).then(|| format!("{name}: it does nothing here: {}", foreign.why))
     };
@@ -265,8 +264,7 @@ mod tests {
         ];
         let remarks = remarks(&flags, |name| {
             let value = match name {
-                "DCGM_EXPORTER_ENABLE_DCGM_LOG" => "true",
-                "DCGM_EXPORTER_DUMP_COMPRESSION" => "true",
+                "DCGM_EXPORTER_ENABLE_DCGM_LOG" | "DCGM_EXPORTER_DUMP_COMPRESSION" => "true",
                 "DCGM_REMOTE_HOSTENGINE_INFO" => "other:1",
                 _ => return None,
             };

@@ -1,7 +1,7 @@
 //! `mizzen metrics`, on simulated machines, and what the manifests say of metrics.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -116,14 +116,17 @@ fn metrics_are_served_until_the_program_is_ended() {
     without_variables(&mut command);
     let mut served = command
         .args(["metrics", "--address", &address.to_string(), "-c", "100"])
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let log = BufReader::new(served.stderr.take().unwrap());
+    let mut lines = log.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("serving /metrics")));
     let deadline = Instant::now() + Duration::from_secs(20);
     let is_whole = |page: &String| series(page, "DCGM_FI_DEV_GPU_TEMP").len() == 2;
     while !scrape(address).as_ref().is_some_and(is_whole) {
         assert!(Instant::now() < deadline, "{:?}", scrape(address));
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::yield_now();
     }
     let pid = Pid::from_raw(i32::try_from(served.id()).unwrap()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();

@@ -28,6 +28,10 @@ pub const METRICS_SETTINGS: [Setting; 12] = [
 pub(super) const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What metrics there are, and for whom.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "they are the switches that the command line has"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsConfig {
     /// `--metrics-address`: where they are served; `None` for no metrics at all.

@@ -202,16 +202,13 @@ impl Reader<'_> {
             self.refuse(node.location, &message);
         }
         for entry in node.entries() {
-            match entry.node.text().filter(|text| shape::is_hash(text)) {
-                Some(hash) => {
-                    let hash = Secret(hash.to_owned());
-                    self.config.users.insert(entry.key.clone(), hash);
-                }
-                None => {
-                    let name = &entry.key;
-                    let message = format!("{USERS}.{name}: expected {}", shape::HASH);
-                    self.refuse(entry.node.location, &message);
-                }
+            if let Some(hash) = entry.node.text().filter(|text| shape::is_hash(text)) {
+                let hash = Secret(hash.to_owned());
+                self.config.users.insert(entry.key.clone(), hash);
+            } else {
+                let name = &entry.key;
+                let message = format!("{USERS}.{name}: expected {}", shape::HASH);
+                self.refuse(entry.node.location, &message);
             }
         }
     }

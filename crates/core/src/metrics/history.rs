@@ -177,3 +177,66 @@ fn is_at_work(readings: &Readings, fields: &[Field]) -> Option<bool> {
         })
         .reduce(|a, b| a || b)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment {
+            monotonic: Duration::from_secs(seconds),
+            wall: 1_700_000_000 + seconds,
+        }
+    }
+
+    fn uuid(number: u32) -> GpuUuid {
+        GpuUuid::placeholder(number, None)
+    }
+
+    fn throttled(bits: u64) -> GpuSample {
+        let answer = (Field::ClockThrottleReasons, Ok(Number::Whole(bits)));
+        GpuSample {
+            readings: [answer].into_iter().collect(),
+            ..GpuSample::default()
+        }
+    }
+
+    #[test]
+    fn clock_events_are_kept_as_long_as_their_window() {
+        let window = Duration::from_secs(10);
+        let mut history = History::new(window);
+        for second in 0..1000 {
+            let bits = if second % 2 == 0 { 0b101 } else { 0b001 };
+            history.take(&uuid(0), Ok(throttled(bits)), at(second));
+        }
+        let gpu = history.of(&uuid(0)).unwrap();
+        let count = |event, now| gpu.clock_events(event, window, at(now));
+        assert_eq!(count(ClockEvent::GpuIdle, 999), 11);
+        assert_eq!(count(ClockEvent::PowerCap, 999), 5);
+        assert_eq!(count(ClockEvent::HwSlowdown, 999), 0);
+        assert_eq!(count(ClockEvent::GpuIdle, 1005), 5);
+        assert_eq!(gpu.clock_events.len(), 11);
+    }
+
+    #[test]
+    fn clock_events_that_nobody_counts_are_not_kept() {
+        let mut history = History::new(Duration::ZERO);
+        history.take(&uuid(0), Ok(throttled(1)), at(0));
+        assert!(history.of(&uuid(0)).unwrap().clock_events.is_empty());
+    }
+
+    #[test]
+    fn an_attempt_that_fails_leaves_the_last_good_sample() {
+        let mut history = History::default();
+        history.take(&uuid(0), Ok(throttled(1)), at(0));
+        history.take(&uuid(0), Err(DriverError::GpuLost), at(1));
+        history.take(&uuid(1), Err(DriverError::GpuLost), at(1));
+        let gpu = history.of(&uuid(0)).unwrap();
+        assert_eq!(gpu.last(), Some(&(throttled(1), at(0))));
+        assert_eq!(gpu.error(), Some(&DriverError::GpuLost));
+        assert_eq!(history.errors(), 2);
+        history.keep_only(|gpu| *gpu == uuid(1));
+        assert!(history.of(&uuid(0)).is_none());
+        assert!(history.of(&uuid(1)).is_some());
+    }
+}

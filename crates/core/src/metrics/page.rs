@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::agent;
-use super::counters::{Counter, Counters, Source};
+use super::counters::{Counter, Counters, ExporterCounter, Source};
 use super::exporter;
 use super::facts::AgentFacts;
 use super::gpus;
@@ -49,7 +49,8 @@ pub struct PageOptions {
     pub stale_after: Duration,
     /// Over which time `DCGM_EXP_XID_ERRORS_COUNT` counts.
     pub xid_window: Duration,
-    /// Over which time `DCGM_EXP_CLOCK_EVENTS_COUNT` counts; [`History`] must keep as much.
+    /// Over which time `DCGM_EXP_CLOCK_EVENTS_COUNT` counts; a [`History`] of [`history`](Self::history)
+    /// keeps as much.
     pub clock_event_window: Duration,
 }
 
@@ -67,6 +68,18 @@ impl Default for PageOptions {
             xid_window: Duration::from_mins(5),
             clock_event_window: Duration::from_mins(5),
         }
+    }
+}
+
+impl PageOptions {
+    /// A [`History`] that keeps what such pages need.
+    pub fn history(&self) -> History {
+        let counts = self.counters.includes(ExporterCounter::ClockEvents);
+        History::new(if counts {
+            self.clock_event_window
+        } else {
+            Duration::ZERO
+        })
     }
 }
 

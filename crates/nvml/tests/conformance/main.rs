@@ -17,6 +17,7 @@
 
 mod check;
 mod events;
+mod gpm;
 mod identity;
 mod lifecycle;
 mod mig;
@@ -90,6 +91,7 @@ fn checks() -> impl Iterator<Item = &'static Check> {
         lifecycle::CHECKS,
         identity::CHECKS,
         readings::CHECKS,
+        gpm::CHECKS,
         topology::CHECKS,
         mig::CHECKS,
         events::CHECKS,

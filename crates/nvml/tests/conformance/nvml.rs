@@ -9,9 +9,10 @@ use std::path::Path;
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL};
 use nvml_wrapper_sys::bindings::{
     nvmlDevice_t, nvmlDeviceAttributes_t, nvmlEventData_t, nvmlEventSet_t, nvmlFieldValue_t,
-    nvmlGpuInstance_t, nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t,
-    nvmlGpuInstanceProfileInfo_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessInfo_t,
-    nvmlReturn_t, nvmlUUID_v1_t, nvmlUtilization_t,
+    nvmlGpmMetricsGet_t, nvmlGpmSample_t, nvmlGpmSupport_t, nvmlGpuInstance_t,
+    nvmlGpuInstanceInfo_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_t, nvmlMemory_t,
+    nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessInfo_t, nvmlReturn_t, nvmlUUID_v1_t,
+    nvmlUtilization_t,
 };
 
 use crate::check::{Stop, succeed};
@@ -127,6 +128,11 @@ functions! {
     nvmlDeviceGetGpuInstancePossiblePlacements_v2(device: nvmlDevice_t, profile: c_uint, places: *mut nvmlGpuInstancePlacement_t, count: *mut c_uint);
     nvmlDeviceGetGpuInstances(device: nvmlDevice_t, profile: c_uint, instances: *mut nvmlGpuInstance_t, count: *mut c_uint);
     nvmlGpuInstanceGetInfo(instance: nvmlGpuInstance_t, info: *mut nvmlGpuInstanceInfo_t);
+    nvmlGpmQueryDeviceSupport(device: nvmlDevice_t, support: *mut nvmlGpmSupport_t);
+    nvmlGpmSampleAlloc(sample: *mut nvmlGpmSample_t);
+    nvmlGpmSampleFree(sample: nvmlGpmSample_t);
+    nvmlGpmSampleGet(device: nvmlDevice_t, sample: nvmlGpmSample_t);
+    nvmlGpmMetricsGet(metrics: *mut nvmlGpmMetricsGet_t);
     nvmlEventSetCreate(set: *mut nvmlEventSet_t);
     nvmlEventSetFree(set: nvmlEventSet_t);
     nvmlEventSetWait(set: nvmlEventSet_t, data: *mut nvmlEventData_t, milliseconds: c_uint);

@@ -96,9 +96,10 @@ fn header(name: &'static str) -> Key {
         "X-Content-Type-Options" => Shape::Word(&["nosniff"]),
         _ => form("the value of a header", |text| {
             let is_sane = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
-            match text.bytes().all(is_sane) {
-                true => Ok(()),
-                false => Err("a header has letters of ASCII alone".to_owned()),
+            if text.bytes().all(is_sane) {
+                Ok(())
+            } else {
+                Err("a header has letters of ASCII alone".to_owned())
             }
         }),
     };
