@@ -213,8 +213,8 @@ async fn deaths(views: &mut Views, tried: &mut Tried) -> Result<()> {
 async fn nobody(views: &mut Views, tried: &mut Tried) -> Result<()> {
     let alert = ["MizzenNoAgents"];
     quiet(views, &alert).await?;
-    views.prometheus.scrape_agents(false).await?;
+    views.prometheus.scrape_agents(false)?;
     fire(views, tried, &alert).await?;
-    views.prometheus.scrape_agents(true).await?;
+    views.prometheus.scrape_agents(true)?;
     end(views, &alert).await
 }

@@ -89,7 +89,9 @@ async fn succeeded(mut command: Command) -> Result<()> {
 #[derive(Debug)]
 pub(super) struct Prometheus {
     address: SocketAddr,
-    config: PathBuf,
+    /// The file in which it finds the agents, and what it says of them.
+    targets: PathBuf,
+    agents: String,
     _process: Child,
 }
 
@@ -103,7 +105,10 @@ impl Prometheus {
         nodes: SocketAddr,
     ) -> Result<Self> {
         let config = directory.join("prometheus.yaml");
-        fs::write(&config, configured(agents, nodes))?;
+        let targets = directory.join("targets.yaml");
+        fs::write(&config, configured(&targets, nodes))?;
+        let agents = discovered(agents);
+        fs::write(&targets, &agents)?;
         fs::write(directory.join("rules.yaml"), rules::hurried()?)?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = fs::File::create(directory.join("prometheus.log"))?;
@@ -114,7 +119,6 @@ impl Prometheus {
                 directory.join("tsdb").display()
             ))
             .arg(format!("--web.listen-address={address}"))
-            .arg("--web.enable-lifecycle")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -122,7 +126,8 @@ impl Prometheus {
             .spawn()?;
         let prometheus = Self {
             address,
-            config,
+            targets,
+            agents,
             _process: process,
         };
         let is_ready = async || Ok(http::ask(address, "/-/ready", &[]).await.is_ok());
@@ -130,18 +135,13 @@ impl Prometheus {
         Ok(prometheus)
     }
 
-    /// Has it scrape agents, or none of them.
-    pub(super) async fn scrape_agents(&self, wanted: bool) -> Result<()> {
-        let text = fs::read_to_string(&self.config)?;
-        let (from, to) = ("job_name: mizzen\n", "job_name: none\n");
-        let text = if wanted {
-            text.replace(to, from)
-        } else {
-            text.replace(from, to)
-        };
-        fs::write(&self.config, text)?;
-        http::ask(self.address, "/-/reload", &[("", "")]).await?;
-        Ok(())
+    /// Has it scrape its agents, or none of them, as service discovery finds them.
+    pub(super) fn scrape_agents(&self, wanted: bool) -> Result<()> {
+        let targets = if wanted { self.agents.as_str() } else { "[]\n" };
+        // As a whole, so that it is never read half.
+        let unfinished = self.targets.with_extension("unfinished");
+        fs::write(&unfinished, targets)?;
+        Ok(fs::rename(unfinished, &self.targets)?)
     }
 
     async fn api(&self, path: &str, form: &[(&str, &str)]) -> Result<Value> {
@@ -231,19 +231,24 @@ fn escaped(text: &str) -> String {
 }
 
 /// Its configuration: everything each second.
-fn configured(agents: &[(SocketAddr, &str)], nodes: SocketAddr) -> String {
-    let target = |(address, name): &(SocketAddr, &str)| {
-        format!("  - {{targets: ['{address}'], labels: {{instance: {name}}}}}\n")
-    };
-    let targets: String = agents.iter().map(target).collect();
+fn configured(targets: &Path, nodes: SocketAddr) -> String {
     format!(
         "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
          rule_files: [rules.yaml]\n\
          scrape_configs:\n\
          - job_name: mizzen\n\
          \x20 honor_labels: true\n\
-         \x20 static_configs:\n{targets}\
+         \x20 file_sd_configs: [{{files: ['{}'], refresh_interval: 5s}}]\n\
          - job_name: kube-state-metrics\n\
-         \x20 static_configs: [{{targets: ['{nodes}']}}]\n"
+         \x20 static_configs: [{{targets: ['{nodes}']}}]\n",
+        targets.display()
     )
+}
+
+/// The agents, by their nodes' names, as service discovery reads them.
+fn discovered(agents: &[(SocketAddr, &str)]) -> String {
+    let target = |(address, name): &(SocketAddr, &str)| {
+        format!("- {{targets: ['{address}'], labels: {{instance: {name}}}}}\n")
+    };
+    agents.iter().map(target).collect()
 }
