@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use mizzen_kubelet_sim::Kubelet;
 
 use self::dashboards::Watched;
 use self::http::Page;
@@ -25,7 +26,7 @@ use crate::programs::TestBinaries;
 use crate::report;
 
 /// How long anything may take to be seen.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// How often it is looked for.
 const POLL: Duration = Duration::from_millis(250);
 
@@ -112,8 +113,8 @@ pub(crate) async fn run(mizzen: Option<PathBuf>) -> Result<ExitCode> {
 
 impl Views {
     async fn all(mut self) -> Result<()> {
-        self.late.start_agent().await?;
-        self.busy.start_agent().await?;
+        self.late.start_agent()?;
+        self.busy.start_agent()?;
         report::step("pods get their GPUs", self.pods()).await?;
         report::step("variables have values", self.variables()).await?;
         report::step("panels have data", self.panels()).await?;
@@ -130,7 +131,7 @@ impl Views {
     async fn pods(&self) -> Result<()> {
         let kubelet = self.busy.kubelet();
         let offered = |resource: &str| {
-            let node = kubelet.get().map(|kubelet| kubelet.snapshot());
+            let node = kubelet.get().map(Kubelet::snapshot);
             node.is_some_and(|node| node.resources.contains_key(resource))
         };
         for (namespace, name, resource) in PODS {

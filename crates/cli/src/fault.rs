@@ -306,6 +306,7 @@ pub(crate) fn in_words(gpu: &control::GpuStatus) -> Vec<String> {
             .then(|| "memory repair failed".to_owned()),
         action.then(|| format!("wants {}", action_name(gpu.recovery_action))),
         (gpu.throttle_reasons != 0).then(|| "throttled".to_owned()),
+        (gpu.link_errors > 0).then(|| format!("{} link errors", gpu.link_errors)),
         gpu.register_error
             .map(|code| format!("registering events fails ({code})")),
         gpu.wait_error

@@ -187,7 +187,7 @@ async fn deaths(views: &mut Views, tried: &mut Tried) -> Result<()> {
     views.late.kill_agent().await?;
     fire(views, tried, &down).await?;
     for _ in 0..5 {
-        views.late.start_agent().await?;
+        views.late.start_agent()?;
         let is_up = "up{job=\"mizzen\", instance=\"node-b\"} == 1";
         eventually("the agent is scraped", async || {
             Ok(!views.prometheus.series(is_up).await?.is_empty())
@@ -204,7 +204,7 @@ async fn deaths(views: &mut Views, tried: &mut Tried) -> Result<()> {
         .await?;
     }
     if !views.prometheus.fires(&matcher(restarting[0])).await? {
-        views.late.start_agent().await?;
+        views.late.start_agent()?;
     }
     fire(views, tried, &restarting).await?;
     end(views, &[down[0], restarting[0]]).await

@@ -118,7 +118,7 @@ impl Node {
     }
 
     /// Starts the agent, with the counters that the dashboards read.
-    pub(super) async fn start_agent(&mut self) -> Result<()> {
+    pub(super) fn start_agent(&mut self) -> Result<()> {
         let log = fs::File::options()
             .create(true)
             .append(true)

@@ -72,12 +72,12 @@ async fn fetch(cache: &Path) -> Result<()> {
 }
 
 async fn succeeded(mut command: Command) -> Result<()> {
+    let name = command.as_std().get_program().display().to_string();
     let output = command.stdin(Stdio::null()).output().await;
-    let output = output.with_context(|| format!("{:?}", command.as_std().get_program()))?;
+    let output = output.with_context(|| name.clone())?;
     ensure!(
         output.status.success(),
-        "{:?}: {}\n{}{}",
-        command.as_std().get_program(),
+        "{name}: {}\n{}{}",
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)

@@ -24,6 +24,12 @@ impl Slot {
         self.present.load(Acquire) == 1 && self.incarnation.load(Acquire) == incarnation
     }
 
+    /// Errors of links since the last reset.
+    pub(crate) fn link_errors(&self) -> u64 {
+        let counters = self.nvlink_errors.iter().chain([&self.pcie_replays]);
+        counters.map(|counter| counter.load(Relaxed)).sum()
+    }
+
     /// Whether the GPU has fallen off the bus.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost.load(Acquire) == 1 && !clock::has_passed(self.lost_until.load(Relaxed))
@@ -209,6 +215,7 @@ impl Writer<'_> {
         slot.ecc.volatile_uncorrected.store(0, Relaxed);
         slot.pages.pending.store(0, Relaxed);
         slot.pages.failed.store(0, Relaxed);
+        slot.pcie_replays.store(0, Relaxed);
         self.clear_nvlink_errors(index);
         slot.wait_error.store(0, Release);
         slot.register_error.store(0, Release);
