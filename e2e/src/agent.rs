@@ -42,6 +42,8 @@ pub(crate) enum Manifest {
     Mig,
     /// No agent: what pods may not write.
     Privacy,
+    /// No agent: what Grafana shows.
+    Dashboards,
 }
 
 impl Manifest {
@@ -59,6 +61,7 @@ impl Manifest {
             Self::Config => "mizzen-config.yaml",
             Self::Mig => "mizzen-mig.yaml",
             Self::Privacy => "mizzen-privacy.yaml",
+            Self::Dashboards => "mizzen-dashboards.yaml",
         };
         let path = layout::repository()?.join("deploy").join(file);
         fs::read_to_string(&path).with_context(|| path.display().to_string())
