@@ -44,6 +44,8 @@ pub(crate) enum Manifest {
     Labels,
     /// No agent: what pods may not write.
     Privacy,
+    /// No agent: what Grafana shows.
+    Dashboards,
 }
 
 impl Manifest {
@@ -62,6 +64,7 @@ impl Manifest {
             Self::Mig => "mizzen-mig.yaml",
             Self::Labels => "mizzen-labels.yaml",
             Self::Privacy => "mizzen-privacy.yaml",
+            Self::Dashboards => "mizzen-dashboards.yaml",
         };
         let path = layout::repository()?.join("deploy").join(file);
         fs::read_to_string(&path).with_context(|| path.display().to_string())

@@ -15,6 +15,7 @@ mod pods;
 mod programs;
 mod report;
 mod suite;
+mod views;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -56,6 +57,8 @@ enum Command {
         #[arg(long)]
         filter: Option<String>,
     },
+    /// The dashboards and alerts of deploy/ on a real Prometheus; no cluster, no root
+    Views,
     /// build, up, test and down
     All {
         /// Only the tests whose name contains this text
@@ -83,6 +86,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let _lock = layout.lock()?;
             Cluster::down(&layout).await?;
         }
+        Command::Views => return views::run(cli.mizzen).await,
         Command::Build => {
             build(cli.mizzen).await?;
         }

@@ -271,12 +271,7 @@ impl TestBinaries {
     /// that users get.
     pub(crate) async fn build(mizzen: Option<PathBuf>) -> Result<Self> {
         let target = target_directory().await?;
-        let mizzen = if let Some(path) = mizzen {
-            path
-        } else {
-            cargo_build("mizzen", &["--release", "--package", "mizzen"]).await?;
-            target.join("release/mizzen")
-        };
+        let mizzen = Self::only_mizzen(mizzen).await?;
         cargo_build(
             "the suite's programs",
             &["--package", "mizzen-e2e", "--bins"],
@@ -286,12 +281,23 @@ impl TestBinaries {
         let resolve =
             |path: PathBuf| fs::canonicalize(&path).with_context(|| path.display().to_string());
         Ok(Self {
-            mizzen: resolve(mizzen)?,
+            mizzen,
             nvml_list: resolve(target.join("debug/nvml-list"))?,
             nvidia_runtime: resolve(target.join("debug/nvidia-runtime"))?,
             nvml_linked: resolve(nvml_linked)?,
             target,
         })
+    }
+
+    /// The `mizzen` binary that users get, or the one that is given, without the others.
+    pub(crate) async fn only_mizzen(given: Option<PathBuf>) -> Result<PathBuf> {
+        let mizzen = if let Some(path) = given {
+            path
+        } else {
+            cargo_build("mizzen", &["--release", "--package", "mizzen"]).await?;
+            target_directory().await?.join("release/mizzen")
+        };
+        fs::canonicalize(&mizzen).with_context(|| mizzen.display().to_string())
     }
 
     /// The `mizzen` binary under test.

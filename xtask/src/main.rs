@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod tidy;
+mod views;
 
 /// Tools of the Mizzen workspace.
 #[derive(Debug, Parser)]
@@ -29,6 +30,8 @@ enum Command {
     Image(xtask::image::Options),
     /// Measure the figures of the README, the bare server beside them, and print the table
     Bench(bench::BenchArgs),
+    /// Write the forms that Kubernetes takes of deploy/dashboards and deploy/alerts.yaml
+    Views,
     /// The bare server that `bench` measures as the floor
     #[command(hide = true)]
     FloorPlugin {
@@ -46,6 +49,7 @@ fn main() -> Result<()> {
         .context("xtask has a parent")?;
     match Cli::parse().command {
         Command::Tidy => tidy::run(root),
+        Command::Views => views::run(root),
         Command::Image(options) => {
             println!("{}", xtask::image::run(&options)?);
             Ok(())

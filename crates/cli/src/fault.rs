@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use mizzen_nvml_sim::control;
+use mizzen_nvml_sim::node::NvLinkError;
 
 /// A fault of a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(crate) enum Fault {
     Throttle(ThrottleReason),
     /// The driver asks for something to be done to the GPU.
     RecoveryAction(RecoveryAction),
+    /// So many errors of links.
+    Link(LinkError, u64),
     /// A row of the memory is faulty.
     RowRemap(RowRemap),
     /// Calls about events answer with this NVML return code.
@@ -134,6 +137,21 @@ pub(crate) enum RecoveryAction {
     RecoverImexDomain,
 }
 
+/// What goes wrong on links, is corrected and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LinkError {
+    /// A PCIe packet was sent again
+    PcieReplay,
+    /// An NVLink packet was damaged in its header
+    NvlinkCrcFlit,
+    /// An NVLink packet was damaged in its data
+    NvlinkCrcData,
+    /// An NVLink packet was sent again
+    NvlinkReplay,
+    /// An NVLink was brought up again
+    NvlinkRecovery,
+}
+
 /// What becomes of a faulty row of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RowRemap {
@@ -162,6 +180,7 @@ impl fmt::Display for Fault {
             Self::Hang => f.write_str("hang"),
             Self::Throttle(reason) => write!(f, "throttle {}", name(reason)),
             Self::RecoveryAction(action) => write!(f, "recovery action {}", name(action)),
+            Self::Link(error, count) => write!(f, "{count} × {}", name(error)),
             Self::RowRemap(state) => write!(f, "row remap {}", name(state)),
             Self::Events(call, code) => write!(f, "NVML error {code} to {} events", name(call)),
         }
@@ -195,6 +214,10 @@ impl From<Fault> for control::Fault {
             Fault::Hang => Self::Hang,
             Fault::Throttle(reason) => Self::Throttle(reason.into()),
             Fault::RecoveryAction(action) => Self::RecoveryAction(action.into()),
+            Fault::Link(error, count) => Self::Link {
+                error: error.into(),
+                count,
+            },
             Fault::RowRemap(state) => Self::RowRemap(state.into()),
             Fault::Events(call, code) => Self::Events {
                 call: call.into(),
@@ -238,6 +261,18 @@ impl From<RecoveryAction> for control::RecoveryAction {
     }
 }
 
+impl From<LinkError> for control::LinkError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::PcieReplay => Self::PcieReplay,
+            LinkError::NvlinkCrcFlit => Self::NvLink(NvLinkError::CrcFlit),
+            LinkError::NvlinkCrcData => Self::NvLink(NvLinkError::CrcData),
+            LinkError::NvlinkReplay => Self::NvLink(NvLinkError::Replay),
+            LinkError::NvlinkRecovery => Self::NvLink(NvLinkError::Recovery),
+        }
+    }
+}
+
 impl From<RowRemap> for control::RowRemap {
     fn from(state: RowRemap) -> Self {
         match state {
@@ -271,6 +306,7 @@ pub(crate) fn in_words(gpu: &control::GpuStatus) -> Vec<String> {
             .then(|| "memory repair failed".to_owned()),
         action.then(|| format!("wants {}", action_name(gpu.recovery_action))),
         (gpu.throttle_reasons != 0).then(|| "throttled".to_owned()),
+        (gpu.link_errors > 0).then(|| format!("{} link errors", gpu.link_errors)),
         gpu.register_error
             .map(|code| format!("registering events fails ({code})")),
         gpu.wait_error

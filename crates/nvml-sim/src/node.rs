@@ -22,6 +22,24 @@ pub const MAX_INSTANCES: usize = 7;
 /// Most PCIe switches between a root complex and a GPU.
 pub const MAX_SWITCH_DEPTH: usize = 4;
 
+/// Kinds of errors that NVLinks count.
+pub const NVLINK_ERRORS: usize = 4;
+
+/// Errors of NVLinks, as they are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(usize)]
+pub enum NvLinkError {
+    /// A packet was damaged in its header.
+    CrcFlit = 0,
+    /// A packet was damaged in its data.
+    CrcData = 1,
+    /// A packet was sent again.
+    Replay = 2,
+    /// The link was brought up again.
+    Recovery = 3,
+}
+
 /// What is at the other end of an NVLink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

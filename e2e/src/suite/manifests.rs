@@ -28,6 +28,7 @@ pub(super) async fn the_api_server_accepts_all(context: &Context<'_>) -> Result<
         Manifest::Mig,
         Manifest::Labels,
         Manifest::Privacy,
+        Manifest::Dashboards,
     ] {
         for document in manifest.documents()? {
             // A namespace that is only tried does not exist for what comes after it.

@@ -10,7 +10,7 @@ use mizzen_nvml_sim::scenario::Model;
 
 use crate::duration;
 use crate::fault::{
-    EccKind, EventCall, Fault, Instance, RecoveryAction, RowRemap, ThrottleReason, Xid,
+    EccKind, EventCall, Fault, Instance, LinkError, RecoveryAction, RowRemap, ThrottleReason, Xid,
 };
 use crate::target::Target;
 
@@ -232,6 +232,16 @@ enum FaultCommand {
         #[command(flatten)]
         hit: Hit,
     },
+    /// Errors of links, which are corrected and counted
+    LinkErrors {
+        /// Of which kind
+        error: LinkError,
+        /// How many
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        count: u64,
+        #[command(flatten)]
+        hit: Hit,
+    },
     /// A row of the memory is faulty (Ampere and later): the state alone, without Xid 63 or 64
     RowRemap {
         /// What becomes of it
@@ -282,6 +292,7 @@ impl InjectArgs {
             FaultCommand::Hang(hit) => (Fault::Hang, hit),
             FaultCommand::Throttle { reason, hit } => (Fault::Throttle(reason), hit),
             FaultCommand::RecoveryAction { action, hit } => (Fault::RecoveryAction(action), hit),
+            FaultCommand::LinkErrors { error, count, hit } => (Fault::Link(error, count), hit),
             FaultCommand::RowRemap { row, hit } => (Fault::RowRemap(row), hit),
             FaultCommand::Events { call, code, hit } => (Fault::Events(call, code), hit),
         }

@@ -9,7 +9,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::duration;
-use crate::fault::{EccKind, Fault, Instance, RecoveryAction, RowRemap, ThrottleReason, Xid};
+use crate::fault::{
+    EccKind, Fault, Instance, LinkError, RecoveryAction, RowRemap, ThrottleReason, Xid,
+};
 use crate::target::Target;
 use mizzen_nvml_sim::control::Gpus;
 
@@ -27,6 +29,8 @@ pub(crate) const GRAMMAR: &str = "  xid N on gpu G                   an Xid erro
                                    drain-p2p, drain-and-reset, recover-imex-domain
   row-remap pending|failure on gpu G
                                    a faulty row of memory waits for a reset, or has no spare
+  link-errors KIND [N] on gpu G    N errors of links (default 1): pcie-replay, nvlink-crc-flit,
+                                   nvlink-crc-data, nvlink-replay, nvlink-recovery
   xid N on gpu G instance GI[/CI]  an Xid error of a MIG instance, by its ids
   mig enable|disable gpu G         MIG mode; on Ampere with the next heal
   mig create P[,P] on gpu G        MIG devices, such as 3g.40gb,1g.10gb
@@ -170,6 +174,11 @@ fn action(words: &mut Words<'_>) -> Result<Action, Mistake> {
             let action = words.one_of::<RecoveryAction>()?;
             Action::Inject(Fault::RecoveryAction(action), on_gpus(words)?)
         }
+        "link-errors" => {
+            let error = words.one_of::<LinkError>()?;
+            let count = words.parsed_if(str::parse).unwrap_or(1);
+            Action::Inject(Fault::Link(error, count), on_gpus(words)?)
+        }
         "row-remap" => {
             let state = words.one_of::<RowRemap>()?;
             Action::Inject(Fault::RowRemap(state), on_gpus(words)?)
@@ -281,6 +290,10 @@ mod tests {
             (
                 "at 1s: row-remap failure on gpu 2",
                 "row remap failure on GPU 2",
+            ),
+            (
+                "link-errors nvlink-replay 20 on gpu 2",
+                "20 × nvlink-replay on GPU 2",
             ),
             ("load 80% on gpu 2", "load 80 % on GPU 2"),
             (

@@ -51,6 +51,14 @@ fn every_fault_can_be_injected_and_is_described() {
         ),
         (&["row-remap", "pending"], "memory to repair"),
         (&["row-remap", "failure"], "memory repair failed"),
+        (
+            &["link-errors", "nvlink-replay", "--count", "20"],
+            "20 link errors",
+        ),
+        (
+            &["link-errors", "pcie-replay", "--count", "3"],
+            "3 link errors",
+        ),
         (&["events", "wait", "999"], "waiting for events fails (999)"),
     ] {
         sim(

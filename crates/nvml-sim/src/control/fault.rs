@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Affected, ControlError, Gpus, Simulator, affected};
+use crate::node::NvLinkError;
 use crate::state::{Event, EventKind, SlotGpu, Writer, clock, events::NO_INSTANCE};
 
 /// Something that goes wrong with a GPU.
@@ -45,6 +46,13 @@ pub enum Fault {
         /// With what, `nvmlReturn_t`.
         code: u32,
     },
+    /// Errors of links, which are counted and corrected.
+    Link {
+        /// Of which kind.
+        error: LinkError,
+        /// How many.
+        count: u64,
+    },
     /// A faulty row of memory, as `nvmlDeviceGetRemappedRows` tells it. The state alone: what the
     /// driver asks for comes with Xid 63 and 64.
     RowRemap(RowRemap),
@@ -70,6 +78,16 @@ pub enum EccKind {
     Single,
     /// Not correctable: data is lost.
     Double,
+}
+
+/// Errors of links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkError {
+    /// A PCIe packet was sent again.
+    PcieReplay,
+    /// An error of NVLinks.
+    NvLink(NvLinkError),
 }
 
 /// What becomes of a faulty row of memory.
@@ -177,6 +195,19 @@ impl Simulator {
                 name: entry.gpu.name.clone(),
             });
         }
+        if matches!(
+            fault,
+            Fault::Link {
+                error: LinkError::NvLink(_),
+                ..
+            }
+        ) && let Some((index, entry)) = chosen.iter().find(|(_, entry)| !has_nvlinks(entry))
+        {
+            return Err(ControlError::NoNvLinks {
+                index: *index,
+                name: entry.gpu.name.clone(),
+            });
+        }
         if let Fault::Xid {
             gpu_instance: Some(instance),
             compute_instance,
@@ -222,6 +253,10 @@ impl Simulator {
 
 fn remaps_rows(entry: &SlotGpu) -> bool {
     entry.gpu.model.remaps_rows()
+}
+
+fn has_nvlinks(entry: &SlotGpu) -> bool {
+    !entry.gpu.links.is_empty()
 }
 
 fn publish(writer: &Writer<'_>, entry: &SlotGpu, kind: EventKind, data: u64) {
@@ -270,6 +305,14 @@ fn strike(writer: &Writer<'_>, entry: &SlotGpu, fault: &Fault, until: u64) {
                 EventCall::Register => writer.fail_events(slot, wait, code),
             }
         }
+        Fault::Link {
+            error: LinkError::PcieReplay,
+            count,
+        } => writer.count_pcie_replays(slot, count),
+        Fault::Link {
+            error: LinkError::NvLink(error),
+            count,
+        } => writer.count_nvlink_errors(slot, error, count),
         Fault::RowRemap(RowRemap::Pending) => {
             writer.retire_memory(slot, true, true);
         }

@@ -15,7 +15,7 @@ use crate::state::{NodeFacts, SlotGpu, StateError, Store};
 
 pub use change::{InstanceLoad, LoadChange, ProcessLoad};
 pub(crate) use change::{is_persistent, rounded, used_mib};
-pub use fault::{EccKind, EventCall, Fault, RecoveryAction, RowRemap, ThrottleReason};
+pub use fault::{EccKind, EventCall, Fault, LinkError, RecoveryAction, RowRemap, ThrottleReason};
 pub use mig::{GpuInstanceStatus, MigDeviceStatus, MigModeSet, MigStatus};
 pub use select::{GpuRef, Gpus, InvalidGpuRef};
 pub use status::{Affected, EccCounts, GpuStatus, MemoryRepairs, ProcessStatus, Status};
@@ -59,6 +59,14 @@ pub enum ControlError {
     /// GPUs before Ampere remap no rows of their memory.
     #[error("GPU {index} is a {name}, which remaps no rows of its memory: Ampere and later do")]
     NoRowRemapping {
+        /// Its index.
+        index: usize,
+        /// Its product name.
+        name: String,
+    },
+    /// The GPU has no NVLinks.
+    #[error("GPU {index} is a {name} without NVLinks: choose pcie-replay, or a GPU that has some")]
+    NoNvLinks {
         /// Its index.
         index: usize,
         /// Its product name.

@@ -94,6 +94,8 @@ pub struct GpuStatus {
     pub ecc: EccCounts,
     /// Memory that was taken out of service.
     pub repairs: MemoryRepairs,
+    /// Errors of its links since the last reset, PCIe replays among them.
+    pub link_errors: u64,
     /// How it is partitioned; none if it cannot be.
     pub mig: Option<MigStatus>,
     /// Processes.
@@ -213,6 +215,7 @@ impl Simulator {
                 aggregate_uncorrected: slot.ecc.aggregate_uncorrected.load(Relaxed),
             },
             repairs: self.repairs(entry),
+            link_errors: slot.link_errors(),
             mig: self.mig_status(entry, driver_version),
             processes: slot
                 .processes()

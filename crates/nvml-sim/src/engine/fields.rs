@@ -1,6 +1,7 @@
 //! NVML's field values, `NVML_FI_*`.
 
 use super::{Device, EccLocation, Failure};
+use crate::node::NvLinkError;
 
 /// A value with its type.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -119,13 +120,18 @@ impl Device<'_> {
                 .nvlink(scope)
                 .map(|link| Small(u32::from(link.end.is_some()))),
             166 => Ok(Small(model.nvlink_version)),
+            // Errors: in all, and of the first link, which makes them all.
+            32 | 38 => Ok(Big(self.nvlink_errors(NvLinkError::CrcFlit))),
+            39 | 45 => Ok(Big(self.nvlink_errors(NvLinkError::CrcData))),
+            46 | 52 => Ok(Big(self.nvlink_errors(NvLinkError::Replay))),
+            53 | 59 => Ok(Big(self.nvlink_errors(NvLinkError::Recovery))),
             138..=141 => {
                 let link = Some(scope).filter(|scope| *scope != ALL_LINKS);
                 let data = self.link_traffic(link)?;
                 // With what the protocol adds to the data: an eighth.
                 Ok(Big(if field < 140 { data } else { data / 8 * 9 }))
             }
-            // Errors, and the traffic that older drivers counted: none.
+            // Errors of other links, and the traffic that older drivers counted: none.
             _ => Ok(Big(0)),
         }
     }

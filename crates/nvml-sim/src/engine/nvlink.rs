@@ -1,8 +1,10 @@
 //! NVLinks.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{Device, Failure};
 use crate::identity::PciAddress;
-use crate::node::LinkPeer;
+use crate::node::{LinkPeer, NvLinkError};
 
 /// What is at the other end of an NVLink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,11 @@ impl Device<'_> {
     /// The GPU in a slot, if it is still there; it need not be visible to this process.
     fn neighbour(&self, slot: u8) -> Option<PciAddress> {
         self.session.store.address_in_slot(usize::from(slot))
+    }
+
+    /// Errors of one kind since the last reset: all of them are the first link's.
+    pub fn nvlink_errors(&self, error: NvLinkError) -> u64 {
+        self.slot.nvlink_errors[error as usize].load(Relaxed)
     }
 
     /// How many NVLinks it has, up or down.

@@ -86,6 +86,24 @@ impl Device<'_> {
         Ok(())
     }
 
+    /// Clears the errors of a link. All of a GPU's are its first link's.
+    ///
+    /// # Errors
+    /// There is no such link, or the caller may not.
+    pub fn clear_nvlink_errors(&self, link: u32) -> Result<(), Failure> {
+        self.nvlink(link)?;
+        may_change()?;
+        let writer = self
+            .session
+            .store
+            .write()
+            .map_err(|_| Failure::NoPermission)?;
+        if link == 0 {
+            writer.clear_nvlink_errors(self.entry.slot);
+        }
+        Ok(())
+    }
+
     fn change(&self, change: impl FnOnce(&Self)) -> Result<(), Failure> {
         may_change()?;
         let _writer = self

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::control::{Fault, GpuRef, Simulator};
+use crate::control::{Fault, GpuRef, Gpus, LinkError, Simulator};
 use crate::environment::Place;
+use crate::node::NvLinkError;
 use crate::scenario::Scenario;
 
 struct Machine {
@@ -46,6 +47,49 @@ fn every_return_code_is_found_by_its_number_and_has_a_message() {
         assert!(!failure.message().is_empty());
     }
     assert_eq!(Failure::from_code(500), Failure::Unknown);
+}
+
+#[test]
+fn errors_of_links_are_counted_until_a_reset() {
+    let machine = machine("1xh100-80gb");
+    let inject = |error, count| {
+        let fault = Fault::Link { error, count };
+        let all = machine.simulator.inject(&Gpus::All, &fault, None);
+        all.unwrap();
+    };
+    inject(LinkError::PcieReplay, 3);
+    inject(LinkError::NvLink(NvLinkError::CrcFlit), 4);
+    inject(LinkError::NvLink(NvLinkError::Recovery), 5);
+    inject(LinkError::NvLink(NvLinkError::Recovery), 1);
+    let session = session(&machine);
+    let counted = || {
+        // PCIe replays; the first link and the sum of all, for each kind of NVLink error.
+        [94, 32, 33, 38, 45, 52, 53, 59].map(|field| {
+            match session.device(0).unwrap().field(field, 0).unwrap() {
+                FieldValue::Small(count) => u64::from(count),
+                FieldValue::Big(count) => count,
+                FieldValue::Signed(count) => panic!("{count} errors"),
+            }
+        })
+    };
+    assert_eq!(counted(), [3, 4, 0, 4, 0, 0, 6, 6]);
+    machine.simulator.heal(&Gpus::All).unwrap();
+    assert_eq!(counted(), [0; 8]);
+}
+
+#[test]
+fn a_gpu_without_nvlinks_makes_no_errors_on_them() {
+    let machine = machine("1xt4");
+    let fault = |error| Fault::Link { error, count: 1 };
+    let nvlink = fault(LinkError::NvLink(NvLinkError::Replay));
+    let refused = machine.simulator.inject(&Gpus::All, &nvlink, None);
+    let words = refused.unwrap_err().to_string();
+    assert!(
+        words.starts_with("GPU 0 is a Tesla T4 without NVLinks"),
+        "{words}"
+    );
+    let pcie = fault(LinkError::PcieReplay);
+    machine.simulator.inject(&Gpus::All, &pcie, None).unwrap();
 }
 
 #[test]

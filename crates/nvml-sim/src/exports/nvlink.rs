@@ -14,6 +14,7 @@ use super::pointer::{put, required, version_of, version_word};
 use super::{answer, getters, keyed_getters};
 use crate::engine::{Device, Failure, LinkEnd};
 use crate::identity::fnv1a;
+use crate::node::NvLinkError;
 
 /// PCI device id of an NVSwitch of the third generation.
 const NVSWITCH: c_uint = 0x22a3_10de;
@@ -96,7 +97,7 @@ pub unsafe extern "C" fn nvmlDeviceGetNvLinkCapability(
     })
 }
 
-/// The simulator's links make no errors.
+/// The first link makes all errors.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetNvLinkErrorCounter(
     device: nvmlDevice_t,
@@ -108,11 +109,18 @@ pub unsafe extern "C" fn nvmlDeviceGetNvLinkErrorCounter(
         with_device(device, |device| {
             let value = required(value)?;
             device.nvlink(link)?;
-            if counter > 4 {
-                return Err(Failure::InvalidArgument);
-            }
+            let error = match counter {
+                0 => Some(NvLinkError::Replay),
+                1 => Some(NvLinkError::Recovery),
+                2 => Some(NvLinkError::CrcFlit),
+                3 => Some(NvLinkError::CrcData),
+                4 => None,
+                _ => return Err(Failure::InvalidArgument),
+            };
+            let error = error.filter(|_| link == 0);
+            let count = error.map_or(0, |error| device.nvlink_errors(error));
             // SAFETY: nvml.h: a pointer that is not null points to a writable number.
-            unsafe { put(value, 0) };
+            unsafe { put(value, count) };
             Ok(())
         })
     })
@@ -123,7 +131,7 @@ pub unsafe extern "C" fn nvmlDeviceResetNvLinkErrorCounters(
     device: nvmlDevice_t,
     link: c_uint,
 ) -> nvmlReturn_t {
-    answer(|| with_device(device, |device| device.nvlink(link).map(drop)))
+    answer(|| with_device(device, |device| device.clear_nvlink_errors(link)))
 }
 
 #[unsafe(no_mangle)]

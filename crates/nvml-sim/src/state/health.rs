@@ -8,6 +8,7 @@ use rustix::thread::futex;
 use super::clock;
 use super::layout::{Layout, Slot};
 use super::store::Writer;
+use crate::node::NvLinkError;
 
 /// Longest sleep in a hung call, so that a heal whose writer was killed before the wake is seen.
 const HANG_SLICE: u64 = 500_000_000;
@@ -21,6 +22,12 @@ impl Slot {
     /// Whether the GPU of this incarnation is still here.
     pub(crate) fn holds(&self, incarnation: u32) -> bool {
         self.present.load(Acquire) == 1 && self.incarnation.load(Acquire) == incarnation
+    }
+
+    /// Errors of links since the last reset.
+    pub(crate) fn link_errors(&self) -> u64 {
+        let counters = self.nvlink_errors.iter().chain([&self.pcie_replays]);
+        counters.map(|counter| counter.load(Relaxed)).sum()
     }
 
     /// Whether the GPU has fallen off the bus.
@@ -180,6 +187,23 @@ impl Writer<'_> {
         self.slots[index].pages.failed.store(1, Relaxed);
     }
 
+    /// Counts PCIe packets that were sent again.
+    pub(crate) fn count_pcie_replays(&self, index: usize, count: u64) {
+        self.slots[index].pcie_replays.fetch_add(count, Relaxed);
+    }
+
+    /// Counts errors of NVLinks.
+    pub(crate) fn count_nvlink_errors(&self, index: usize, error: NvLinkError, count: u64) {
+        self.slots[index].nvlink_errors[error as usize].fetch_add(count, Relaxed);
+    }
+
+    /// Forgets the errors of NVLinks, as a reset and `nvmlDeviceResetNvLinkErrorCounters` do.
+    pub(crate) fn clear_nvlink_errors(&self, index: usize) {
+        for counter in &self.slots[index].nvlink_errors {
+            counter.store(0, Relaxed);
+        }
+    }
+
     /// Ends every fault; counters that outlive a reset stay. A pending MIG mode takes effect.
     pub(crate) fn heal_slot(&self, index: usize) {
         let slot = &self.slots[index];
@@ -191,6 +215,8 @@ impl Writer<'_> {
         slot.ecc.volatile_uncorrected.store(0, Relaxed);
         slot.pages.pending.store(0, Relaxed);
         slot.pages.failed.store(0, Relaxed);
+        slot.pcie_replays.store(0, Relaxed);
+        self.clear_nvlink_errors(index);
         slot.wait_error.store(0, Release);
         slot.register_error.store(0, Release);
         slot.lost.store(0, Release);
@@ -235,6 +261,7 @@ impl Writer<'_> {
         }
         pages.pending.store(0, Relaxed);
         pages.failed.store(0, Relaxed);
+        self.clear_nvlink_errors(index);
     }
 
     /// Puts back what NVML's setters changed.

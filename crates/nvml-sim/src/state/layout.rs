@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use crate::node::{MAX_CPUS, MAX_GPUS, MAX_NUMA_NODES};
+use crate::node::{MAX_CPUS, MAX_GPUS, MAX_NUMA_NODES, NVLINK_ERRORS};
 
 /// First word of the file: "mizsim" and the kind of file.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"mizsim01");
 /// Version of the layout.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 /// Events that the ring holds; a listener further behind loses the oldest.
 pub(super) const RING: usize = 128;
 /// Processes that one GPU can have.
@@ -97,6 +97,8 @@ pub(crate) struct Slot {
     pub(crate) ecc: EccCounters,
     pub(crate) pages: PageCounters,
     pub(crate) pcie_replays: AtomicU64,
+    /// Errors of NVLinks, in the order of [`NvLinkError`](crate::node::NvLinkError).
+    pub(crate) nvlink_errors: [AtomicU64; NVLINK_ERRORS],
     /// Which half of `load` and `instance_load` is valid: its lowest bit.
     pub(super) load_version: AtomicU64,
     pub(super) load: [[AtomicU64; LOAD_WORDS]; 2],

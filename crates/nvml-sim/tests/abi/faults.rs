@@ -4,7 +4,8 @@ use std::ffi::c_uint;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use mizzen_nvml_sim::control::{EccKind, Fault, RecoveryAction, ThrottleReason};
+use mizzen_nvml_sim::control::{EccKind, Fault, LinkError, RecoveryAction, ThrottleReason};
+use mizzen_nvml_sim::node::NvLinkError;
 use mizzen_nvml_sim::scenario::{GpuGroup, Model};
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlFieldValue_t, nvmlReturn_t};
 
@@ -170,6 +171,31 @@ fn errors_and_actions_show_in_the_fields_that_programs_read() {
         [0, 0, 5, 2]
     );
     assert_eq!(field(&node, device, 230), 0);
+}
+
+#[test]
+fn errors_of_nvlinks_are_told_for_each_link_and_can_be_cleared() {
+    let node = Node::initialised("1xh100-80gb");
+    let device = node.device(0);
+    let fault = Fault::Link {
+        error: LinkError::NvLink(NvLinkError::Recovery),
+        count: 7,
+    };
+    let all = Node::gpu(0);
+    node.simulator.inject(&all, &fault, None).unwrap();
+    let recoveries = |link| {
+        value(|count| {
+            // SAFETY: The pointer is to a number. 1 = recovery.
+            unsafe { node.nvmlDeviceGetNvLinkErrorCounter(device, link, 1, count) }
+        })
+    };
+    assert_eq!((recoveries(0), recoveries(1)), (7, 0));
+    assert_eq!(field(&node, device, 59), 7);
+    if rustix::process::geteuid().is_root() {
+        // SAFETY: The device is this session's.
+        let cleared = unsafe { node.nvmlDeviceResetNvLinkErrorCounters(device, 0) };
+        assert_eq!((cleared, recoveries(0)), (SUCCESS, 0));
+    }
 }
 
 #[test]
