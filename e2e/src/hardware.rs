@@ -356,6 +356,13 @@ impl Hardware {
         Ok(())
     }
 
+    /// Makes one whole GPU of it again.
+    pub(crate) async fn unite(&self, index: &str) -> Result<()> {
+        self.sim(&["mig", "destroy", "--gpu", index]).await?;
+        self.sim(&["mig", "disable", "--gpu", index]).await?;
+        Ok(())
+    }
+
     /// Has everything forgotten that happened to the GPUs.
     pub(crate) async fn reset(&self) -> Result<()> {
         self.sim(&["reset"]).await?;

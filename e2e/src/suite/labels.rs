@@ -1,7 +1,9 @@
 //! Node labels that the agent sets through a real API server, on a machine of eight GPUs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Node;
@@ -15,6 +17,7 @@ use super::mig::policy;
 use crate::agent::{Manifest, list};
 use crate::cluster::NODE;
 use crate::hardware::Hardware;
+use crate::layout::AGENT_STATE;
 use crate::pods::GPU;
 use crate::{client, devices, report};
 
@@ -46,6 +49,15 @@ pub(super) async fn on_labelled(
     let outcome = tested.await;
     context.without_agent().await?;
     remove_labels(context).await?;
+    // What an agent remembers of the API is no longer true.
+    for record in ["labels.json", "node-health.json", "health-told.json"] {
+        let path = Path::new(AGENT_STATE[0]).join(record);
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error.into());
+        }
+    }
     hardware.reset().await?;
     outcome
 }
@@ -160,8 +172,7 @@ pub(super) async fn the_node_is_labelled(context: &Context<'_>) -> Result<()> {
             "an instance has labels of its own: {:?}",
             cut.labels
         );
-        hardware.reset().await?;
-        // The driver is away for a moment, and so is what it tells.
+        hardware.unite("0").await?;
         let again = Ours::until(context, |labels| *labels == whole.labels)
             .await
             .with_context(|| format!("not again {:?}", whole.labels))?;
