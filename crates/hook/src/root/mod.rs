@@ -31,6 +31,8 @@ pub struct Root {
     dir: OwnedFd,
     /// The mount that it is in.
     mount: Mount,
+    /// That of the devices that the runtime makes, where something may be made in it.
+    devices: Option<Mount>,
     /// Whether the kernel resolves paths for us.
     by_kernel: Cell<bool>,
 }
@@ -62,8 +64,17 @@ impl Root {
         Ok(Self {
             dir,
             mount,
+            devices: None,
             by_kernel: Cell::new(true),
         })
+    }
+
+    /// The same, in which things may also be made among the devices, if what is mounted there is
+    /// the container's alone. Only for containers whose configuration has the runtime make them.
+    #[must_use]
+    pub fn with_devices(self) -> Self {
+        let devices = place::devices(&self.dir);
+        Self { devices, ..self }
     }
 
     /// The same, without the kernel's help.
@@ -224,13 +235,13 @@ impl Root {
         Ok(put.inspect_err(|_| drop(remove(dir, &temporary)))?)
     }
 
-    /// Whether anything may be made in a directory: in the container's own file system, and among
-    /// the devices that the runtime makes for it, but not in what else is mounted there.
+    /// Whether anything may be made in a directory: in the container's own file system, and where
+    /// wanted among the devices that the runtime makes for it, but not in what else is mounted
+    /// there.
     fn check(&self, dir: &OwnedFd) -> io::Result<()> {
         place::check_kind(dir)?;
         let mount = Mount::of(dir)?;
-        if mount == self.mount || place::devices(&self.dir).is_some_and(|devices| mount == devices)
-        {
+        if mount == self.mount || self.devices.as_ref() == Some(&mount) {
             return Ok(());
         }
         Err(io::Error::other("it would be in what is mounted there"))

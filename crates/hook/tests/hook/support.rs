@@ -40,6 +40,12 @@ impl Bundle {
         bundle
     }
 
+    /// Has the configuration say that these are mounted, a list in JSON.
+    pub(crate) fn configure_mounts(&self, mounts: &str) {
+        let config = format!(r#"{{"root": {{"path": "rootfs"}}, "mounts": {mounts}}}"#);
+        fs::write(self.path("config.json"), config).unwrap();
+    }
+
     /// The state that a runtime tells.
     pub(crate) fn state(&self) -> String {
         let bundle = self.dir.path().display();
