@@ -84,6 +84,11 @@ impl Root {
         self
     }
 
+    /// Whether a directory is the root itself.
+    pub(crate) fn is(&self, dir: &OwnedFd) -> io::Result<bool> {
+        Ok(fstat(dir)?.is(&fstat(&self.dir)?))
+    }
+
     /// What is at this path, links followed; it is not open.
     pub(crate) fn find(&self, path: &str) -> io::Result<OwnedFd> {
         if path.contains('\0') {

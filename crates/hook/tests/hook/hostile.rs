@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use mizzen_nvml_sim::library;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
 
 use crate::support::{Bundle, call, in_namespace, program};
@@ -201,8 +202,8 @@ impl Outside {
     }
 }
 
-/// What a spec's hooks are called with.
-fn calls() -> [Vec<&'static str>; 4] {
+/// What a spec's hooks are called with, but for the one that mounts.
+fn calls() -> [Vec<&'static str>; 3] {
     [
         vec![
             "create-symlinks",
@@ -223,7 +224,6 @@ fn calls() -> [Vec<&'static str>; 4] {
             "--folder=/../../..",
             "--folder=/dev",
         ],
-        vec!["disable-device-node-modification", "--params=/dev/null"],
     ]
 }
 
@@ -261,6 +261,85 @@ proptest! {
             let (code, _) = carry_out(&state, &["create-symlinks", "--link", "a::/b"]);
             prop_assert_eq!(code, 0);
         }
+    }
+}
+
+/// What is mounted before and after the hook that mounts has run, by the directories.
+const MOUNTS: &str = "mounts() { cut -d ' ' -f 5 /proc/self/mountinfo; echo; }
+    mounts; \"$1\" disable-device-node-modification --params \"$2\" < \"$3\"; mounts";
+
+/// Where the hook has mounted something in a container with these things at the path of the
+/// parameters and so many directories above it; `None` where that cannot be tried.
+fn mounted(bundle: &Bundle, outside: &Outside, things: &[(usize, Thing)]) -> Option<Vec<PathBuf>> {
+    let params = outside.dir.path().join("etc/params");
+    fs::write(&params, "ModifyDeviceFiles: 1\n").unwrap();
+    let place = |above| {
+        let path = params.ancestors().nth(above).unwrap();
+        path.strip_prefix("/").unwrap().to_str().unwrap()
+    };
+    for (above, thing) in things {
+        put(&bundle.root(), outside.dir.path(), place(*above), thing);
+    }
+    let plain = Thing::File(b"ModifyDeviceFiles: 1\n".to_vec());
+    // Where links may lead, too.
+    for place in [place(0), "params", "usr/lib/params"] {
+        put(&bundle.root(), outside.dir.path(), place, &plain);
+    }
+    let state = bundle.path("state.json");
+    let before = outside.snapshot();
+    let output = in_namespace(MOUNTS, &[program(), &params, &state])?;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(outside.snapshot(), before, "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (before, after) = text.split_once("\n\n").unwrap();
+    let mut new: Vec<&str> = after.lines().filter(|line| !line.is_empty()).collect();
+    for line in before.lines() {
+        let at = new.iter().position(|known| *known == line).unwrap();
+        new.remove(at);
+    }
+    Some(new.into_iter().map(PathBuf::from).collect())
+}
+
+#[test]
+fn no_root_has_parameters_mounted_elsewhere_than_below_it() {
+    let cases = ProptestConfig {
+        cases: 100,
+        max_shrink_iters: 50,
+        source_file: Some(file!()),
+        ..ProptestConfig::default()
+    };
+    let things = prop::collection::vec((0..4_usize, thing()), 0..4);
+    let reached = std::cell::Cell::new(Some(0));
+    let tried = TestRunner::new(cases).run(&things, |things| {
+        let (bundle, outside) = (Bundle::new(), Outside::new());
+        let Some(mounted) = mounted(&bundle, &outside, &things) else {
+            reached.set(None);
+            return Ok(());
+        };
+        let root = bundle.root();
+        let is_below = |path: &PathBuf| path.starts_with(&root) && *path != root;
+        prop_assert!(mounted.iter().all(is_below), "{:?}", mounted);
+        prop_assert!(mounted.len() <= 1, "{:?}", mounted);
+        reached.set(reached.get().map(|count| count + mounted.len()));
+        Ok(())
+    });
+    tried.unwrap();
+    assert_ne!(reached.get(), Some(0), "no case got as far as to mount");
+}
+
+#[test]
+fn nothing_stays_mounted_over_a_directory_that_the_path_of_the_parameters_comes_back_to() {
+    // The root itself, and the directory that the link is in.
+    for target in ["/", "."] {
+        let (bundle, outside) = (Bundle::new(), Outside::new());
+        let above = outside.dir.path().strip_prefix("/").unwrap();
+        let params = above.join("params");
+        bundle.write(params.to_str().unwrap(), "ModifyDeviceFiles: 1\n");
+        let Some(mounted) = mounted(&bundle, &outside, &[(1, Thing::Link(target))]) else {
+            return;
+        };
+        let expected = (target == ".").then(|| bundle.root().join(params));
+        assert_eq!(mounted, Vec::from_iter(expected), "{target}");
     }
 }
 
