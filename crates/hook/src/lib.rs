@@ -82,7 +82,7 @@ fn carry_out(hook: &Hook, state: Option<&str>, input: &mut dyn Read) -> Vec<Fail
         }
         Hook::CreateSymlinks(links) => links::create(&root, links),
         Hook::UpdateLdcache(folders) => ldcache::update(&root, folders),
-        Hook::EnableCudaCompat(wanted) => compat::enable(&root, wanted).err().into_iter().collect(),
+        Hook::EnableCudaCompat(wanted) => compat::enable(&root, wanted),
         Hook::DisableDeviceNodeModification(params) => {
             params::disable(&root, params).err().into_iter().collect()
         }

@@ -185,6 +185,12 @@ impl Root {
         put().inspect_err(|_| drop(remove(&dir, &temporary)))
     }
 
+    /// Removes the file or link at this path; a link at its name is not followed.
+    pub(crate) fn remove(&self, path: &str) -> io::Result<()> {
+        let (dir, name) = self.place(path)?;
+        remove(&dir, name)
+    }
+
     /// Makes a link, with the directories above it. The same link may be there already; another
     /// one or a plain file makes room.
     pub(crate) fn link(&self, path: &str, target: &str) -> io::Result<()> {

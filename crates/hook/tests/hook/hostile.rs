@@ -305,7 +305,7 @@ fn no_root_has_parameters_mounted_elsewhere_than_below_it() {
     let cases = ProptestConfig {
         cases: 100,
         max_shrink_iters: 50,
-        source_file: Some(file!()),
+        failure_persistence: None,
         ..ProptestConfig::default()
     };
     let things = prop::collection::vec((0..4_usize, thing()), 0..4);

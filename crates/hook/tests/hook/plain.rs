@@ -105,7 +105,7 @@ fn newer_libraries_of_the_image_are_preferred_to_the_drivers() {
         bundle.carry_out(&["enable-cuda-compat", &host]);
         fs::read_to_string(bundle.at("etc/ld.so.conf.d/00-compat-mizzen.conf")).ok()
     };
-    let expected = Some("/usr/local/cuda/compat\n".to_owned());
+    let expected = Some("# Written by mizzen-hook.\n/usr/local/cuda/compat\n".to_owned());
     assert_eq!(configured("560.28.03", "550.54.15"), expected);
     assert_eq!(configured("550.90.07", "550.54.15"), None);
     let none = Bundle::new();
