@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mizzen_nvml_sim::library;
@@ -11,7 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
 
-use crate::support::{Bundle, call, in_namespace, program};
+use crate::support::{Bundle, in_namespace, program};
 
 /// How long a hook may take on any root.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -407,35 +408,65 @@ fn a_configuration_that_includes_itself_by_thousands_of_patterns_ends_soon() {
     assert!(paths.any(|path| path == "/opt/driver/libnvidia-ml.so.1"));
 }
 
+/// A library that leaves a file `loaded` in the directory in which a program runs that loads it, to
+/// whatever end; `None` where there is no C compiler.
+fn telltale(dir: &Path) -> Option<PathBuf> {
+    let source = dir.join("telltale.c");
+    let text = "#include <fcntl.h>
+        __attribute__((constructor)) static void tell(void) { open(\"loaded\", O_CREAT, 0600); }
+        unsigned la_version(unsigned version) { return version; }";
+    fs::write(&source, text).unwrap();
+    let library = dir.join("telltale.so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]);
+    let built = compiler.arg(&library).arg(&source).output();
+    if built.is_ok_and(|output| output.status.success()) {
+        return Some(library);
+    }
+    eprintln!("skipped in part: no C compiler here");
+    None
+}
+
 #[test]
 fn the_environment_of_a_container_changes_nothing() {
-    // What a static program with no regard for its environment cannot be given.
-    let output = std::process::Command::new("env")
-        .args([
-            "-i",
-            "LD_PRELOAD=/nowhere.so",
-            "LD_AUDIT=/nowhere.so",
-            "LD_LIBRARY_PATH=/",
-        ])
-        .arg(program())
-        .arg("--version")
-        .output()
-        .unwrap();
-    assert!(output.status.success());
-    assert!(output.stderr.is_empty(), "{output:?}");
-    assert!(call(&["--help"], "").status.success());
-    assert!(
-        !Path::new("/dev/null")
-            .metadata()
-            .unwrap()
-            .file_type()
-            .is_file()
-    );
-    assert!(
-        Path::new("/dev/null")
-            .metadata()
-            .unwrap()
-            .file_type()
-            .is_char_device()
-    );
+    let dir = tempfile::tempdir().unwrap();
+    let Some(library) = telltale(dir.path()) else {
+        return;
+    };
+    let bundle = Bundle::new();
+    let loaded = dir.path().join("loaded");
+    let spec = format!("--container-spec={}", bundle.path("state.json").display());
+    for (name, link) in [("LD_PRELOAD", "a::/one"), ("LD_AUDIT", "a::/two")] {
+        let run = |program: &Path, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(arguments).current_dir(&dir);
+            command.env_clear().env(name, &library).output().unwrap()
+        };
+        run(Path::new("/bin/true"), &[]);
+        assert!(loaded.exists(), "{name} has no effect on any program");
+        fs::remove_file(&loaded).unwrap();
+        let output = run(program(), &["create-symlinks", "--link", link, &spec]);
+        assert!(output.stderr.is_empty(), "{output:?}");
+        assert!(!loaded.exists(), "{name}");
+    }
+    assert!(bundle.at("one").is_symlink() && bundle.at("two").is_symlink());
+}
+
+#[test]
+fn the_program_is_run_by_no_dynamic_linker() {
+    /// `PT_INTERP` of `elf.h`: the name of the linker that the kernel starts first.
+    const INTERPRETER: u32 = 3;
+    let kinds = |elf: &[u8]| -> Vec<u32> {
+        let word = |at: usize| u16::from_le_bytes([elf[at], elf[at + 1]]);
+        let start = u64::from_le_bytes(elf[32..40].try_into().unwrap());
+        let start = usize::try_from(start).unwrap();
+        let headers = (0..word(56)).map(|number| start + usize::from(number * word(54)));
+        headers
+            .map(|at| u32::from_le_bytes(elf[at..at + 4].try_into().unwrap()))
+            .collect()
+    };
+    let ours = kinds(&fs::read(program()).unwrap());
+    assert!(!ours.is_empty() && !ours.contains(&INTERPRETER), "{ours:?}");
+    let test = kinds(&fs::read("/proc/self/exe").unwrap());
+    assert!(test.contains(&INTERPRETER), "as in one that has a linker");
 }
