@@ -8,12 +8,15 @@ use serde::Deserialize;
 use crate::args::Compat;
 use crate::elf::Elf;
 use crate::failure::Failure;
-use crate::ldcache::names_of;
+use crate::ldcache::{self, names_of};
 use crate::root::Root;
 
 /// The file that makes `update-ldcache`, and an `ldconfig` in the container, look into the
 /// directory of the compatibility libraries: by its name, before every other.
 const CONFIG: &str = "/etc/ld.so.conf.d/00-compat-mizzen.conf";
+/// The first line of that file, so that nobody else's is taken for it.
+const MARK: &str = "# Written by mizzen-hook.";
+const MAX_CONFIG_BYTES: u64 = 8 << 10;
 /// Where a compatibility library says for which drivers it is.
 const NOTE: &str = ".note.cuda.fwd_compatibility";
 /// Sizes of the name and the text, and a type.
@@ -24,10 +27,18 @@ const MAX_NOTE_BYTES: u64 = 64 << 10;
 
 /// Makes the container's dynamic linker prefer the compatibility libraries of the image, where they
 /// are newer than the host's driver and made for it. Without any, and without versions to compare
-/// them with, nothing is changed.
-pub(crate) fn enable(root: &Root, wanted: &Compat) -> Result<(), Failure> {
+/// them with, nothing is changed, but what an earlier start with another driver chose is taken back.
+pub(crate) fn enable(root: &Root, wanted: &Compat) -> Vec<Failure> {
+    let chosen = is_chosen(root, wanted);
+    let folder = matches!(chosen, Ok(true)).then_some(&*wanted.folder);
+    let changed = configure(root, folder);
+    chosen.err().into_iter().chain(changed.err()).collect()
+}
+
+/// Whether the image has such libraries.
+fn is_chosen(root: &Root, wanted: &Compat) -> Result<bool, Failure> {
     let Ok(folder) = root.directory(&wanted.folder) else {
-        return Ok(());
+        return Ok(false);
     };
     let is_library = |name: &str| {
         let version = name.strip_prefix("libcuda.so.");
@@ -40,7 +51,7 @@ pub(crate) fn enable(root: &Root, wanted: &Compat) -> Result<(), Failure> {
         .map(|(name, _)| name.as_str())
         .collect();
     let name = match found.as_slice() {
-        [] => return Ok(()),
+        [] => return Ok(false),
         [name] => *name,
         [..] => {
             let what = format!("no libcuda.so of {} is preferred", wanted.folder);
@@ -50,12 +61,34 @@ pub(crate) fn enable(root: &Root, wanted: &Compat) -> Result<(), Failure> {
     let path = format!("{}/{name}", wanted.folder);
     let file = root.file(&path).map_err(Failure::of(&path, "read"))?;
     let version = name.trim_start_matches("libcuda.so.");
-    if !is_preferred(version, note(&file).as_ref(), wanted) {
+    Ok(is_preferred(version, note(&file).as_ref(), wanted))
+}
+
+/// Has the dynamic linker look into this directory first, or into none, and forget the one that an
+/// earlier start chose.
+fn configure(root: &Root, folder: Option<&str>) -> Result<(), Failure> {
+    let earlier = earlier(root);
+    if earlier.as_deref() == folder {
         return Ok(());
     }
-    let line = format!("{}\n", wanted.folder);
-    root.replace(CONFIG, line.as_bytes())
-        .map_err(Failure::of(CONFIG, "written"))
+    match folder {
+        Some(folder) => {
+            let text = format!("{MARK}\n{folder}\n");
+            root.replace(CONFIG, text.as_bytes())
+                .map_err(Failure::of(CONFIG, "written"))?;
+        }
+        None => root
+            .remove(CONFIG)
+            .map_err(Failure::of(CONFIG, "removed"))?,
+    }
+    earlier.map_or(Ok(()), |earlier| ldcache::forget(root, &earlier))
+}
+
+/// The directory that an earlier start chose.
+fn earlier(root: &Root) -> Option<String> {
+    let text = String::from_utf8(root.read(CONFIG, MAX_CONFIG_BYTES).ok()?).ok()?;
+    let folder = text.strip_prefix(MARK)?.strip_prefix('\n')?;
+    Some(folder.strip_suffix('\n')?.to_owned())
 }
 
 /// For which hosts a compatibility library is.

@@ -67,14 +67,22 @@ pub fn run(
 
 /// Everything that could not be done.
 fn carry_out(hook: &Hook, state: Option<&str>, input: &mut dyn Read) -> Vec<Failure> {
-    let root = match state::container_root(state, input).and_then(|path| Root::open(&path)) {
-        Ok(root) => root,
+    let opened = state::container(state, input).and_then(|container| {
+        let root = Root::open(&container.root)?;
+        Ok((root, container.has_own_devices))
+    });
+    let (root, has_own_devices) = match opened {
+        Ok(opened) => opened,
         Err(failure) => return vec![failure],
     };
     match hook {
+        // The one hook that has anything to do there: `/dev/dri/by-path`.
+        Hook::CreateSymlinks(links) if has_own_devices => {
+            links::create(&root.with_devices(), links)
+        }
         Hook::CreateSymlinks(links) => links::create(&root, links),
         Hook::UpdateLdcache(folders) => ldcache::update(&root, folders),
-        Hook::EnableCudaCompat(wanted) => compat::enable(&root, wanted).err().into_iter().collect(),
+        Hook::EnableCudaCompat(wanted) => compat::enable(&root, wanted),
         Hook::DisableDeviceNodeModification(params) => {
             params::disable(&root, params).err().into_iter().collect()
         }

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, openat, readlinkat};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 
 use crate::failure::Failure;
-use crate::root::{Root, StatExt as _};
+use crate::root::{Root, StatExt as _, find_below};
 
 /// The most that is read of the driver's parameters.
 const LIMIT: u64 = 1 << 20;
@@ -74,16 +75,33 @@ fn mount_over(root: &Root, path: &str, target: &OwnedFd, text: &str) -> io::Resu
         .rsplit_once('/')
         .map_or("/", |(directory, _)| directory);
     let over = root.directory(directory)?;
+    if root.is(&over)? {
+        return Err(io::Error::other("it is in the root itself"));
+    }
+    let (parent, name) = place_of(&over)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("tmpfs", by_fd(&over), "tmpfs", flags, c"size=64k,mode=0555")?;
-    // What is at the path now is what was mounted last.
-    let tmpfs = root.directory(directory)?;
+    // What is there now is what was mounted last. The path may come back to where it begins, and
+    // lead nowhere by now.
+    let tmpfs = find_below(&parent, &name)?;
     if !is_tmpfs(&tmpfs)? || fstat(&tmpfs)?.is(&fstat(&over)?) {
         return Err(io::Error::other("its directory changed meanwhile"));
     }
     let bound = bind(&tmpfs, target, text);
     unmount(by_fd(&tmpfs), UnmountFlags::DETACH)?;
     bound
+}
+
+/// The directory that a directory is in, and its name there.
+fn place_of(dir: &OwnedFd) -> io::Result<(OwnedFd, String)> {
+    let path = readlinkat(CWD, by_fd(dir), Vec::new())?.into_string();
+    let path = path.map_err(|_| Errno::ILSEQ)?;
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let parent = find_below(dir, "..")?;
+    if !fstat(&find_below(&parent, name)?)?.is(&fstat(dir)?) {
+        return Err(io::Error::other("its directory is not where it was"));
+    }
+    Ok((parent, name.to_owned()))
 }
 
 /// Puts a file with this text into the tmpfs and mounts it over `target`; then nothing in the

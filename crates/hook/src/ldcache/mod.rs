@@ -96,6 +96,24 @@ pub(crate) fn update(root: &Root, folders: &[String]) -> Vec<Failure> {
     failures
 }
 
+/// Makes what the cache says of a directory unsaid, which is no more configured. Where it is, after
+/// all, `update` finds that the cache lacks it.
+pub(crate) fn forget(root: &Root, folder: &str) -> Result<(), Failure> {
+    let before = root.read(CACHE, MAX_CACHE_BYTES).unwrap_or_default();
+    let Some(mut table) = Table::read(&before) else {
+        return Ok(());
+    };
+    let folder = folder.trim_end_matches('/');
+    let is_in = |path: &str| path.rsplit_once('/').is_some_and(|(dir, _)| dir == folder);
+    let count = table.entries.len();
+    table.entries.retain(|entry| !is_in(entry.path));
+    if table.entries.len() == count {
+        return Ok(());
+    }
+    root.replace(CACHE, &table.write())
+        .map_err(Failure::of(CACHE, "written"))
+}
+
 /// The directories that there are, each once, by the first of its names.
 fn places(root: &Root, paths: &[String]) -> Vec<Place> {
     let mut seen = BTreeSet::new();

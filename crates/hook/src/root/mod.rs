@@ -31,6 +31,8 @@ pub struct Root {
     dir: OwnedFd,
     /// The mount that it is in.
     mount: Mount,
+    /// That of the devices that the runtime makes, where something may be made in it.
+    devices: Option<Mount>,
     /// Whether the kernel resolves paths for us.
     by_kernel: Cell<bool>,
 }
@@ -62,8 +64,17 @@ impl Root {
         Ok(Self {
             dir,
             mount,
+            devices: None,
             by_kernel: Cell::new(true),
         })
+    }
+
+    /// The same, in which things may also be made among the devices, if what is mounted there is
+    /// the container's alone. Only for containers whose configuration has the runtime make them.
+    #[must_use]
+    pub fn with_devices(self) -> Self {
+        let devices = place::devices(&self.dir);
+        Self { devices, ..self }
     }
 
     /// The same, without the kernel's help.
@@ -71,6 +82,11 @@ impl Root {
     pub(crate) fn without_kernel(self) -> Self {
         self.by_kernel.set(false);
         self
+    }
+
+    /// Whether a directory is the root itself.
+    pub(crate) fn is(&self, dir: &OwnedFd) -> io::Result<bool> {
+        Ok(fstat(dir)?.is(&fstat(&self.dir)?))
     }
 
     /// What is at this path, links followed; it is not open.
@@ -169,6 +185,12 @@ impl Root {
         put().inspect_err(|_| drop(remove(&dir, &temporary)))
     }
 
+    /// Removes the file or link at this path; a link at its name is not followed.
+    pub(crate) fn remove(&self, path: &str) -> io::Result<()> {
+        let (dir, name) = self.place(path)?;
+        remove(&dir, name)
+    }
+
     /// Makes a link, with the directories above it. The same link may be there already; another
     /// one or a plain file makes room.
     pub(crate) fn link(&self, path: &str, target: &str) -> io::Result<()> {
@@ -224,13 +246,13 @@ impl Root {
         Ok(put.inspect_err(|_| drop(remove(dir, &temporary)))?)
     }
 
-    /// Whether anything may be made in a directory: in the container's own file system, and among
-    /// the devices that the runtime makes for it, but not in what else is mounted there.
+    /// Whether anything may be made in a directory: in the container's own file system, and where
+    /// wanted among the devices that the runtime makes for it, but not in what else is mounted
+    /// there.
     fn check(&self, dir: &OwnedFd) -> io::Result<()> {
         place::check_kind(dir)?;
         let mount = Mount::of(dir)?;
-        if mount == self.mount || place::devices(&self.dir).is_some_and(|devices| mount == devices)
-        {
+        if mount == self.mount || self.devices.as_ref() == Some(&mount) {
             return Ok(());
         }
         Err(io::Error::other("it would be in what is mounted there"))

@@ -1,9 +1,10 @@
 //! Where in a container something may be made.
 
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstat, fstatfs, openat, stat, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstat, fstatfs, major, minor, openat, statx};
 
 use super::FOUND;
 
@@ -49,14 +50,29 @@ impl Mount {
     }
 }
 
-/// The mount of the devices that a runtime makes for a container: a tmpfs at `/dev` itself, and not
-/// the host's devices, which a pod may have mounted there.
+/// The mount of the devices that a runtime makes for a container: a tmpfs at `/dev` itself, of
+/// which nothing is mounted anywhere else. One that a pod has mounted there is the host's too, which
+/// the hooks still see; where that cannot be known, it is no such mount.
 pub(super) fn devices(root: &OwnedFd) -> Option<Mount> {
     let flags = FOUND | OFlags::NOFOLLOW | OFlags::DIRECTORY;
     let dir = openat(root, "dev", flags, Mode::empty()).ok()?;
-    let is_hosts = stat("/dev").ok()?.st_dev == fstat(&dir).ok()?.st_dev;
-    let is_tmpfs = magic(&dir).ok()? == TMPFS;
-    (is_tmpfs && !is_hosts).then(|| Mount::of(&dir).ok())?
+    if magic(&dir).ok()? != TMPFS {
+        return None;
+    }
+    let device = fstat(&dir).ok()?.st_dev;
+    let mounts = fs::read("/proc/self/mountinfo").ok()?;
+    is_mounted_once(&String::from_utf8_lossy(&mounts), device).then(|| Mount::of(&dir).ok())?
+}
+
+/// Whether of a device's file system all is mounted, and that in one place; `mounts` is of the form
+/// of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
+fn is_mounted_once(mounts: &str, device: u64) -> bool {
+    let device = format!("{}:{}", major(device), minor(device));
+    let mut roots = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(2);
+        (fields.next()? == device).then(|| fields.next())
+    });
+    roots.next() == Some(Some("/")) && roots.next().is_none()
 }
 
 /// Whether a directory's file system is one for files.
@@ -84,4 +100,22 @@ fn magic(dir: &OwnedFd) -> io::Result<u32> {
         magic[low + 2],
         magic[low + 3],
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::makedev;
+
+    use super::*;
+
+    #[test]
+    fn what_is_mounted_in_two_places_or_in_part_is_not_the_containers_alone() {
+        let line = |id, device, root| format!("{id} 1 {device} {root} /x rw - tmpfs tmpfs rw\n");
+        let once = |lines: &[String]| is_mounted_once(&lines.concat(), makedev(0, 57));
+        let (ours, other) = (line(90, "0:57", "/"), line(91, "0:5", "/"));
+        assert!(once(&[other.clone(), ours.clone()]));
+        assert!(!once(&[ours.clone(), other.clone(), ours]));
+        assert!(!once(&[line(90, "0:57", "/sub")]));
+        assert!(!once(&[other]) && !once(&[]));
+    }
 }

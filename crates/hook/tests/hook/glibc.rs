@@ -183,6 +183,41 @@ fn what_an_image_configures_before_the_driver_stays_before_it() {
 }
 
 #[test]
+fn libraries_of_the_image_are_preferred_no_more_once_the_driver_is_newer() {
+    let Some(linker) = linker() else { return };
+    let bundle = container(linker);
+    let compat = "/usr/local/cuda/compat";
+    bundle.write(&format!("{compat}/libnvidia-ml.so.1"), library::BYTES);
+    bundle.write(&format!("{compat}/libcuda.so.560.28.03"), "");
+    let ours = "etc/ld.so.conf.d/00-compat-mizzen.conf";
+    let start = |driver: &str| {
+        bundle.carry_out(&[
+            "enable-cuda-compat",
+            &format!("--host-driver-version={driver}"),
+        ]);
+        bundle.carry_out(&["update-ldcache", "--folder", FOLDER]);
+        let cache = fs::read(bundle.at("etc/ld.so.cache")).unwrap();
+        let paths = mizzen_ldcache::paths_of(&cache, "libnvidia-ml.so.1");
+        paths.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (older, drivers) = (
+        "/usr/local/cuda/compat/libnvidia-ml.so.1",
+        "/opt/driver/libnvidia-ml.so.1",
+    );
+    assert_eq!(start("550.54.15"), [older, drivers]);
+    assert_eq!(start("580.1"), [drivers]);
+    assert!(!bundle.at(ours).exists());
+    assert_eq!(start("550.54.15"), [older, drivers], "after a downgrade");
+    fs::remove_dir_all(bundle.at(compat)).unwrap();
+    assert_eq!(start("550.54.15"), [drivers]);
+    assert!(!bundle.at(ours).exists());
+    // What the image has there of its own stays.
+    bundle.write(ours, "/usr/local/cuda/compat\n");
+    assert_eq!(start("580.1"), [drivers]);
+    assert_eq!(bundle.read(ours), "/usr/local/cuda/compat\n");
+}
+
+#[test]
 fn libraries_that_are_gone_are_known_no_more() {
     let Some(linker) = linker() else { return };
     let bundle = container(linker);

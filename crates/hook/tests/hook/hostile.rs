@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mizzen_nvml_sim::library;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
 
-use crate::support::{Bundle, call, in_namespace, program};
+use crate::support::{Bundle, in_namespace, program};
 
 /// How long a hook may take on any root.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -201,8 +203,8 @@ impl Outside {
     }
 }
 
-/// What a spec's hooks are called with.
-fn calls() -> [Vec<&'static str>; 4] {
+/// What a spec's hooks are called with, but for the one that mounts.
+fn calls() -> [Vec<&'static str>; 3] {
     [
         vec![
             "create-symlinks",
@@ -223,7 +225,6 @@ fn calls() -> [Vec<&'static str>; 4] {
             "--folder=/../../..",
             "--folder=/dev",
         ],
-        vec!["disable-device-node-modification", "--params=/dev/null"],
     ]
 }
 
@@ -261,6 +262,85 @@ proptest! {
             let (code, _) = carry_out(&state, &["create-symlinks", "--link", "a::/b"]);
             prop_assert_eq!(code, 0);
         }
+    }
+}
+
+/// What is mounted before and after the hook that mounts has run, by the directories.
+const MOUNTS: &str = "mounts() { cut -d ' ' -f 5 /proc/self/mountinfo; echo; }
+    mounts; \"$1\" disable-device-node-modification --params \"$2\" < \"$3\"; mounts";
+
+/// Where the hook has mounted something in a container with these things at the path of the
+/// parameters and so many directories above it; `None` where that cannot be tried.
+fn mounted(bundle: &Bundle, outside: &Outside, things: &[(usize, Thing)]) -> Option<Vec<PathBuf>> {
+    let params = outside.dir.path().join("etc/params");
+    fs::write(&params, "ModifyDeviceFiles: 1\n").unwrap();
+    let place = |above| {
+        let path = params.ancestors().nth(above).unwrap();
+        path.strip_prefix("/").unwrap().to_str().unwrap()
+    };
+    for (above, thing) in things {
+        put(&bundle.root(), outside.dir.path(), place(*above), thing);
+    }
+    let plain = Thing::File(b"ModifyDeviceFiles: 1\n".to_vec());
+    // Where links may lead, too.
+    for place in [place(0), "params", "usr/lib/params"] {
+        put(&bundle.root(), outside.dir.path(), place, &plain);
+    }
+    let state = bundle.path("state.json");
+    let before = outside.snapshot();
+    let output = in_namespace(MOUNTS, &[program(), &params, &state])?;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(outside.snapshot(), before, "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (before, after) = text.split_once("\n\n").unwrap();
+    let mut new: Vec<&str> = after.lines().filter(|line| !line.is_empty()).collect();
+    for line in before.lines() {
+        let at = new.iter().position(|known| *known == line).unwrap();
+        new.remove(at);
+    }
+    Some(new.into_iter().map(PathBuf::from).collect())
+}
+
+#[test]
+fn no_root_has_parameters_mounted_elsewhere_than_below_it() {
+    let cases = ProptestConfig {
+        cases: 100,
+        max_shrink_iters: 50,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let things = prop::collection::vec((0..4_usize, thing()), 0..4);
+    let reached = std::cell::Cell::new(Some(0));
+    let tried = TestRunner::new(cases).run(&things, |things| {
+        let (bundle, outside) = (Bundle::new(), Outside::new());
+        let Some(mounted) = mounted(&bundle, &outside, &things) else {
+            reached.set(None);
+            return Ok(());
+        };
+        let root = bundle.root();
+        let is_below = |path: &PathBuf| path.starts_with(&root) && *path != root;
+        prop_assert!(mounted.iter().all(is_below), "{:?}", mounted);
+        prop_assert!(mounted.len() <= 1, "{:?}", mounted);
+        reached.set(reached.get().map(|count| count + mounted.len()));
+        Ok(())
+    });
+    tried.unwrap();
+    assert_ne!(reached.get(), Some(0), "no case got as far as to mount");
+}
+
+#[test]
+fn nothing_stays_mounted_over_a_directory_that_the_path_of_the_parameters_comes_back_to() {
+    // The root itself, and the directory that the link is in.
+    for target in ["/", "."] {
+        let (bundle, outside) = (Bundle::new(), Outside::new());
+        let above = outside.dir.path().strip_prefix("/").unwrap();
+        let params = above.join("params");
+        bundle.write(params.to_str().unwrap(), "ModifyDeviceFiles: 1\n");
+        let Some(mounted) = mounted(&bundle, &outside, &[(1, Thing::Link(target))]) else {
+            return;
+        };
+        let expected = (target == ".").then(|| bundle.root().join(params));
+        assert_eq!(mounted, Vec::from_iter(expected), "{target}");
     }
 }
 
@@ -328,35 +408,65 @@ fn a_configuration_that_includes_itself_by_thousands_of_patterns_ends_soon() {
     assert!(paths.any(|path| path == "/opt/driver/libnvidia-ml.so.1"));
 }
 
+/// A library that leaves a file `loaded` in the directory in which a program runs that loads it, to
+/// whatever end; `None` where there is no C compiler.
+fn telltale(dir: &Path) -> Option<PathBuf> {
+    let source = dir.join("telltale.c");
+    let text = "#include <fcntl.h>
+        __attribute__((constructor)) static void tell(void) { open(\"loaded\", O_CREAT, 0600); }
+        unsigned la_version(unsigned version) { return version; }";
+    fs::write(&source, text).unwrap();
+    let library = dir.join("telltale.so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]);
+    let built = compiler.arg(&library).arg(&source).output();
+    if built.is_ok_and(|output| output.status.success()) {
+        return Some(library);
+    }
+    eprintln!("skipped in part: no C compiler here");
+    None
+}
+
 #[test]
 fn the_environment_of_a_container_changes_nothing() {
-    // What a static program with no regard for its environment cannot be given.
-    let output = std::process::Command::new("env")
-        .args([
-            "-i",
-            "LD_PRELOAD=/nowhere.so",
-            "LD_AUDIT=/nowhere.so",
-            "LD_LIBRARY_PATH=/",
-        ])
-        .arg(program())
-        .arg("--version")
-        .output()
-        .unwrap();
-    assert!(output.status.success());
-    assert!(output.stderr.is_empty(), "{output:?}");
-    assert!(call(&["--help"], "").status.success());
-    assert!(
-        !Path::new("/dev/null")
-            .metadata()
-            .unwrap()
-            .file_type()
-            .is_file()
-    );
-    assert!(
-        Path::new("/dev/null")
-            .metadata()
-            .unwrap()
-            .file_type()
-            .is_char_device()
-    );
+    let dir = tempfile::tempdir().unwrap();
+    let Some(library) = telltale(dir.path()) else {
+        return;
+    };
+    let bundle = Bundle::new();
+    let loaded = dir.path().join("loaded");
+    let spec = format!("--container-spec={}", bundle.path("state.json").display());
+    for (name, link) in [("LD_PRELOAD", "a::/one"), ("LD_AUDIT", "a::/two")] {
+        let run = |program: &Path, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(arguments).current_dir(&dir);
+            command.env_clear().env(name, &library).output().unwrap()
+        };
+        run(Path::new("/bin/true"), &[]);
+        assert!(loaded.exists(), "{name} has no effect on any program");
+        fs::remove_file(&loaded).unwrap();
+        let output = run(program(), &["create-symlinks", "--link", link, &spec]);
+        assert!(output.stderr.is_empty(), "{output:?}");
+        assert!(!loaded.exists(), "{name}");
+    }
+    assert!(bundle.at("one").is_symlink() && bundle.at("two").is_symlink());
+}
+
+#[test]
+fn the_program_is_run_by_no_dynamic_linker() {
+    /// `PT_INTERP` of `elf.h`: the name of the linker that the kernel starts first.
+    const INTERPRETER: u32 = 3;
+    let kinds = |elf: &[u8]| -> Vec<u32> {
+        let word = |at: usize| u16::from_le_bytes([elf[at], elf[at + 1]]);
+        let start = u64::from_le_bytes(elf[32..40].try_into().unwrap());
+        let start = usize::try_from(start).unwrap();
+        let headers = (0..word(56)).map(|number| start + usize::from(number * word(54)));
+        headers
+            .map(|at| u32::from_le_bytes(elf[at..at + 4].try_into().unwrap()))
+            .collect()
+    };
+    let ours = kinds(&fs::read(program()).unwrap());
+    assert!(!ours.is_empty() && !ours.contains(&INTERPRETER), "{ours:?}");
+    let test = kinds(&fs::read("/proc/self/exe").unwrap());
+    assert!(test.contains(&INTERPRETER), "as in one that has a linker");
 }

@@ -105,7 +105,7 @@ fn newer_libraries_of_the_image_are_preferred_to_the_drivers() {
         bundle.carry_out(&["enable-cuda-compat", &host]);
         fs::read_to_string(bundle.at("etc/ld.so.conf.d/00-compat-mizzen.conf")).ok()
     };
-    let expected = Some("/usr/local/cuda/compat\n".to_owned());
+    let expected = Some("# Written by mizzen-hook.\n/usr/local/cuda/compat\n".to_owned());
     assert_eq!(configured("560.28.03", "550.54.15"), expected);
     assert_eq!(configured("550.90.07", "550.54.15"), None);
     let none = Bundle::new();
@@ -172,9 +172,16 @@ fn folders_of_an_earlier_run_stay_configured() {
     assert!(text.lines().count() <= 64, "{text}");
 }
 
+/// What a runtime's configuration says of the devices that it makes itself.
+const DEVICES: &str = r#"[
+    {"destination": "/proc", "type": "proc", "source": "proc"},
+    {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]}
+]"#;
+
 #[test]
 fn what_a_pod_mounted_is_not_written_to_but_the_runtimes_devices_are() {
     let bundle = Bundle::new();
+    bundle.configure_mounts(DEVICES);
     bundle.write("lib/libcuda.so.1", "");
     fs::create_dir_all(bundle.path("volume/lib")).unwrap();
     fs::write(
@@ -217,6 +224,94 @@ fn what_a_pod_mounted_is_not_written_to_but_the_runtimes_devices_are() {
     );
     let refused = told.matches("it would be in what is mounted there").count();
     assert_eq!((refused, told.lines().count()), (6, 6), "{told}");
+}
+
+/// What is left of a tmpfs of the host's after the hooks have run in a container whose `/dev` the
+/// script mounts from it: `host` is the tmpfs, `root` the container's root, whose `/etc` is `/dev`.
+fn volume_at_devices(mounts: &str, mount: &str) -> Option<(String, String)> {
+    let bundle = Bundle::new();
+    bundle.configure_mounts(mounts);
+    bundle.write("opt/driver/libnvidia-ml.so.550.1", library::BYTES);
+    bundle.write("usr/local/cuda/compat/libcuda.so.560.28.03", "");
+    fs::create_dir(bundle.at("dev")).unwrap();
+    fs::create_dir(bundle.path("host")).unwrap();
+    symlink("dev", bundle.at("etc")).unwrap();
+    let script = format!(
+        "root=\"$1\"; host=\"$2\"; program=\"$3\"; state=\"$4\"
+        hook() {{ \"$program\" \"$@\" < \"$state\"; }}
+        mount -t tmpfs tmpfs \"$host\"; mkdir -p \"$host/sub\"
+        for dir in \"$host\" \"$host/sub\"; do echo host > \"$dir/ld.so.cache\"; done
+        mount --bind \"$root\" \"$root\"
+        {mount}
+        hook enable-cuda-compat --host-driver-version=550.54.15
+        hook update-ldcache --folder /opt/driver
+        hook create-symlinks --link a::/dev/x --link a::/dev/new/x --link a::/etc/ld.so.cache
+        cd \"$host\"; find . -mindepth 1 | sort; cat ld.so.cache sub/ld.so.cache"
+    );
+    let state = bundle.path("state.json");
+    let host = bundle.path("host");
+    let output = in_namespace(&script, &[&bundle.root(), &host, program(), &state])?;
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    Some((String::from_utf8(output.stdout).unwrap(), told))
+}
+
+#[test]
+fn a_tmpfs_of_the_hosts_that_a_pod_mounted_at_its_devices_is_not_written_to() {
+    let bound = |options: &str| {
+        format!(
+            r#"[{{"destination": "/dev/", "type": "bind", "source": "/x", "options": {options}}}]"#
+        )
+    };
+    let twice = DEVICES.replace("/proc", "/dev/.").replace("proc", "bind");
+    let typed = DEVICES.replace(r#""nosuid""#, r#""rbind""#);
+    for (mounts, mount) in [
+        // As the configuration says, of a directory of the tmpfs and of all of it.
+        (bound("[]"), "mount --bind \"$host/sub\" \"$root/dev\""),
+        (
+            bound(r#"["rbind"]"#),
+            "mount --rbind \"$host\" \"$root/dev\"",
+        ),
+        (twice, "mount --bind \"$host\" \"$root/dev\""),
+        (typed, "mount --bind \"$host\" \"$root/dev\""),
+        ("[]".to_owned(), "mount --bind \"$host\" \"$root/dev\""),
+        // Over the runtime's, where a link of the image's has led the runtime.
+        (
+            DEVICES.to_owned(),
+            "mount -t tmpfs tmpfs \"$root/dev\"; mount --bind \"$host/sub\" \"$root/dev\"",
+        ),
+        (
+            DEVICES.to_owned(),
+            "mount -t tmpfs tmpfs \"$root/dev\"; mount --bind \"$host\" \"$root/dev\"",
+        ),
+    ] {
+        let Some((left, told)) = volume_at_devices(&mounts, mount) else {
+            return;
+        };
+        let expected = "./ld.so.cache\n./sub\n./sub/ld.so.cache\nhost\nhost\n";
+        assert_eq!(left, expected, "{mounts} {mount}: {told}");
+        assert!(
+            told.contains("it would be in what is mounted there"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn only_links_are_made_among_the_runtimes_devices() {
+    let mount = "mount -t tmpfs tmpfs \"$root/dev\"; trap 'find \"$root/dev\" -mindepth 1 -printf \"%P\\n\" | sort' EXIT";
+    let Some((left, told)) = volume_at_devices(DEVICES, mount) else {
+        return;
+    };
+    assert!(
+        left.ends_with("host\nhost\nld.so.cache\nnew\nnew/x\nx\n"),
+        "{left} {told}"
+    );
+    assert!(
+        told.contains("enable-cuda-compat: ") && told.contains("update-ldcache: "),
+        "{told}"
+    );
+    assert!(!told.contains("create-symlinks: "), "{told}");
 }
 
 #[test]
