@@ -144,7 +144,7 @@ fn conflict(path: &str, paths: &[&str], names: &[&str]) -> Finding {
             let more = counted(more.len(), "more name");
             (format!("{name} and {more}"), "are")
         }
-        [] => Default::default(),
+        [] => (String::new(), "is"),
     };
     Finding {
         line: None,

@@ -31,8 +31,8 @@ impl NameStrategy {
     /// ours.
     pub fn of_name(device: &str) -> Option<Self> {
         let is_index = |text: &str| {
-            let numbers = text.splitn(2, ':');
-            numbers.into_iter().all(|number| {
+            let mut numbers = text.splitn(2, ':');
+            numbers.all(|number| {
                 !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
             })
         };

@@ -91,7 +91,7 @@ fn complete(command: &str, settings: &SettingsFacts) -> Option<String> {
 fn rooted(command: &str, root: &Path) -> String {
     let parts = command.split(MARK).enumerate();
     let each = parts.map(|(at, part)| {
-        if at % 2 == 0 {
+        if at.is_multiple_of(2) {
             return part.to_owned();
         }
         let path = root.join(part.trim_start_matches('/'));
