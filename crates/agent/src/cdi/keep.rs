@@ -106,7 +106,7 @@ pub fn directories(host: &HostRoot) -> Vec<PathBuf> {
 }
 
 /// The directory in which runtimes expect specs that programs make: the last.
-fn store(directories: &[PathBuf]) -> SpecStore {
+pub(crate) fn store(directories: &[PathBuf]) -> SpecStore {
     SpecStore::new(directories.last().cloned().unwrap_or_default())
 }
 
@@ -263,6 +263,14 @@ impl SpecKeeper {
 
     /// Says what was done and what is odd, each once.
     fn say(&mut self, look: &Look) {
+        for path in look.outcome.iter().flat_map(|outcome| &outcome.taken) {
+            tracing::info!(
+                event = "cdi-taken-over",
+                path = %path.display(),
+                "a CDI spec of another device plugin is replaced: its names are those of the \
+                 devices that this agent hands out"
+            );
+        }
         match &look.outcome {
             Ok(outcome) if outcome.changed() => tracing::info!(
                 event = "cdi-specs",

@@ -24,6 +24,7 @@ pub use keep::{directories, keep};
 pub use places::Places;
 pub use store::{Kept, Outcome, SpecStore, read_catalog, read_spec, to_json};
 
+pub(crate) use keep::store;
 use libraries::Found;
 pub(crate) use libraries::version_of_kernel;
 

@@ -25,6 +25,8 @@ pub struct SpecStore {
 pub struct Outcome {
     /// The files that were written anew.
     pub written: Vec<PathBuf>,
+    /// Those of them that somebody else had written, another device plugin.
+    pub taken: Vec<PathBuf>,
     /// The files that were right already.
     pub unchanged: Vec<PathBuf>,
     /// The files that were removed: they were ours, and nothing of theirs is there any more.
@@ -74,6 +76,16 @@ impl SpecStore {
         self.ours().contains(&kind.file_name("json"))
     }
 
+    /// Whether an agent that keeps this spec writes the file at `path`, which holds it: it has
+    /// written the file, or would take it over.
+    pub fn keeps(&self, path: &Path, spec: &CdiSpec) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let is_own = |name: &str| {
+            is_of_plugin(spec) && name == file_name(spec) || self.ours().contains(name)
+        };
+        path.parent() == Some(&self.directory) && name.is_some_and(is_own)
+    }
+
     /// What [`keep`](Self::keep) would change.
     pub fn preview(&self, specs: &[CdiSpec]) -> Vec<Kept> {
         let names: BTreeSet<String> = specs.iter().map(file_name).collect();
@@ -111,9 +123,12 @@ impl SpecStore {
             let path = self.directory.join(&name);
             let now = fs::read(&path);
             let is_same = now.as_ref().is_ok_and(|now| *now == text);
-            if now.is_ok() && !is_same && !before.contains(&name) && !is_of_plugin(spec) {
-                outcome.foreign.push(path);
-                continue;
+            if now.is_ok() && !is_same && !before.contains(&name) {
+                if !is_of_plugin(spec) {
+                    outcome.foreign.push(path);
+                    continue;
+                }
+                outcome.taken.push(path.clone());
             }
             if is_same {
                 outcome.unchanged.push(path);

@@ -1,5 +1,7 @@
 //! Whole host trees, one for each way to install a driver.
 
+mod owners;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -539,15 +541,6 @@ fn what_is_gone_is_removed_and_what_is_not_ours_is_left() {
     assert!(foreign.exists());
     let left = fs::read_dir(directory.path()).unwrap();
     assert_eq!(left.count(), 1, "nothing of ours is left");
-}
-
-#[test]
-fn a_spec_that_another_plugin_left_is_taken_over() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = SpecStore::new(directory.path());
-    fs::write(directory.path().join(OURS), "{}").unwrap();
-    let outcome = store.keep(&specs_of_one_gpu()).unwrap();
-    assert_eq!(names(&outcome.written), [OURS]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use mizzen_core::cdi::{
-    Catalog, CatalogFile, CdiKind, CdiSpec, PLUGIN_VENDOR, Resolution, SPEC_DIRECTORIES,
+    Catalog, CatalogFile, CdiKind, CdiSpec, NameStrategy, Resolution, SPEC_DIRECTORIES,
     driver_version, host_paths,
 };
 use mizzen_core::config::Config;
@@ -16,17 +16,19 @@ use mizzen_core::doctor::{
 use mizzen_core::inventory::Inventory;
 
 use super::Host;
-use crate::cdi::{directories, hook as program, read_catalog};
+use crate::cdi::{SpecStore, directories, hook as program, read_catalog, store};
 
 /// What the vendors of NVIDIA's kinds end with.
 const NVIDIA: &str = "nvidia.com";
 
 pub(super) fn facts(host: &Host, config: &Config, inventory: Option<&Inventory>) -> CdiFacts {
-    let catalog = read_catalog(&directories(&host.files));
+    let directories = directories(&host.files);
+    let catalog = read_catalog(&directories);
+    let kept = store(&directories);
     let names = inventory.map(|known| device_names(known, config));
     let names = names.into_iter().flatten();
     let specs = catalog.files().iter();
-    let specs: Vec<SpecFact> = specs.filter_map(|file| spec(file, host)).collect();
+    let specs: Vec<SpecFact> = specs.filter_map(|file| spec(file, &kept, host)).collect();
     CdiFacts {
         directories: SPEC_DIRECTORIES.map(str::to_owned).to_vec(),
         noexec: noexec(&specs, host, config),
@@ -48,7 +50,7 @@ fn resolved(name: String, catalog: &Catalog, host: &Host) -> (String, Resolved) 
 }
 
 /// What of a file is of interest; nothing of those of other vendors.
-fn spec(file: &CatalogFile, host: &Host) -> Option<SpecFact> {
+fn spec(file: &CatalogFile, kept: &SpecStore, host: &Host) -> Option<SpecFact> {
     let path = host.shown(Path::new(&file.path));
     let spec = match &file.spec {
         Ok(spec) => spec,
@@ -67,11 +69,19 @@ fn spec(file: &CatalogFile, host: &Host) -> Option<SpecFact> {
     Some(SpecFact {
         path,
         mistake: None,
-        is_of_plugin: kind.vendor() == PLUGIN_VENDOR,
+        kind: Some(kind),
+        names: names(spec),
+        is_kept: kept.keeps(Path::new(&file.path), spec),
         driver_version: driver_version(spec).map(str::to_owned),
         missing: missing(spec, host),
         hooks: hooks(spec, host),
     })
+}
+
+/// The ways in which the devices of a spec are named.
+fn names(spec: &CdiSpec) -> BTreeSet<NameStrategy> {
+    let names = spec.devices.iter().map(|device| device.name.as_str());
+    names.filter_map(NameStrategy::of_name).collect()
 }
 
 fn missing(spec: &CdiSpec, host: &Host) -> Vec<MissingFile> {

@@ -68,6 +68,7 @@ fn written_to(config: &Config, host: &Host) -> Vec<DirectoryFact> {
     let fact = |(path, purpose): (PathBuf, _)| DirectoryFact {
         state: directory(&std::path::absolute(&path).unwrap_or_else(|_| path.clone())),
         path: host.shown(&path),
+        is_on_host: path.starts_with(host.files.as_path()),
         purpose,
     };
     all.into_iter().map(fact).collect()

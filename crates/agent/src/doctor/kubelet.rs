@@ -20,6 +20,7 @@ use mizzen_kubelet_api::{Connection, connect};
 use mizzen_nvml::HostRoot;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
@@ -81,19 +82,35 @@ fn unasked(config: &Config, error: &io::Error) -> Asked {
 }
 
 async fn asked(config: &Config, host: &Host) -> Asked {
-    let reach = match &config.kubelet_socket {
-        None => Reach::Missing,
-        Some(socket) => match connected(socket).await {
-            Ok(_) => Reach::Answered,
-            Err(reach) => reach,
-        },
-    };
     let pod_resources = pod_resources(config, host);
+    let registered = async {
+        match &config.kubelet_socket {
+            None => Reach::Missing,
+            Some(socket) => match connected(socket).await {
+                Ok(_) => Reach::Answered,
+                Err(reach) => reach,
+            },
+        }
+    };
+    let ready = async {
+        match config.health_address {
+            Some(address) => readiness(address).await,
+            None => Err(Reach::Missing),
+        }
+    };
+    // At the same time, so that many that hang cost no more than one.
+    let (runtime, reach, plugins, allocatable, answer) = tokio::join!(
+        runtime::facts(host),
+        registered,
+        plugins(config.device_plugin_dir()),
+        allocatable(&pod_resources),
+        ready,
+    );
     Asked {
-        runtime: runtime::facts(host).await,
+        runtime,
         registration: RegistrationFacts {
-            plugins: plugins(config.device_plugin_dir()).await,
-            allocatable: allocatable(&pod_resources).await,
+            plugins,
+            allocatable,
             pod_resources: shown(&pod_resources),
         },
         kubelet: KubeletFacts {
@@ -103,10 +120,7 @@ async fn asked(config: &Config, host: &Host) -> Asked {
         },
         agent: AgentFacts {
             address: config.health_address,
-            answer: match config.health_address {
-                Some(address) => readiness(address).await,
-                None => Err(Reach::Missing),
-            },
+            answer,
         },
     }
 }
@@ -230,26 +244,27 @@ fn answered<T>(
 }
 
 /// The sockets for NVIDIA's resources, as its plugin and ours call them.
-async fn plugins(directory: &Path) -> Vec<PluginFact> {
+pub(super) async fn plugins(directory: &Path) -> Vec<PluginFact> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let is_one = |path: &PathBuf| {
         let name = path.file_stem().and_then(|name| name.to_str());
         let is_ours = name.is_some_and(|name| name.starts_with("nvidia"));
         is_ours && path.extension().is_some_and(|end| end == "sock")
     };
-    let mut sockets: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
-    sockets.sort();
-    let mut plugins = Vec::new();
-    for socket in sockets {
-        plugins.push(PluginFact {
-            reach: options(&socket)
-                .await
-                .map_or_else(|reach| reach, |()| Reach::Answered),
-            program: program(&socket).await,
-            socket: shown(&socket),
-        });
-    }
+    let sockets = entries.map(|entry| entry.path()).filter(is_one);
+    let asked: JoinSet<PluginFact> = sockets.map(plugin).collect();
+    let mut plugins = asked.join_all().await;
+    plugins.sort_by(|one, other| one.socket.cmp(&other.socket));
     plugins
+}
+
+async fn plugin(socket: PathBuf) -> PluginFact {
+    let (options, program) = tokio::join!(options(&socket), program(&socket));
+    PluginFact {
+        reach: options.map_or_else(|reach| reach, |()| Reach::Answered),
+        program,
+        socket: shown(&socket),
+    }
 }
 
 async fn options(socket: &Path) -> Result<(), Reach> {

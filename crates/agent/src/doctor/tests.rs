@@ -1,11 +1,12 @@
 //! Looks at what need not be there.
 
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use mizzen_core::config::Config;
-use mizzen_core::doctor::{DirectoryState, Looked};
+use mizzen_core::doctor::{DirectoryState, Looked, Reach};
 use mizzen_testkit::HostTree;
 
 use super::*;
@@ -80,6 +81,33 @@ fn a_kubelets_directory_is_told_by_its_command_line() {
     assert_eq!(of("kubelet --root-dir /data/kubelet --v=2"), expected);
     assert_eq!(of("kubelet --v=2"), None);
     assert_eq!(of("/usr/bin/kubelet-plugin --root-dir=/data/kubelet"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn plugins_that_hang_are_waited_for_at_the_same_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let names = ["nvidia-a.sock", "nvidia-b.sock", "nvidia-c.sock"];
+    // They take connections, and nobody answers.
+    let sockets = names.map(|name| directory.path().join(name));
+    let _listeners = sockets
+        .each_ref()
+        .map(|path| UnixListener::bind(path).unwrap());
+    let begin = tokio::time::Instant::now();
+    let plugins = kubelet::plugins(directory.path()).await;
+    assert!(
+        begin.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        begin.elapsed()
+    );
+    let found: Vec<&str> = plugins
+        .iter()
+        .map(|plugin| plugin.socket.as_str())
+        .collect();
+    assert_eq!(found, sockets.each_ref().map(|path| path.to_str().unwrap()));
+    for plugin in &plugins {
+        assert!(matches!(plugin.reach, Reach::Late(_)), "{plugin:?}");
+        assert!(plugin.program.is_some(), "{plugin:?}");
+    }
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub(crate) enum CdiCommand {
     /// Show every name that resolves, and where it is from
     #[command(after_long_help = LIST_HELP)]
     List(ListArgs),
-    /// Check specs: their form, and that what they count on is on this machine
+    /// Check specs: their form, that what they count on is on this machine, and that names resolve
     #[command(after_long_help = VALIDATE_HELP)]
     Validate(ValidateArgs),
     /// Show what would change if specs were made anew
@@ -300,7 +300,7 @@ pub(crate) struct ListArgs {
 /// `mizzen cdi validate …`
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
-    /// The files. Default: all in the directories
+    /// The files. Default: all in the directories, which are also held against each other
     pub(crate) files: Vec<PathBuf>,
 
     #[command(flatten)]

@@ -1,5 +1,6 @@
 //! `mizzen cdi validate`: what is wrong with specs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::FileTypeExt as _;
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use mizzen_agent::cdi::read_catalog;
-use mizzen_core::cdi::{HostPath, Mistake, SpecText, host_paths};
+use mizzen_core::cdi::{Catalog, HostPath, Mistake, Resolution, SpecText, host_paths};
 use mizzen_nvml::HostRoot;
 use serde::Serialize;
 
@@ -68,7 +69,15 @@ impl Finding {
 
 /// Carries the command out.
 pub(super) fn run(args: &ValidateArgs) -> Result<ExitCode> {
-    let files: Vec<Checked> = paths(args).iter().map(|path| checked(path, args)).collect();
+    let catalog = args
+        .files
+        .is_empty()
+        .then(|| read_catalog(&args.specs.below(&args.host_root)));
+    let paths = catalog.as_ref().map_or_else(|| args.files.clone(), paths);
+    let mut files: Vec<Checked> = paths.iter().map(|path| checked(path, args)).collect();
+    if let Some(catalog) = catalog.filter(|_| !args.form_only) {
+        note_conflicts(&catalog, &mut files);
+    }
     let count: usize = files.iter().map(|file| file.mistakes.len()).sum();
     match args.output {
         AnswerForm::Json => print_json(&Document {
@@ -97,13 +106,54 @@ pub(super) fn run(args: &ValidateArgs) -> Result<ExitCode> {
     })
 }
 
-fn paths(args: &ValidateArgs) -> Vec<PathBuf> {
-    if !args.files.is_empty() {
-        return args.files.clone();
-    }
-    let catalog = read_catalog(&args.specs.below(&args.host_root));
+fn paths(catalog: &Catalog) -> Vec<PathBuf> {
     let files = catalog.files().iter();
     files.map(|file| PathBuf::from(&file.path)).collect()
+}
+
+/// Adds to each file the names that no runtime finds since another file of equal rank has them, too.
+fn note_conflicts(catalog: &Catalog, files: &mut [Checked]) {
+    let mut shared: BTreeMap<Vec<&str>, Vec<&str>> = BTreeMap::new();
+    for name in catalog.names() {
+        if let Resolution::Conflict(several) = catalog.resolve(name) {
+            let mut paths: Vec<&str> = several.iter().map(|file| file.path.as_str()).collect();
+            // A name that one file has twice is a mistake of its form.
+            paths.dedup();
+            shared.entry(paths).or_default().push(name);
+        }
+    }
+    for (paths, names) in shared.into_iter().filter(|(paths, _)| paths.len() > 1) {
+        for file in files.iter_mut() {
+            if paths.contains(&file.path.as_str()) {
+                file.mistakes.push(conflict(&file.path, &paths, &names));
+            }
+        }
+    }
+}
+
+/// What is wrong with a file whose names are in the others, too.
+fn conflict(path: &str, paths: &[&str], names: &[&str]) -> Finding {
+    let others: Vec<&str> = paths
+        .iter()
+        .copied()
+        .filter(|other| *other != path)
+        .collect();
+    let (what, verb) = match names {
+        [name] => ((*name).to_owned(), "is"),
+        [name, more @ ..] => {
+            let more = counted(more.len(), "more name");
+            (format!("{name} and {more}"), "are")
+        }
+        [] => (String::new(), "is"),
+    };
+    Finding {
+        line: None,
+        column: None,
+        message: format!(
+            "{what} {verb} also in {}, and runtimes find neither",
+            others.join(" and ")
+        ),
+    }
 }
 
 fn checked(path: &Path, args: &ValidateArgs) -> Checked {

@@ -233,6 +233,19 @@ fn a_name_in_two_files_does_not_resolve() {
     let document = json(&machine.cdi(&["list", "--spec-dir", &specs, "--output", "json"]));
     assert_eq!(document["devices"][0]["resolves"], false);
     assert_eq!(document["devices"][0]["files"].as_array().unwrap().len(), 2);
+    let ran = machine
+        .cdi(&["validate", "--spec-dir", &specs])
+        .ended_with(1);
+    for (file, other) in [("json", "yaml"), ("yaml", "json")] {
+        let expected = format!(
+            "{specs}/nvidia.com-gpu.{file}: nvidia.com/gpu=0 and 16 more names are also in \
+             {specs}/nvidia.com-gpu.{other}, and runtimes find neither"
+        );
+        assert!(ran.stderr().contains(&expected), "{}", ran.stderr());
+    }
+    machine
+        .cdi(&["validate", "--spec-dir", &specs, "--form-only"])
+        .ended_with(0);
 }
 
 #[test]

@@ -26,6 +26,29 @@ impl Choice for NameStrategy {
     ];
 }
 
+impl NameStrategy {
+    /// The way in which a device of this name is named; `None` for `all` and names that are none of
+    /// ours.
+    pub fn of_name(device: &str) -> Option<Self> {
+        let is_index = |text: &str| {
+            let mut numbers = text.splitn(2, ':');
+            numbers.all(|number| {
+                !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+            })
+        };
+        let typed = |word: &str| device.strip_prefix(word).is_some_and(is_index);
+        if is_index(device) {
+            Some(Self::Index)
+        } else if device.starts_with("GPU-") || device.starts_with("MIG-") {
+            Some(Self::Uuid)
+        } else if typed("gpu") || typed("mig") {
+            Some(Self::TypeIndex)
+        } else {
+            None
+        }
+    }
+}
+
 /// The names in a spec of GPUs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuNames {

@@ -1,12 +1,14 @@
 //! The CDI specs: whether runtimes find what containers are given, and whether it is true.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use super::commands::on_host;
 use super::finding::Notes;
 use super::{CdiFacts, Facts, HookState, Reach, Resolved, SpecFact, counted, some};
 use crate::allocate::{cdi_gpu, visible_id};
-use crate::cdi::PLUGIN_VENDOR;
-use crate::config::{Config, HOOK_PROGRAM};
+use crate::cdi::{Contents, PLUGIN_VENDOR, Wanted};
+use crate::config::{Choice as _, Config, HOOK_PROGRAM};
 use crate::inventory::Inventory;
 use crate::pool::{DevicePool, offer};
 
@@ -98,23 +100,47 @@ fn names(cdi: &CdiFacts, is_used: bool, is_auto: bool, notes: &mut Notes) {
             .run(format!("mizzen cdi diff --kind {PLUGIN_VENDOR}/gpu"))
             .run(RENEW);
     }
-    for (name, resolved) in &cdi.names {
-        if let Resolved::Conflict(files) = resolved {
-            notes
-                .error(
-                    "cdi-conflict",
-                    format!("{name} is in several files: {}", files.join(", ")),
-                )
-                .means("files of equal rank cancel each other, and runtimes find neither")
-                .advise("keep one of them")
-                .run(format!(
-                    "sudo rm {}",
-                    files.last().map_or("", String::as_str)
-                ));
-            // The other names are in the same files.
-            return;
-        }
+    let conflict = cdi
+        .names
+        .iter()
+        .find_map(|(name, resolved)| match resolved {
+            Resolved::Conflict(files) => Some((name, files)),
+            Resolved::Yes | Resolved::Unknown => None,
+        });
+    // The other names are in the same files.
+    if let Some((name, files)) = conflict {
+        contradiction(name, files, cdi, notes);
     }
+}
+
+/// Files that cancel each other. What the agent keeps stays, for it would write it again; which of
+/// others' files is the right one is not known.
+fn contradiction(name: &str, files: &[String], cdi: &CdiFacts, notes: &mut Notes) {
+    let is_kept = |path: &&String| {
+        let mut specs = cdi.specs.iter();
+        specs.any(|spec| spec.path == **path && spec.is_kept)
+    };
+    let (kept, foreign): (Vec<&String>, Vec<&String>) = files.iter().partition(is_kept);
+    let finding = notes
+        .error(
+            "cdi-conflict",
+            format!("{name} is in several files: {}", files.join(", ")),
+        )
+        .means("files of equal rank cancel each other, and runtimes find neither");
+    if kept.is_empty() || foreign.is_empty() {
+        finding.advise(format!(
+            "keep the one that is right, and move the others out of the directory: {}",
+            files.join(" or ")
+        ));
+        return;
+    }
+    let paths: Vec<String> = foreign.iter().map(|path| on_host(path)).collect();
+    finding
+        .advise(format!(
+            "the agent keeps {} itself; the other is somebody else's",
+            kept[0]
+        ))
+        .run(format!("sudo rm {}", paths.join(" ")));
 }
 
 fn judge_spec(spec: &SpecFact, facts: &Facts, notes: &mut Notes) {
@@ -123,7 +149,7 @@ fn judge_spec(spec: &SpecFact, facts: &Facts, notes: &mut Notes) {
         notes
             .warning("cdi-invalid", format!("{path}: {mistake}"))
             .means("runtimes pass the file over, and find none of its devices")
-            .run(format!("mizzen cdi validate {path}"));
+            .run(format!("mizzen cdi validate {}", on_host(path)));
         return;
     }
     let renew = renewal(spec);
@@ -175,7 +201,7 @@ fn hooks(spec: &SpecFact, notes: &mut Notes) {
                     "{path} has runtimes run {}, which may not be run",
                     hook.path
                 ),
-                format!("sudo chmod 755 {}", hook.path),
+                format!("sudo chmod 755 {}", on_host(&hook.path)),
             ),
         };
         notes
@@ -206,26 +232,42 @@ fn noexec(directory: &str, notes: &mut Notes) {
              as /usr/local/bin, and in the agent's pod the hostPath volume with it; the agent then \
              makes its specs anew",
         )
-        .run(format!("findmnt -T {directory}"));
+        .run(format!("findmnt -T {}", on_host(directory)));
 }
 
 /// How a spec is made anew, depending on who writes it.
 fn renewal(spec: &SpecFact) -> String {
-    if spec.is_of_plugin {
+    if spec.is_kept {
         return RENEW.to_owned();
     }
-    format!(
-        "sudo mizzen cdi generate --output-dir {}",
-        directory(&spec.path)
-    )
+    let path = on_host(&spec.path);
+    let wanted = spec.kind.clone();
+    let wanted = wanted.and_then(|kind| Wanted::of_kind(kind, spec.names.clone()));
+    let Some(Wanted { kind, contents }) = wanted else {
+        return format!("mizzen cdi validate {path}");
+    };
+    let names = match contents {
+        Contents::Gpus(names) if !names.strategies.is_empty() => {
+            let words = names.strategies.iter().map(|strategy| strategy.word());
+            format!(" --name-strategy {}", words.collect::<Vec<_>>().join(","))
+        }
+        _ => String::new(),
+    };
+    let is_yaml = Path::new(&spec.path).extension() == Some("yaml".as_ref());
+    let form = if is_yaml { " --format yaml" } else { "" };
+    // This very file, for one of another name beside it would be in conflict with it.
+    format!("sudo mizzen cdi generate --kind {kind}{names}{form} --output {path}")
 }
 
 /// How a program of hooks comes where specs have it.
 fn put_there(path: &str) -> String {
     if path.ends_with(&format!("/{HOOK_PROGRAM}")) {
-        format!("sudo mizzen hook install --dir {}", directory(path))
+        format!(
+            "sudo mizzen hook install --dir {}",
+            on_host(directory(path))
+        )
     } else {
-        format!("ls -l {path}")
+        format!("ls -l {}", on_host(path))
     }
 }
 

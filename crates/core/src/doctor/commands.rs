@@ -1,26 +1,71 @@
-//! Commands of ours that a report proposes, with what they need of the settings to look at the
-//! same machine as the report.
+//! The commands that a report proposes, with what they need of the settings to be about the same
+//! machine as the report.
 
 use std::path::Path;
 
-use super::SettingsFacts;
+use super::{Finding, SettingsFacts};
 use crate::config::Config;
 use crate::shell::quoted;
 
 /// A flag and its value.
 type Flag = (&'static str, String);
 
-/// The command, `sudo mizzen runtime check`, with the settings that are not as they usually are;
-/// commands of others stay as they are.
-pub(super) fn complete(command: &str, settings: &SettingsFacts) -> String {
+/// What stands around a path of the host's within a command, and in no path.
+const MARK: char = '\0';
+/// Programs that change files of the machine they run on and cannot be told of another root.
+const CHANGING: [&str; 7] = [
+    "dkms",
+    "dracut",
+    "mokutil",
+    "nvidia-modprobe",
+    "sh",
+    "tee",
+    "update-initramfs",
+];
+
+/// A path of the host's as a word of a command, until [`fit`] puts the host's root in front.
+pub(super) fn on_host(path: &str) -> String {
+    format!("{MARK}{path}{MARK}")
+}
+
+/// Makes the commands of a finding fit the settings, and says it where one is left out.
+pub(super) fn fit(finding: &mut Finding, settings: &SettingsFacts) {
+    let proposed = std::mem::take(&mut finding.commands);
+    let count = proposed.len();
+    let fitting = proposed.iter();
+    finding.commands = fitting
+        .filter_map(|each| complete(each, settings))
+        .collect();
+    if finding.commands.len() == count {
+        return;
+    }
+    let words = format!(
+        "a command for it is left out, since it would change this machine and not that below {}",
+        settings.config.host_root.display()
+    );
+    finding.advice = Some(match finding.advice.take() {
+        Some(advice) => format!("{advice}; {words}"),
+        None => words,
+    });
+}
+
+/// The command with the host's root before its paths and, if it is one of ours, `sudo mizzen
+/// runtime check`, with the settings that are not as they usually are; nothing where it would
+/// change another machine.
+fn complete(command: &str, settings: &SettingsFacts) -> Option<String> {
+    let config = &settings.config;
+    let is_elsewhere = config.host_root != Path::new("/");
+    if is_elsewhere && command.split(' ').any(|word| CHANGING.contains(&word)) {
+        return None;
+    }
+    let command = rooted(command, &config.host_root);
     let (sudo, words) = match command.strip_prefix("sudo ") {
         Some(words) => ("sudo ", words),
-        None => ("", command),
+        None => ("", command.as_str()),
     };
     let Some(words) = words.strip_prefix("mizzen ") else {
-        return command.to_owned();
+        return Some(command);
     };
-    let config = &settings.config;
     let (words, flags) = match words.split(' ').next() {
         Some("doctor") => (
             words.to_owned(),
@@ -28,34 +73,31 @@ pub(super) fn complete(command: &str, settings: &SettingsFacts) -> String {
         ),
         Some("runtime") => (words.to_owned(), of_root(config)),
         Some("mig") => (words.to_owned(), of_driver(config)),
-        Some("cdi") if words.starts_with("cdi validate ") => {
-            (below(words, config), of_root(config))
-        }
+        Some("cdi") if words.starts_with("cdi validate ") => (words.to_owned(), of_root(config)),
         Some("cdi") => (
-            below(words, config),
+            words.to_owned(),
             [of_driver(config), of_specs(config)].concat(),
         ),
-        Some("hook") => (below(words, config), Vec::new()),
         Some("config") => (with_file(words, settings), Vec::new()),
         _ => (words.to_owned(), Vec::new()),
     };
     let flags = flags.iter();
     let flags = flags.map(|(name, value)| format!(" --{name} {}", quoted(value)));
-    format!("{sudo}mizzen {words}{}", flags.collect::<String>())
+    let flags = flags.collect::<String>();
+    Some(format!("{sudo}mizzen {words}{flags}"))
 }
 
-/// The paths among the words, which are the host's, as a process sees them that is told of the
-/// host's root.
-fn below(words: &str, config: &Config) -> String {
-    let root = &config.host_root;
-    if root == Path::new("/") {
-        return words.to_owned();
-    }
-    let each = words.split(' ').map(|word| match word.strip_prefix('/') {
-        Some(path) => quoted(&root.join(path).to_string_lossy()),
-        None => word.to_owned(),
+/// The command with the paths of the host's as this process sees them.
+fn rooted(command: &str, root: &Path) -> String {
+    let parts = command.split(MARK).enumerate();
+    let each = parts.map(|(at, part)| {
+        if at.is_multiple_of(2) {
+            return part.to_owned();
+        }
+        let path = root.join(part.trim_start_matches('/'));
+        quoted(&path.to_string_lossy())
     });
-    each.collect::<Vec<_>>().join(" ")
+    each.collect()
 }
 
 /// The words with the name of the config file in the place of FILE.
@@ -118,6 +160,7 @@ fn differing<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Area, Severity};
     use super::*;
 
     fn settings() -> SettingsFacts {
@@ -149,7 +192,7 @@ mod tests {
                  /x/libnvidia-ml.so.1",
             ),
             (
-                "mizzen cdi validate /etc/cdi/a.json",
+                &format!("mizzen cdi validate {}", on_host("/etc/cdi/a.json")),
                 "mizzen cdi validate '/mnt/my node/etc/cdi/a.json' --host-root '/mnt/my node'",
             ),
             (
@@ -158,7 +201,7 @@ mod tests {
                  /x/libnvidia-ml.so.1 --hook-dir /opt/hooks --disable-hook chmod",
             ),
             (
-                "sudo mizzen hook install --dir /opt/hooks",
+                &format!("sudo mizzen hook install --dir {}", on_host("/opt/hooks")),
                 "sudo mizzen hook install --dir '/mnt/my node/opt/hooks'",
             ),
             (
@@ -171,10 +214,34 @@ mod tests {
                  --nvml-library /x/libnvidia-ml.so.1",
             ),
             ("mizzen simulate", "mizzen simulate"),
-            ("ls -l /etc", "ls -l /etc"),
+            ("ls -l /here", "ls -l /here"),
+            (
+                &format!("sudo rm -f {0} && ls {0}", on_host("/etc/cdi/a b.json")),
+                "sudo rm -f '/mnt/my node/etc/cdi/a b.json' && ls '/mnt/my node/etc/cdi/a b.json'",
+            ),
         ] {
-            assert_eq!(complete(command, &settings), expected);
+            assert_eq!(complete(command, &settings).as_deref(), Some(expected));
         }
+    }
+
+    #[test]
+    fn a_command_that_would_change_another_machine_is_left_out_and_that_is_said() {
+        let mut finding = Finding {
+            area: Area::Nodes,
+            id: "node-missing",
+            severity: Severity::Error,
+            found: String::new(),
+            meaning: None,
+            advice: None,
+            commands: vec![
+                "sudo nvidia-modprobe -c 0 -u".to_owned(),
+                "lspci -nn".to_owned(),
+            ],
+        };
+        fit(&mut finding, &settings());
+        assert_eq!(finding.commands, ["lspci -nn"]);
+        let advice = finding.advice.unwrap();
+        assert!(advice.contains("not that below /mnt/my node"), "{advice}");
     }
 
     #[test]
@@ -186,11 +253,14 @@ mod tests {
         };
         for command in [
             "sudo mizzen runtime configure",
-            "mizzen cdi validate /etc/cdi/a.json",
-            "sudo mizzen cdi generate --output-dir /etc/cdi",
+            "sudo mizzen cdi generate --kind nvidia.com/gpu",
             "mizzen config check FILE",
+            "sudo nvidia-modprobe -c 0 -u",
         ] {
-            assert_eq!(complete(command, &settings), command);
+            assert_eq!(complete(command, &settings).as_deref(), Some(command));
         }
+        let command = format!("mizzen cdi validate {}", on_host("/etc/cdi/a.json"));
+        let expected = "mizzen cdi validate /etc/cdi/a.json";
+        assert_eq!(complete(&command, &settings).as_deref(), Some(expected));
     }
 }

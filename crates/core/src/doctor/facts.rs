@@ -1,10 +1,10 @@
 //! What was seen on a node, as plain data.
 
 use core::net::SocketAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::cdi::Platform;
+use crate::cdi::{CdiKind, NameStrategy, Platform};
 use crate::config::Config;
 use crate::driver::{DriverError, GpuCondition};
 use crate::gpu::PciBusId;
@@ -197,8 +197,12 @@ pub struct SpecFact {
     pub path: String,
     /// Why a runtime passes it over, if it does.
     pub mistake: Option<String>,
-    /// Whether the agent writes such files itself.
-    pub is_of_plugin: bool,
+    /// The kind of its devices; `None` where it has a mistake.
+    pub kind: Option<CdiKind>,
+    /// The ways in which its devices are named.
+    pub names: BTreeSet<NameStrategy>,
+    /// Whether the agent writes this file itself.
+    pub is_kept: bool,
     /// The version of the driver whose libraries it mounts.
     pub driver_version: Option<String>,
     /// The files that it names and that are not there, hooks apart.
@@ -334,6 +338,8 @@ pub struct PermissionFacts {
 pub struct DirectoryFact {
     /// Its path.
     pub path: String,
+    /// Whether the path is one of the host's, and not of this process.
+    pub is_on_host: bool,
     /// What for.
     pub purpose: &'static str,
     /// How it is.

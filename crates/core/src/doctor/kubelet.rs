@@ -1,5 +1,6 @@
 //! The kubelet's registration socket.
 
+use super::commands::on_host;
 use super::finding::Notes;
 use super::{Facts, Reach, driver};
 
@@ -95,7 +96,7 @@ fn missing(socket: &str, others: &[String], notes: &mut Notes) {
             )
             .means("the kubelet uses another directory than the agent (--root-dir; k0s, MicroK8s)")
             .advise(MOUNT)
-            .run(format!("mizzen doctor --kubelet-socket {other}"));
+            .run(format!("mizzen doctor --kubelet-socket {}", on_host(other)));
         return;
     }
     notes

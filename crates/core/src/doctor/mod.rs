@@ -82,9 +82,8 @@ pub fn examine(facts: &Facts) -> Report {
     area(Area::Privacy, &|notes| {
         unless(no_gpu, notes, |notes| runtime::privacy(found, notes));
     });
-    let findings = report.findings.iter_mut();
-    for command in findings.flat_map(|finding| &mut finding.commands) {
-        *command = commands::complete(command, &facts.settings);
+    for finding in &mut report.findings {
+        commands::fit(finding, &facts.settings);
     }
     report
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::commands::on_host;
 use super::finding::Notes;
 use super::{LinkFact, Looked, NodeFact, NodeState, NodesFacts, counted, some};
 
@@ -136,6 +137,7 @@ fn numbers(node: &NodeFact, notes: &mut Notes) {
         _ => return,
     };
     let make = node.expected.map(|(major, minor)| {
+        let path = on_host(path);
         format!("sudo rm -f {path} && sudo mknod -m 666 {path} c {major} {minor}")
     });
     let finding = notes.error("node-wrong", found);
@@ -177,8 +179,8 @@ fn opened(node: &NodeFact, notes: &mut Notes) {
             notes
                 .error("node-denied", format!("{path} may not be opened (EACCES)"))
                 .means("its mode or owner keeps this user out, or /dev is mounted nodev")
-                .run(format!("ls -l {path}; id"))
-                .run(format!("sudo chmod 666 {path}"));
+                .run(format!("ls -l {}; id", on_host(path)))
+                .run(format!("sudo chmod 666 {}", on_host(path)));
         }
         Some(Looked::Seen(Err(error))) => {
             notes

@@ -1,5 +1,6 @@
 //! The driver's management library.
 
+use super::commands::on_host;
 use super::finding::Notes;
 use super::{DriverFacts, Looked, NvmlFacts};
 use crate::config::Config;
@@ -87,7 +88,7 @@ fn failed(error: &DriverError, driver: &DriverFacts, config: &Config, notes: &mu
             .error("driver-versions-differ", format!("NVML: {words}"))
             .means("the driver was upgraded under running programs")
             .advise("end what uses the GPUs and load the module anew, or restart the machine")
-            .run("cat /proc/driver/nvidia/version")
+            .run(format!("cat {}", on_host("/proc/driver/nvidia/version")))
             .run("sudo reboot"),
         DriverError::NotRunning(words) => notes
             .error("nvml-no-driver", format!("NVML found no driver: {words}"))
@@ -135,5 +136,8 @@ fn missing<'a>(
              a driver in a container; in a pod mount that root of the host at /driver-root. \
              `mizzen mig profiles` names every place that was searched",
         )
-        .run("sudo find / -xdev -name 'libnvidia-ml.so.1' 2>/dev/null")
+        .run(format!(
+            "sudo find {} -xdev -name 'libnvidia-ml.so.1' 2>/dev/null",
+            on_host("/")
+        ))
 }

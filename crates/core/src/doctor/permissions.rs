@@ -1,8 +1,10 @@
 //! What this process may do, and so an agent that is started as it was.
 
+use super::commands::on_host;
 use super::finding::Notes;
 use super::{DirectoryFact, DirectoryState, PermissionFacts, counted};
 use crate::config::Config;
+use crate::shell::quoted;
 
 pub(super) fn judge(facts: &PermissionFacts, config: &Config, notes: &mut Notes) {
     if facts.user != 0 {
@@ -49,9 +51,15 @@ pub(super) fn judge(facts: &PermissionFacts, config: &Config, notes: &mut Notes)
 fn judge_directory(directory: &DirectoryFact, user: u32, notes: &mut Notes) {
     let DirectoryFact {
         path,
+        is_on_host,
         purpose,
         state,
     } = directory;
+    let word = if *is_on_host {
+        on_host(path)
+    } else {
+        quoted(path)
+    };
     let means = format!("the agent cannot keep {purpose} there");
     match state {
         DirectoryState::Writable => {}
@@ -62,8 +70,8 @@ fn judge_directory(directory: &DirectoryFact, user: u32, notes: &mut Notes) {
                     format!("{path} is no directory, and none can be made"),
                 )
                 .means(means)
-                .run(format!("ls -ld {path}"))
-                .run(format!("sudo mkdir -p {path}"));
+                .run(format!("ls -ld {word}"))
+                .run(format!("sudo mkdir -p {word}"));
         }
         DirectoryState::ReadOnly => {
             notes
@@ -79,7 +87,7 @@ fn judge_directory(directory: &DirectoryFact, user: u32, notes: &mut Notes) {
             notes
                 .error("directory-denied", format!("{path} may not be written to"))
                 .means(means)
-                .run(format!("ls -ld {path}"));
+                .run(format!("ls -ld {word}"));
         }
     }
 }

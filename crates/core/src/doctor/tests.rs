@@ -1,6 +1,7 @@
 //! Every finding occurs, and only where it belongs.
 
 mod answering;
+mod specs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -422,6 +423,7 @@ fn permissions_clock_and_settings() {
     fn directory(facts: &mut Facts, state: DirectoryState) {
         facts.permissions.directories.push(DirectoryFact {
             path: "/var/lib/mizzen".to_owned(),
+            is_on_host: true,
             purpose: "its state",
             state,
         });

@@ -323,7 +323,7 @@ fn cdi_specs_that_do_not_resolve_or_lie_are_told() {
         },
         Break {
             found: "error cdi-hook-not-executable",
-            words: "$ sudo chmod 755 /opt/hook",
+            words: "/host/opt/hook",
             settings: &[],
             make: |node| {
                 node.specs(&["--nvidia-cdi-hook-path=/opt/hook"]);

@@ -1,7 +1,12 @@
 //! Settings, and what the command does about mistakes in them.
 
+use std::fs;
+
+use serde_json::Value;
+
 use super::Node;
 use super::node::bad;
+use crate::support::Ran;
 
 #[test]
 fn a_mistake_in_flags_ends_with_2_and_one_in_the_file_or_the_environment_is_a_finding() {
@@ -85,4 +90,59 @@ fn proposed_commands_look_at_the_same_machine() {
     let words = validate.unwrap().split(' ').skip(1);
     let ran = command.args(words).output().unwrap();
     assert_eq!(ran.status.code(), Some(1));
+}
+
+/// The commands of a finding of this name.
+fn commands(report: &Value, id: &str) -> Vec<String> {
+    let mut findings = report["findings"].as_array().unwrap().iter();
+    let finding = findings.find(|finding| finding["id"] == id);
+    let commands = finding.unwrap_or_else(|| panic!("no {id} in {report:#}"))["commands"].clone();
+    serde_json::from_value(commands).unwrap()
+}
+
+#[test]
+fn the_command_for_a_stale_spec_makes_the_same_names_anew() {
+    let node = Node::new();
+    node.specs(&[
+        "--disable-hook=all",
+        "--name-strategy=type-index,index",
+        "--format=yaml",
+    ]);
+    node.specs(&["--disable-hook=all", "--kind=management.nvidia.com/gpu"]);
+    let path = node.host("var/run/cdi/nvidia.com-gpu.yaml");
+    let made = fs::read_to_string(&path).unwrap();
+    node.remove_libraries("libnvcuvid.so");
+    for _ in ["the one", "the other"] {
+        let report = node.report(&[]);
+        let words = commands(&report, "cdi-stale").remove(0);
+        let mut command = node.command();
+        command.args(words.split(' ').skip(2));
+        Ran(command.output().unwrap()).ended_with(0);
+    }
+    let left = bad(&node.report(&[]));
+    assert!(!left.contains(&"error cdi-stale".to_owned()), "{left:?}");
+    let renewed = fs::read_to_string(&path).unwrap();
+    assert_ne!(renewed, made);
+    let names = |text: &str| -> Vec<String> {
+        let spec: Value = serde_saphyr::from_str(text).unwrap();
+        let devices = spec["devices"].as_array().unwrap().iter();
+        devices.map(|device| device["name"].to_string()).collect()
+    };
+    assert_eq!(names(&renewed), names(&made));
+    assert!(names(&made).contains(&"\"gpu0\"".to_owned()), "{made}");
+}
+
+#[test]
+fn the_command_for_a_conflict_leaves_what_the_agent_keeps() {
+    let node = Node::new();
+    let name = "var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json";
+    node.specs(&[
+        "--disable-hook=all",
+        "--kind=k8s.device-plugin.nvidia.com/gpu",
+    ]);
+    let copy = node.host("var/run/cdi/copy.json");
+    fs::copy(node.host(name), &copy).unwrap();
+    let report = node.report(&["--device-list-strategy=cdi-cri"]);
+    let expected = format!("sudo rm {}", copy.display());
+    assert_eq!(commands(&report, "cdi-conflict"), [expected]);
 }
