@@ -38,12 +38,23 @@ impl LabelsFile {
     /// The file system's; the file is then as it was.
     pub fn write(&mut self, labels: &Labels) -> io::Result<bool> {
         let text = features_file(labels);
+        if self.is_device() {
+            // `/dev/stdout`, a pipe: something to write to, and not to take the place of.
+            fs::write(&self.path, text)?;
+            return Ok(true);
+        }
         let is_new = fs::read(&self.path).ok().as_deref() != Some(text.as_bytes());
         if is_new {
             self.replace(&text)?;
         }
         self.written = true;
         Ok(is_new)
+    }
+
+    /// Whether there is something that is neither a file nor a directory.
+    fn is_device(&self) -> bool {
+        let kind = fs::metadata(&self.path).map(|found| found.file_type());
+        kind.is_ok_and(|kind| !kind.is_file() && !kind.is_dir())
     }
 
     /// Node Feature Discovery reads every file of the directory whose name does not begin with a

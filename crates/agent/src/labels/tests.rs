@@ -134,6 +134,22 @@ fn a_file_is_replaced_if_it_says_something_else_and_goes_if_it_shall_not_stay() 
 }
 
 #[test]
+fn a_pipe_or_device_is_written_to_and_stays_what_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
+    let from = path.clone();
+    let reader = std::thread::spawn(move || fs::read_to_string(from).unwrap());
+    let mut labels = Labels::new();
+    labels.insert("a/b".parse().unwrap(), true.into());
+    let mut file = LabelsFile::new(&path, false);
+    assert!(file.write(&labels).unwrap());
+    drop(file);
+    assert_eq!(reader.join().unwrap(), "a/b=true\n");
+    assert!(!fs::metadata(&path).unwrap().is_file());
+}
+
+#[test]
 fn a_file_that_cannot_be_replaced_leaves_nothing_behind() {
     let root = tempfile::tempdir().unwrap();
     // A directory is in its place.
