@@ -99,9 +99,12 @@ fn step_back(
     let is_known = |text: &str| text == ABSENT || text == before;
     let (after, is_exact) = match undo(kind, &before, backup.as_deref()) {
         Undone::Nothing => {
-            return Ok(Ok(backup.map(|text| match is_known(&text) {
-                true => Step::Forget(path),
-                false => Step::Leave(path),
+            return Ok(Ok(backup.map(|text| {
+                if is_known(&text) {
+                    Step::Forget(path)
+                } else {
+                    Step::Leave(path)
+                }
             })));
         }
         Undone::Remove => (None, true),
