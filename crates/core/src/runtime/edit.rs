@@ -56,8 +56,8 @@ pub fn files_of_edit(place: &KnownPlace) -> Vec<String> {
 pub fn lost_drop_ins(config: &str, text: &str, beside: &[String]) -> Vec<String> {
     let parent = config.rsplit_once('/').map_or("", |(parent, _)| parent);
     let quoted = text.split(['"', '\'']);
-    let named = quoted.filter_map(|name| name.strip_suffix("/*.toml"));
-    let names = named.filter(|name| !name.contains(['*', '?', '[', '\\', '\n']));
+    let patterns = quoted.filter_map(|name| name.strip_suffix("/*.toml"));
+    let names = patterns.filter(|name| !name.contains(['*', '?', '[', '\\', '\n']));
     let names = names.chain(beside.iter().map(String::as_str));
     let paths = names.map(|name| match name.strip_prefix("./").unwrap_or(name) {
         name if name.starts_with('/') => format!("{name}/{DROP_IN}"),
