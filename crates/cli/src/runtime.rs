@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 mod args;
+mod back;
 mod check;
 mod configure;
 mod files;

@@ -13,6 +13,7 @@ use mizzen_core::runtime::{
 use mizzen_nvml::HostRoot;
 
 use super::args::ConfigureArgs;
+use super::back::{steps_back, unread};
 use super::check::NONE_FOUND;
 use super::files::HostFile;
 use super::look::{Looked, asked, look};
@@ -24,19 +25,30 @@ use crate::terminal::Terminal;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What happens to a file.
-enum Step {
+pub(super) enum Step {
     /// It gets this text; what it held is kept beside it.
     Edit(Change),
-    /// It gets what it held before, or what is left without ours; what was kept is removed.
+    /// It gets what it held before, or what is left without ours.
     Back {
         file: String,
         before: String,
         /// `None` if it goes.
         after: Option<String>,
         is_exact: bool,
+        /// Whether what was kept is removed.
+        forgets: bool,
     },
-    /// What was kept of it is removed, for nothing of ours is in it any more.
+    /// What was kept of it is removed: it is what it holds.
     Forget(String),
+    /// Nothing of ours is in it, and what was kept of it is something else, which stays.
+    Leave(String),
+}
+
+impl Step {
+    /// Whether it changes what the runtime reads.
+    fn counts(&self) -> bool {
+        matches!(self, Self::Edit(_) | Self::Back { .. })
+    }
 }
 
 /// Carries the command out.
@@ -80,7 +92,7 @@ pub(super) fn run(args: &ConfigureArgs) -> Result<ExitCode> {
                 after,
                 ..
             } => patch(file, Some(before), after.as_deref()),
-            Step::Forget(_) => Vec::new(),
+            Step::Forget(_) | Step::Leave(_) => Vec::new(),
         });
         Terminal::stdout().print(lines)?;
         print(&notes(args, &looked.found, &steps))?;
@@ -93,17 +105,23 @@ pub(super) fn run(args: &ConfigureArgs) -> Result<ExitCode> {
         }
     }
     print(&notes(args, &looked.found, &steps))?;
+    if !steps.iter().any(Step::counts) {
+        return Ok(ExitCode::SUCCESS);
+    }
     finish(args, &looked.found)
 }
 
-/// What there is to say of the files with these steps taken, if they turn CDI on.
+/// What there is to say of the files with these steps taken.
 fn notes(args: &ConfigureArgs, found: &FoundRuntime, steps: &[Step]) -> String {
     if args.undo {
-        return String::new();
+        let unread = unread(found);
+        return unread.map_or_else(String::new, |unread| {
+            format!("note: {unread}: something of Mizzen's may be in what it imports\n")
+        });
     }
     let edits = steps.iter().filter_map(|step| match step {
         Step::Edit(change) => Some(change.clone()),
-        Step::Back { .. } | Step::Forget(_) => None,
+        Step::Back { .. } | Step::Forget(_) | Step::Leave(_) => None,
     });
     let edits: Vec<Change> = edits.collect();
     let mut then = found.clone();
@@ -147,41 +165,6 @@ fn awaits_restart(host: &HostRoot, found: &FoundRuntime) -> Result<bool> {
     Ok(mizzen_core::runtime::awaits_restart(&found.place, &files))
 }
 
-/// The steps that take back whatever is ours in the files of the runtime.
-fn steps_back(host: &HostRoot, found: &FoundRuntime) -> Result<Result<Vec<Step>, String>> {
-    let mut files: Vec<String> = found.files.iter().map(|file| file.path.clone()).collect();
-    files.push(found.config.clone());
-    files.extend(files_of_edit(&found.place));
-    // What is made of a template holds what is ours until it is made anew.
-    let is_generated = |path: &String| found.place.template.is_some() && path == found.place.config;
-    files.retain(|path| !is_generated(path));
-    files.sort();
-    files.dedup();
-    let mut steps = Vec::new();
-    for path in files {
-        let file = HostFile::new(host, &path);
-        let Some(before) = file.read()? else { continue };
-        let backup = file.backup()?;
-        let (after, is_exact) = match undo(found.place.kind, &before, backup.as_deref()) {
-            Undone::Nothing => {
-                steps.extend(backup.map(|_| Step::Forget(path)));
-                continue;
-            }
-            Undone::Remove => (None, true),
-            Undone::Restore(text) => (Some(text), true),
-            Undone::Stripped(text) => (Some(text), false),
-            Undone::Refused(reason) => return Ok(Err(format!("{path}: {reason}"))),
-        };
-        steps.push(Step::Back {
-            file: path,
-            before,
-            after,
-            is_exact,
-        });
-    }
-    Ok(Ok(steps))
-}
-
 fn nothing_to_do(host: &HostRoot, looked: &Looked, is_undo: bool) -> Result<String> {
     let name = looked.found.place.name;
     if is_undo {
@@ -214,7 +197,12 @@ fn take(host: &HostRoot, kind: RuntimeKind, step: &Step) -> Result<String> {
             let file = HostFile::new(host, &change.file);
             let made = (kind == RuntimeKind::Docker).then_some(ABSENT);
             let kept = change.before.as_deref().or(made);
-            if let Some(text) = kept {
+            // What was kept before an edit that is still there is what the file held without us.
+            let is_edited = match (change.before.as_deref(), file.backup()?) {
+                (Some(text), Some(backup)) => undo(kind, text, Some(&backup)) != Undone::Nothing,
+                _ => false,
+            };
+            if let Some(text) = kept.filter(|_| !is_edited) {
                 file.keep(text)?;
             }
             file.replace(change.before.as_deref(), &change.after)?;
@@ -222,7 +210,7 @@ fn take(host: &HostRoot, kind: RuntimeKind, step: &Step) -> Result<String> {
                 Some(_) => format!(
                     "edited {}; what it held before is in {}\n",
                     change.file,
-                    file.backup_path().display()
+                    file.backup_on_host()
                 ),
                 None => format!("wrote {}\n", change.file),
             })
@@ -231,22 +219,29 @@ fn take(host: &HostRoot, kind: RuntimeKind, step: &Step) -> Result<String> {
             let file = HostFile::new(host, path);
             file.forget()?;
             Ok(format!(
-                "nothing of Mizzen's is in {path}; removed {}, a copy of what it once held\n",
-                file.backup_path().display()
+                "nothing of Mizzen's is in {path}; removed {}, a copy of it\n",
+                file.backup_on_host()
             ))
         }
+        Step::Leave(path) => Ok(format!(
+            "nothing of Mizzen's is in {path}; what it once held is still in {}\n",
+            HostFile::new(host, path).backup_on_host()
+        )),
         Step::Back {
             file: path,
             before,
             after,
             is_exact,
+            forgets,
         } => {
             let file = HostFile::new(host, path);
             match after {
                 Some(text) => file.replace(Some(before), text)?,
                 None => file.remove()?,
             }
-            file.forget()?;
+            if *forgets {
+                file.forget()?;
+            }
             Ok(match (after, is_exact) {
                 (None, _) => format!("removed {path}\n"),
                 (_, true) => format!("restored {path}\n"),
@@ -262,6 +257,14 @@ fn take(host: &HostRoot, kind: RuntimeKind, step: &Step) -> Result<String> {
 /// Says which restart is needed, or makes it.
 fn finish(args: &ConfigureArgs, found: &FoundRuntime) -> Result<ExitCode> {
     let units = found.place.units;
+    if !args.restart && args.which.host_root != Path::new("/") {
+        print(&format!(
+            "to take it over, on that machine: systemctl restart {}; {}\n",
+            units.join(" or "),
+            what_goes_on(found)
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let unit = units.iter().find(|unit| is_active(unit));
     if !args.restart {
         let unit = unit.or(units.first()).copied().unwrap_or_default();

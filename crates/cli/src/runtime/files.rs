@@ -15,6 +15,8 @@ const BACKUP: &str = ".mizzen-backup";
 pub(super) struct HostFile {
     /// Where it is for this process.
     path: PathBuf,
+    /// Where the root of the host is for this process.
+    root: PathBuf,
 }
 
 impl HostFile {
@@ -27,7 +29,15 @@ impl HostFile {
             let parent = host.resolve(parent);
             parent.map_or_else(|_| host.join(path), |parent| parent.join(name))
         });
-        Self { path }
+        Self {
+            path,
+            root: host.as_path().to_owned(),
+        }
+    }
+
+    /// Where it is for this process.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What is in it; `None` if it is not there.
@@ -40,11 +50,18 @@ impl HostFile {
         read(&self.backup_path())
     }
 
-    /// Where what it held is kept.
-    pub(super) fn backup_path(&self) -> PathBuf {
+    /// Where what it held is kept, for this process.
+    fn backup_path(&self) -> PathBuf {
         let mut path = self.path.clone().into_os_string();
         path.push(BACKUP);
         path.into()
+    }
+
+    /// Where what it held is kept, by its path on the host.
+    pub(super) fn backup_on_host(&self) -> String {
+        let path = self.backup_path();
+        let inside = path.strip_prefix(&self.root).unwrap_or(&path);
+        Path::new("/").join(inside).display().to_string()
     }
 
     /// Keeps what it holds, `text`, beside it.
@@ -83,9 +100,14 @@ impl HostFile {
 fn read(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    kinds.contains(&error.kind())
 }
 
 /// Writes a file by rename, with the owner and mode of `like`.

@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 use crate::support::{Ran, mizzen, repository};
 
 mod by_socket;
+mod undo;
 mod unknown;
 
 const CONTAINERD: &str = "etc/containerd/config.toml";
@@ -385,6 +386,7 @@ fn the_commands_in_the_document_print_what_it_says() {
         let root = node.0.path().to_string_lossy().into_owned();
         let printed = (ran.stdout() + &ran.stderr()).replace(&format!(" --host-root {root}"), "");
         let printed = printed.replace(&root, "");
+        let printed = printed.replace(", on that machine:", ":");
         assert_eq!(printed, output, "docs/runtime.md: {command}");
         count += 1;
     }

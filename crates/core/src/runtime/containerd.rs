@@ -18,6 +18,9 @@ const FIRST_WITH_CDI: RuntimeVersion = RuntimeVersion::new(1, 7, 0);
 /// The first that does so unless it is told not to.
 const FIRST_ON: RuntimeVersion = RuntimeVersion::new(2, 0, 0);
 
+/// The name that containerd 1 gives the runtime of its table `default_runtime`.
+const DEFAULT_TABLE: &str = "default";
+
 /// What is said of `enable_cdi` where it may be set for a containerd that does not know it.
 const PERHAPS_PASSED_OVER: &str = "the version of containerd is not known, and one before 1.7 \
     passes over enable_cdi without a word: see `containerd --version`";
@@ -136,6 +139,9 @@ pub fn read_containerd(files: &[SourceFile], version: Option<RuntimeVersion>) ->
                 }
                 remarks.extend(misfits(&toml, of_file, version));
                 found.take(&toml, of_file, replaces_sections(version));
+                if of_file <= 2 && version.is_none_or(|version| version < FIRST_ON) {
+                    found.take_default_table(&toml, of_file);
+                }
             }
             Err((place, text)) => {
                 remarks.push(Remark::unread(format!("not TOML: {text}"), Some(place)));
@@ -149,16 +155,17 @@ pub fn read_containerd(files: &[SourceFile], version: Option<RuntimeVersion>) ->
         remarks.push(Remark::new(PERHAPS_PASSED_OVER, Some(place.clone())));
     }
     let cdi = found.cdi(version, main_version);
+    let by_table = found.default_table.take();
+    let by_table = by_table.map(|place| (DEFAULT_TABLE.to_owned(), place));
+    let default_runtime = by_table.or(found.default_runtime);
     RuntimeReport {
         kind: RuntimeKind::Containerd,
         version,
         cdi,
         spec_directories: found.spec_directories.unwrap_or_default(),
         runtimes: found.runtimes,
-        default_runtime_place: found.default_runtime.as_ref().map(|(_, at)| at.clone()),
-        default_runtime: found
-            .default_runtime
-            .map_or_else(|| "runc".to_owned(), |(name, _)| name),
+        default_runtime_place: default_runtime.as_ref().map(|(_, at)| at.clone()),
+        default_runtime: default_runtime.map_or_else(|| "runc".to_owned(), |(name, _)| name),
         switched_off: found.disabled,
         remarks,
     }
@@ -171,7 +178,20 @@ struct Found {
     spec_directories: Option<SpecDirectories>,
     default_runtime: Option<(String, Place)>,
     runtimes: Vec<DefinedRuntime>,
+    /// Where the table `default_runtime` is, if it counts.
+    default_table: Option<Place>,
     disabled: Option<Place>,
+}
+
+/// The program of the runtime at this path: `BinaryName` in its options, or `runtime_engine`, which
+/// containerd 1 has for runtimes of an older type.
+fn program_of(toml: &TomlFile<'_>, runtime: &[&str]) -> Option<String> {
+    let keys: [&[&str]; 2] = [&["options", "BinaryName"], &["runtime_engine"]];
+    let mut programs = keys.iter().filter_map(|key| {
+        let (program, _) = toml.text(&[runtime, key].concat())?;
+        (!program.is_empty()).then_some(program)
+    });
+    programs.next()
 }
 
 impl Found {
@@ -214,8 +234,28 @@ impl Found {
         for name in toml.keys(&runtimes) {
             let one = [&runtimes[..], &[name.as_str()]].concat();
             let place = toml.get(&one).map(|located| toml.place(&located));
-            let program = toml.text(&[&one[..], &["options", "BinaryName"]].concat());
-            self.define(name, program.map(|(program, _)| program), place);
+            let program = program_of(toml, &one);
+            self.define(name, program, place);
+        }
+    }
+
+    /// Takes in the runtime that containerd 1 has in a table of its own, `default_runtime`: it is
+    /// named `default` and outranks `default_runtime_name`. A table without a type, as containerd
+    /// prints it with its defaults, sets nothing. containerd 2.0 took the table away.
+    fn take_default_table(&mut self, toml: &TomlFile<'_>, version: i64) {
+        for key in plugin_keys(version) {
+            let table = ["plugins", key, "containerd", "default_runtime"];
+            let of_type = toml.text(&[&table[..], &["runtime_type"]].concat());
+            if of_type.is_none_or(|(of_type, _)| of_type.is_empty()) {
+                continue;
+            }
+            let place = toml.get(&table).map(|located| toml.place(&located));
+            self.define(
+                DEFAULT_TABLE.to_owned(),
+                program_of(toml, &table),
+                place.clone(),
+            );
+            self.default_table = place;
         }
     }
 
@@ -410,6 +450,37 @@ mod tests {
         assert_eq!(names, ["gpu"]);
         assert_eq!(report.default_runtime_place.unwrap().line, 3);
         assert_eq!(report.runtimes[1].place.as_ref().unwrap().line, 6);
+    }
+
+    #[test]
+    fn containerd_1_has_its_default_in_a_table_of_its_own_too() {
+        let table = |text: &str| {
+            format!(
+                "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n\
+                 default_runtime_name = \"runc\"\n\
+                 [plugins.\"io.containerd.grpc.v1.cri\".containerd.default_runtime]\n{text}"
+            )
+        };
+        let by = |text: &str, version| read_containerd(&[file("/c.toml", text)], version);
+        let options = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.default_runtime.options]\n\
+            BinaryName = \"/usr/bin/nvidia-container-runtime\"\n";
+        let nvidia = table(&format!(
+            "runtime_type = \"io.containerd.runc.v2\"\n{options}"
+        ));
+        for version in [Some(V1_7), None] {
+            let report = by(&nvidia, version);
+            assert_eq!(report.default_runtime, "default");
+            assert_eq!(report.default_runtime_place.as_ref().unwrap().line, 4);
+            assert!(report.nvidia_by_default());
+        }
+        assert!(!by(&nvidia, Some(V2_3)).nvidia_by_default());
+        // As containerd prints its defaults.
+        let empty = by(&table("runtime_type = \"\"\n"), Some(V1_7));
+        assert_eq!(empty.default_runtime, "runc");
+        let engine = "[plugins.cri.containerd.default_runtime]\n\
+            runtime_type = \"io.containerd.runtime.v1.linux\"\n\
+            runtime_engine = \"/usr/bin/nvidia-container-runtime\"\n";
+        assert!(by(engine, Some(V1_6)).nvidia_by_default());
     }
 
     #[test]

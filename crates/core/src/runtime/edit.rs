@@ -6,19 +6,17 @@ use super::containerd::{
 use super::crio::read_crio;
 use super::docker::read_docker;
 use super::json::Json;
+use super::marks::{ADDED, CHANGED, OURS, whole};
 use super::places::{ContainerdFlavour, KnownPlace};
 use super::report::{CdiState, RuntimeKind, RuntimeReport, SourceFile};
 use super::toml::TomlFile;
 use super::version::RuntimeVersion;
 use crate::cdi::SPEC_DIRECTORIES;
 
-/// What a line that we added ends with.
-pub(super) const ADDED: &str = "# mizzen: turns CDI on";
-/// What a value that we changed is followed by.
-pub(super) const CHANGED: &str = "true # mizzen: was false";
-/// The first line of a file that is wholly ours.
-pub(super) const OURS: &str =
-    "# Written by `mizzen runtime configure`; `mizzen runtime configure --undo` removes it.\n";
+mod switch;
+
+pub(super) use switch::{in_place, turned_off, turned_on};
+
 /// The name of a drop-in.
 const DROP_IN: &str = "99-mizzen-cdi.toml";
 /// What a template of k3s or RKE2 takes its own settings in with.
@@ -50,6 +48,22 @@ pub fn files_of_edit(place: &KnownPlace) -> Vec<String> {
         files.push(format!("{}/config-v3.toml.d/{DROP_IN}", place.directory()));
     }
     files
+}
+
+/// Where a drop-in of ours may be that a config of containerd's once imported, and perhaps does not
+/// any more: in the directories that `text`, what is in `config`, names in quotes, be it in a
+/// comment or in TOML that cannot be read, and in those of these names `beside` the config.
+pub fn lost_drop_ins(config: &str, text: &str, beside: &[String]) -> Vec<String> {
+    let parent = config.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let quoted = text.split(['"', '\'']);
+    let patterns = quoted.filter_map(|name| name.strip_suffix("/*.toml"));
+    let names = patterns.filter(|name| !name.contains(['*', '?', '[', '\\', '\n']));
+    let names = names.chain(beside.iter().map(String::as_str));
+    let paths = names.map(|name| match name.strip_prefix("./").unwrap_or(name) {
+        name if name.starts_with('/') => format!("{name}/{DROP_IN}"),
+        name => format!("{parent}/{name}/{DROP_IN}"),
+    });
+    paths.collect()
 }
 
 /// Whether an edit is in these files of `place` already that its runtime only takes over when it is
@@ -223,7 +237,9 @@ fn drop_in(directory: &str, version: i64) -> Change {
     Change {
         file: format!("{directory}/{DROP_IN}"),
         before: None,
-        after: format!("{OURS}version = {version}\n\n{header}\n  enable_cdi = true\n"),
+        after: whole(&format!(
+            "version = {version}\n\n{header}\n  enable_cdi = true\n"
+        )),
     }
 }
 
@@ -246,7 +262,10 @@ fn plain(config: &str, files: &[SourceFile], report: &RuntimeReport) -> Result<C
         return Ok(Change {
             file: config.to_owned(),
             before: None,
-            after: format!("{OURS}version = 2\n\n{}\n  enable_cdi = true\n", section(2)),
+            after: whole(&format!(
+                "version = 2\n\n{}\n  enable_cdi = true\n",
+                section(2)
+            )),
         });
     };
     let merges = report.version.map_or_else(
@@ -305,112 +324,6 @@ fn imported_drop_in(
     (is_last && is_new).then_some(change)
 }
 
-/// The edit of a file that may have the setting or not.
-pub(super) fn in_place(file: &SourceFile) -> Result<Change, String> {
-    let toml = TomlFile::parse(file)
-        .map_err(|(place, text)| format!("{place} cannot be read: {text}; mend it first"))?;
-    let version = config_version(&toml);
-    let newer = toml.get(&["plugins", plugin_key(3)]).is_some();
-    let key = if version == 2 && newer {
-        plugin_key(3)
-    } else {
-        plugin_key(version)
-    };
-    // containerd 2 takes a section under its older name too.
-    let older = plugin_key(2);
-    let key = if version >= 3 && !newer && toml.get(&["plugins", older]).is_some() {
-        older
-    } else {
-        key
-    };
-    let after = if let Some(set) = toml.get(&["plugins", key, "enable_cdi"]) {
-        let span = set
-            .span
-            .ok_or("enable_cdi is written in a way that is not known")?;
-        replaced(&file.text, span)
-    } else {
-        added(&toml, file, key)?
-    };
-    Ok(Change {
-        file: file.path.clone(),
-        before: Some(file.text.clone()),
-        after,
-    })
-}
-
-fn replaced(text: &str, span: core::ops::Range<usize>) -> String {
-    let rest = &text[span.end..];
-    let line = rest.split('\n').next().unwrap_or_default().trim();
-    // Within an inline table there is no room for a comment.
-    let value = if line.is_empty() || line.starts_with('#') {
-        CHANGED
-    } else {
-        "true"
-    };
-    format!("{}{value}{rest}", &text[..span.start])
-}
-
-fn added(toml: &TomlFile<'_>, file: &SourceFile, key: &str) -> Result<String, String> {
-    let text = &file.text;
-    let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
-    let table = toml.get(&["plugins", key]);
-    let header = table.as_ref().and_then(|table| {
-        let table = table.item.as_table()?;
-        let has_header = !table.is_implicit() && !table.is_dotted();
-        has_header.then(|| table.span())?
-    });
-    if let Some(span) = header {
-        let line_end = text[span.start..].find('\n').map(|at| span.start + at + 1);
-        let at = line_end.unwrap_or(text.len());
-        let missing_end = if line_end.is_none() { end } else { "" };
-        let indent = indent_after(text, at, span.start);
-        return Ok(format!(
-            "{}{missing_end}{indent}enable_cdi = true {ADDED}{end}{}",
-            &text[..at],
-            &text[at..]
-        ));
-    }
-    if table.is_some_and(|table| {
-        !table.item.is_table()
-            || table
-                .item
-                .as_table()
-                .is_some_and(toml_edit::Table::is_dotted)
-    }) {
-        return Err(format!(
-            "plugins.\"{key}\" in {} is not written as a section; add enable_cdi = true to it by \
-             hand",
-            file.path
-        ));
-    }
-    let missing_end = if text.is_empty() || text.ends_with('\n') {
-        ""
-    } else {
-        end
-    };
-    let header = if key.contains('.') {
-        format!("[plugins.\"{key}\"]")
-    } else {
-        format!("[plugins.{key}]")
-    };
-    Ok(format!(
-        "{text}{missing_end}{end}{header} {ADDED}{end}  enable_cdi = true {ADDED}{end}"
-    ))
-}
-
-/// The indent of the line at `at`, if it is a setting of the section whose header is at `header`;
-/// else one level more than the header's.
-fn indent_after(text: &str, at: usize, header: usize) -> String {
-    let next = text[at..].split('\n').next().unwrap_or_default();
-    let trimmed = next.trim_start_matches([' ', '\t']);
-    if !trimmed.trim().is_empty() && !trimmed.starts_with('[') {
-        return next[..next.len() - trimmed.len()].to_owned();
-    }
-    let line = text[..header].rsplit('\n').next().unwrap_or_default();
-    let blank = line.trim_start_matches([' ', '\t']);
-    format!("{}  ", &line[..line.len() - blank.len()])
-}
-
 /// k3s and RKE2 make `config.toml` of a template at every start. What they have in the section
 /// themselves cannot be written twice, so what is ours comes in by an import, which containerd 2
 /// merges key by key.
@@ -451,7 +364,7 @@ fn rancher(
         None => Change {
             file: path.to_owned(),
             before: None,
-            after: format!("{OURS}{line}{BASE}\n"),
+            after: whole(&format!("{line}{BASE}\n")),
         },
         Some(file) if file.text.contains(BASE) && !file.text.contains("imports") => Change {
             file: file.path.clone(),
@@ -508,10 +421,10 @@ fn add_directory(place: &KnownPlace, files: &[SourceFile], report: &RuntimeRepor
     let change = Change {
         file,
         before: None,
-        after: format!(
-            "{OURS}[crio.runtime]\ncdi_spec_dirs = [{}]\n",
+        after: whole(&format!(
+            "[crio.runtime]\ncdi_spec_dirs = [{}]\n",
             list.join(", ")
-        ),
+        )),
     };
     let mut then = files.to_vec();
     then.push(SourceFile {

@@ -10,6 +10,7 @@ mod crio;
 mod docker;
 mod edit;
 mod json;
+mod marks;
 mod places;
 mod privacy;
 mod report;
@@ -22,7 +23,9 @@ pub use auto::{AutoChoice, AutoInputs, choose};
 pub use containerd::{import_patterns, read_containerd};
 pub use crio::read_crio;
 pub use docker::{has_live_restore, read_docker};
-pub use edit::{ABSENT, Change, Turn, awaits_restart, edited, files_of_edit, turn_on};
+pub use edit::{
+    ABSENT, Change, Turn, awaits_restart, edited, files_of_edit, lost_drop_ins, turn_on,
+};
 pub use places::{ContainerdFlavour, KNOWN_PLACES, KnownPlace, kubelet_endpoint};
 pub use privacy::{
     PrivacyRisk, RiskLevel, TOOLKIT_CONFIG, ToolkitConfig, config_beside, privacy_risks,

@@ -1,7 +1,8 @@
 //! Taking an edit back.
 
-use super::edit::{ABSENT, ADDED, CHANGED, OURS, in_place, with_feature};
+use super::edit::{ABSENT, in_place, turned_off, turned_on, with_feature};
 use super::json::Json;
+use super::marks::{OURS, is_whole, stripped};
 use super::report::{RuntimeKind, SourceFile};
 
 /// What taking an edit back comes to.
@@ -26,8 +27,7 @@ pub fn undo(kind: RuntimeKind, current: &str, backup: Option<&str>) -> Undone {
         return undo_json(current, backup);
     }
     if current.starts_with(OURS) {
-        let rest = current.strip_prefix(OURS).unwrap_or_default();
-        return if is_whole(rest) {
+        return if is_whole(current) {
             Undone::Remove
         } else {
             Undone::Refused(
@@ -37,75 +37,53 @@ pub fn undo(kind: RuntimeKind, current: &str, backup: Option<&str>) -> Undone {
             )
         };
     }
-    let stripped = stripped(current);
-    match backup {
-        // Within an inline table no mark says what is ours.
-        Some(backup) if backup != current && is_edit_of(current, backup) => {
-            Undone::Restore(backup.to_owned())
-        }
-        _ if stripped == current => Undone::Nothing,
-        // What only differs in whether the last line ends was brought about by us.
-        Some(backup) if stripped.trim_end() == backup.trim_end() => {
-            Undone::Restore(backup.to_owned())
-        }
-        _ => Undone::Stripped(stripped),
+    let rest = stripped(current);
+    let Some(backup) = backup else {
+        return if rest == current {
+            Undone::Nothing
+        } else {
+            Undone::Stripped(rest)
+        };
+    };
+    // A copy of a file that we had edited before has our edit in it.
+    let before = stripped(backup);
+    // What only differs in whether the last line ends was brought about by us.
+    let is_before = rest != current && rest.trim_end() == before.trim_end();
+    if is_before || (before != current && edit_of(&before).as_deref() == Some(current)) {
+        return Undone::Restore(before);
     }
+    edited_since(current, rest, &before)
 }
 
-/// Whether `current` is `backup` with our edit and nothing else.
-fn is_edit_of(current: &str, backup: &str) -> bool {
+/// The text with our edit, if it can be made.
+fn edit_of(before: &str) -> Option<String> {
     let file = SourceFile {
         path: String::new(),
-        text: backup.to_owned(),
+        text: before.to_owned(),
     };
-    in_place(&file).is_ok_and(|change| change.after == current)
+    in_place(&file).ok().map(|change| change.after)
 }
 
-/// Whether what follows our first line is what we write, and nothing else.
-fn is_whole(rest: &str) -> bool {
-    let is_ours = |line: &str| {
-        let line = line.trim();
-        line.is_empty()
-            || line.ends_with(ADDED)
-            || line.starts_with("version = ")
-            || line.starts_with("[plugins.")
-            || line == "[crio.runtime]"
-            || line.starts_with("cdi_spec_dirs = ")
-            || line == "enable_cdi = true"
-            || line == "{{ template \"base\" . }}"
-    };
-    rest.lines().all(is_ours)
-}
-
-/// The text without the lines that we added, and with the values that we changed as they were.
-fn stripped(text: &str) -> String {
-    let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let mut kept: Vec<String> = Vec::new();
-    for (at, line) in lines.iter().enumerate() {
-        if !line.trim_end().ends_with(ADDED) {
-            kept.push(line.replace(CHANGED, "false"));
-            continue;
+/// How the edit is taken out of a file that held `before` and that somebody has edited after us;
+/// `rest` is what is left of it without what has our marks.
+fn edited_since(current: &str, rest: String, before: &str) -> Undone {
+    // Within an inline table no mark says what is ours.
+    let is_unmarked = edit_of(before).is_some_and(|edit| edit != before && stripped(&edit) == edit);
+    match turned_on(before, &rest) {
+        Ok(values) if !values.is_empty() && is_unmarked => {
+            Undone::Stripped(turned_off(&rest, values))
         }
-        if !line.trim_start().starts_with('[') {
-            continue;
-        }
-        if has_more(&lines[at + 1..]) {
-            // Somebody has added to our section.
-            kept.push(line.replace(&format!(" {ADDED}"), ""));
-        } else if kept.last().is_some_and(|before| before.trim().is_empty()) {
-            kept.pop();
-        }
+        Ok(values) if !values.is_empty() => Undone::Refused(
+            "it has enable_cdi = true without the mark of `mizzen runtime configure`, and had it \
+             not before: set it by hand; the copy of what it held before stays"
+                .to_owned(),
+        ),
+        Err(mistake) if is_unmarked => Undone::Refused(format!(
+            "it cannot be read ({mistake}), and so the edit not be found in it; mend it first"
+        )),
+        _ if rest == current => Undone::Nothing,
+        _ => Undone::Stripped(rest),
     }
-    kept.concat()
-}
-
-/// Whether the section that these lines begin with has settings that are not ours.
-fn has_more(lines: &[&str]) -> bool {
-    let of_section = lines.iter().map(|line| line.trim());
-    let mut settings = of_section
-        .take_while(|line| !line.starts_with('['))
-        .filter(|line| !line.is_empty() && !line.starts_with('#') && !line.ends_with(ADDED));
-    settings.next().is_some()
 }
 
 fn undo_json(current: &str, backup: Option<&str>) -> Undone {
@@ -129,7 +107,12 @@ fn undo_json(current: &str, backup: Option<&str>) -> Undone {
     let (Ok(now), Ok(then)) = (Json::parse(current), Json::parse(backup)) else {
         return Undone::Refused("it is not JSON any more; mend it first".to_owned());
     };
-    let Some(set) = now.get(&["features", "cdi"]) else {
+    let is_on = |json: &&Json| json.truth() == Some(true);
+    let set = now.get(&["features", "cdi"]).filter(is_on);
+    let was_on = then
+        .get(&["features", "cdi"])
+        .is_some_and(|json| is_on(&json));
+    let Some(set) = set.filter(|_| !was_on) else {
         return Undone::Nothing;
     };
     if let Some(before) = then.get(&["features", "cdi"]) {

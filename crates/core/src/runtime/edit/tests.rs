@@ -274,6 +274,28 @@ fn cri_o_gets_the_directory_that_is_missing() {
         Undone::Remove
     );
     assert_eq!(turn(place("CRI-O"), &[], None, None), Turn::AlreadyOn);
+    // Somebody's directory is not removed along with ours.
+    let list = changes[0].after.replace("cdi\"]", "cdi\", \"/opt/mine\"]");
+    assert_ne!(list, changes[0].after);
+    let undone = undo(RuntimeKind::Crio, &list, None);
+    assert!(matches!(undone, Undone::Refused(_)), "{undone:?}");
+}
+
+#[test]
+fn a_file_of_ours_that_was_edited_at_all_is_left_alone() {
+    let made = changed(&[], Some(V1_7)).after;
+    for (from, to) in [
+        ("version = 2", "version = 3"),
+        ("enable_cdi = true\n", "enable_cdi = true\n# mine\n"),
+        ("enable_cdi = true", "enable_cdi = false"),
+        ("\n\n", "\n"),
+        ("io.containerd", "io.other"),
+    ] {
+        let edited = made.replace(from, to);
+        assert_ne!(edited, made);
+        let undone = undo(RuntimeKind::Containerd, &edited, None);
+        assert!(matches!(undone, Undone::Refused(_)), "{from}: {undone:?}");
+    }
 }
 
 #[test]
@@ -340,6 +362,57 @@ fn dockers_feature_is_put_in_and_taken_out() {
     );
 }
 
+#[test]
+fn an_edit_in_an_inline_table_is_found_after_other_edits() {
+    let text =
+        "version = 2\nplugins = {\"io.containerd.grpc.v1.cri\" = {enable_cdi = false, x = 1}}\n";
+    let edited = changed(&[main(text)], Some(V1_7)).after + "# mine\n";
+    let undone = |current: &str| undo(RuntimeKind::Containerd, current, Some(text));
+    assert_eq!(undone(&edited), Undone::Stripped(format!("{text}# mine\n")));
+    let broken = undone(&format!("{edited}["));
+    assert!(matches!(broken, Undone::Refused(_)), "{broken:?}");
+    // Somebody has turned it off himself.
+    assert_eq!(undone(&format!("{text}# mine\n")), Undone::Nothing);
+}
+
+#[test]
+fn a_setting_whose_mark_is_gone_is_not_said_to_be_taken_back() {
+    for text in [
+        "version = 2\n",
+        "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nenable_cdi = false\n",
+    ] {
+        let after = changed(&[main(text)], Some(V1_7)).after;
+        let unmarked = after.replace(&format!("true {ADDED}"), "true");
+        let unmarked = unmarked.replace(CHANGED, "true") + "# mine\n";
+        let undone = undo(RuntimeKind::Containerd, &unmarked, Some(text));
+        assert!(matches!(undone, Undone::Refused(_)), "{undone:?}");
+    }
+}
+
+#[test]
+fn an_edit_that_somebody_turned_off_is_made_again_as_it_was() {
+    for text in [
+        "version = 2\n",
+        "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nx = 1\nenable_cdi = false # no\n",
+    ] {
+        let after = changed(&[main(text)], Some(V1_7)).after;
+        let off = after.replace("= true", "= false");
+        assert_eq!(changed(&[main(&off)], Some(V1_7)).after, after);
+        for backup in [text, &off] {
+            let undone = |current: &str| undo(RuntimeKind::Containerd, current, Some(backup));
+            let Undone::Restore(restored) = undone(&after) else {
+                panic!("{:?}", undone(&after));
+            };
+            assert_eq!(restored.trim_end(), text.trim_end());
+        }
+        let undone = undo(RuntimeKind::Containerd, &off, Some(text));
+        assert_eq!(undone, Undone::Restore(text.to_owned()));
+    }
+    let made = changed(&[], Some(V1_7)).after;
+    let off = made.replace("= true", "= false");
+    assert_eq!(changed(&[main(&off)], Some(V1_7)).after, made);
+}
+
 /// Lines that may stand at the root of a config.
 fn root_lines() -> impl Strategy<Value = String> {
     let line = prop_oneof![
@@ -359,6 +432,27 @@ fn root_lines() -> impl Strategy<Value = String> {
             }
             seen.iter().flat_map(|line| [*line, "\n"]).collect()
         })
+}
+
+/// Configs in which no mark of ours has room.
+fn inline_configs() -> impl Strategy<Value = String> {
+    let table = prop_oneof![
+        Just("plugins = {\"io.containerd.grpc.v1.cri\" = {enable_cdi = false, x = 1}}"),
+        Just("plugins.'io.containerd.grpc.v1.cri' = { enable_cdi=false }# a\n"),
+    ];
+    (root_lines(), table).prop_map(|(root, table)| format!("version = 2\n{root}{table}"))
+}
+
+/// What others may write at the end of a config.
+fn foreign() -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        Just("# mine\n"),
+        Just("\n[mine]\ny = true\n"),
+        Just("  # enable_cdi = true\n"),
+        Just("[mine.more] # here\n"),
+        Just("\r\n# last"),
+    ];
+    proptest::collection::vec(line, 1..4).prop_map(|lines| lines.concat())
 }
 
 /// Configs of version 2 in many forms.
@@ -417,6 +511,38 @@ proptest! {
             undo(RuntimeKind::Containerd, &change.after, Some(&text)),
             Undone::Restore(text.clone())
         );
+    }
+
+    #[test]
+    fn an_undo_loses_nothing_of_others_and_leaves_nothing_of_ours(
+        text in prop_oneof![4 => configs(), 1 => inline_configs()],
+        foreign in foreign(),
+        flips in any::<bool>(),
+    ) {
+        let mut current = changed(&[main(&text)], Some(V1_7)).after;
+        if flips {
+            let off = current.replace("enable_cdi = true", "enable_cdi = false");
+            let again = turn(place("containerd"), &[main(&off)], None, Some(V1_7));
+            prop_assert!(matches!(again, Turn::Changes(_) | Turn::AlreadyOn));
+            current = match again {
+                Turn::Changes(changes) => changes[0].after.clone(),
+                _ => off,
+            };
+        }
+        let current = current + &foreign;
+        match undo(RuntimeKind::Containerd, &current, Some(&text)) {
+            Undone::Stripped(left) => {
+                prop_assert!(left.ends_with(&foreign), "{left}");
+                let kept = left.strip_suffix(&foreign).unwrap_or_default();
+                prop_assert_eq!(kept.trim_end(), text.trim_end());
+            }
+            Undone::Refused(_) => {
+                // Two times the same table.
+                let file = main(&current);
+                prop_assert!(TomlFile::parse(&file).is_err(), "{current}");
+            }
+            other => prop_assert!(false, "{other:?} of {current}"),
+        }
     }
 
     #[test]
