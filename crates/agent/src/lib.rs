@@ -38,4 +38,5 @@ mod web;
 pub use agent::{Agent, LoaderFactory, Order, nvml_loader, run_process};
 pub use cluster::ClientFactory;
 pub use config_source::{CONFIG_LIMIT, ConfigText, Interpreter, last_good_text, read_config_file};
+pub use durable::is_device;
 pub use metrics::{NoPage, OnePage, one_page, serve_alone};

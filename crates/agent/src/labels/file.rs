@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use mizzen_core::labels::{Labels, features_file};
 
+use crate::durable::is_device;
+
 /// A file of labels: replaced whole, written only where it says something else, and, if wanted,
 /// gone when its owner is.
 #[derive(Debug)]
@@ -38,8 +40,7 @@ impl LabelsFile {
     /// The file system's; the file is then as it was.
     pub fn write(&mut self, labels: &Labels) -> io::Result<bool> {
         let text = features_file(labels);
-        if self.is_device() {
-            // `/dev/stdout`, a pipe: something to write to, and not to take the place of.
+        if is_device(&self.path) {
             fs::write(&self.path, text)?;
             return Ok(true);
         }
@@ -49,12 +50,6 @@ impl LabelsFile {
         }
         self.written = true;
         Ok(is_new)
-    }
-
-    /// Whether there is something that is neither a file nor a directory.
-    fn is_device(&self) -> bool {
-        let kind = fs::metadata(&self.path).map(|found| found.file_type());
-        kind.is_ok_and(|kind| !kind.is_file() && !kind.is_dir())
     }
 
     /// Node Feature Discovery reads every file of the directory whose name does not begin with a

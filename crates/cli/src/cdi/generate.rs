@@ -1,10 +1,12 @@
 //! `mizzen cdi generate`: the specs of this machine.
 
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
 use mizzen_agent::cdi::{SpecStore, hook, to_json};
+use mizzen_agent::is_device;
 use mizzen_core::cdi::{CdiKind, CdiSpec, SpecOptions};
 use mizzen_core::config::Config;
 use mizzen_core::shell::quoted;
@@ -106,9 +108,13 @@ fn put_one(spec: &CdiSpec, path: &Path, form: SpecForm) -> Result<()> {
     let store = SpecStore::new(parent.unwrap_or(Path::new(".")));
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| format!("{} is no name of a file", path.display()))?;
-    store
-        .put(name, text(spec, form)?.as_bytes())
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    let text = text(spec, form)?;
+    let written = if is_device(path) {
+        fs::write(path, text)
+    } else {
+        store.put(name, text.as_bytes()).map(drop)
+    };
+    written.with_context(|| format!("cannot write {}", path.display()))?;
     eprintln!(
         "{}: {} with {}",
         path.display(),
