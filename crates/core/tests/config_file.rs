@@ -73,6 +73,17 @@ gpus:
   include: ['*H100*', 3]
   exclude: 0000:3b:00.0
 health: {holdDown: 1m, checkInterval: 5s, nvmlCallTimeout: 2s}
+metrics:
+  interval: 5s
+  counters: /c
+  pods: true
+  podUID: true
+  noHostname: true
+  hostnameLabel: hostname
+  oldNamespace: true
+  replaceBlanks: true
+  xidWindow: 1m
+  clockEventsWindow: 2m
 ";
 
 #[test]
