@@ -138,7 +138,11 @@ fn reply(question: &str, body: &[u8], told: &Told) -> Result<(&'static str, Valu
             }
             Ok(("200 OK", node(&told.borrow())))
         }
-        Some("POST") => Ok(("201 Created", serde_json::from_slice(body)?)),
+        Some("POST") => {
+            let mut made: Value = serde_json::from_slice(body)?;
+            made["metadata"]["name"] = json!("made");
+            Ok(("201 Created", made))
+        }
         _ => {
             let status = json!({
                 "apiVersion": "v1", "kind": "Status", "status": "Failure",

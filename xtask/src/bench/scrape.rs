@@ -21,7 +21,7 @@ const BETWEEN: Duration = Duration::from_millis(20);
 pub(super) enum Filling {
     /// Eight GPUs of seven MIG devices, each of them held by a pod.
     Partitioned,
-    /// Sixteen GPUs of 48 processes, each of them in a pod of its own.
+    /// Sixteen GPUs of 48 processes: each of 48 pods has one on each GPU.
     Crowded,
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn run(
 async fn partitioned(work: &Path, binary: &Path) -> Result<Whole> {
     let node = Node::partitioned(work, "8xh100-80gb", None)?;
     let whole = Whole::start(binary, &node, Manner::default()).await?;
-    whole.hold("nvidia.com/mig-1g.10gb", 8 * 7).await?;
+    whole.hold("nvidia.com/mig-1g.10gb", 8 * 7, 1).await?;
     whole
         .shows(|page| is_full(Filling::Partitioned, page))
         .await?;
@@ -75,14 +75,13 @@ async fn partitioned(work: &Path, binary: &Path) -> Result<Whole> {
 async fn crowded(work: &Path, binary: &Path) -> Result<Whole> {
     let node = Node::shared_by(work, "16xh100-80gb", PROCESSES)?;
     let whole = Whole::start(binary, &node, Manner::default()).await?;
-    let pods = i64::from(16 * PROCESSES);
-    whole.hold("nvidia.com/gpu", pods).await?;
+    whole.hold("nvidia.com/gpu", PROCESSES, 16).await?;
     settle(&node, &whole.kubelet.snapshot())?;
     whole.shows(|page| is_full(Filling::Crowded, page)).await?;
     Ok(whole)
 }
 
-/// Gives each pod a process on the GPU that it shares: in a control group of its container's, whose
+/// Gives each pod a process on every GPU that it shares: in a control group of its container's, whose
 /// log has its names.
 fn settle(node: &Node, snapshot: &Snapshot) -> Result<()> {
     let host = node.path("installed");
@@ -137,11 +136,11 @@ fn is_full(filling: Filling, page: &Page) -> Result<()> {
             page.has("mizzen_gpu_allocated", pod, 8 * 7)
         }
         Filling::Crowded => {
-            let pods = 16 * PROCESSES as usize;
+            let shares = 16 * PROCESSES as usize;
             page.has("DCGM_FI_DEV_GPU_TEMP", "", 16)?;
-            page.has("mizzen_gpu_allocated", pod, pods)?;
-            page.has("mizzen_pod_gpu_processes", pod, pods)?;
-            page.has("mizzen_pod_gpu_memory_used_bytes", pod, pods)
+            page.has("mizzen_gpu_allocated", pod, shares)?;
+            page.has("mizzen_pod_gpu_processes", pod, shares)?;
+            page.has("mizzen_pod_gpu_memory_used_bytes", pod, shares)
         }
     }
 }

@@ -177,7 +177,7 @@ impl Node {
     }
 
     /// The root of a host that has the driver's files too.
-    pub(super) fn installed(&self) -> Result<PathBuf> {
+    fn installed(&self) -> Result<PathBuf> {
         let host = self.work.join("installed");
         let (known, partitions) = self.simulator.partitions()?;
         let layout = Installation::Layout(DriverLayout::Debian);
@@ -262,11 +262,18 @@ impl Subject {
         }
     }
 
-    /// The agent with these flags besides, which the node's own say nothing against.
-    pub(super) fn agent(binary: &Path, node: &Node, flags: Vec<String>) -> Recipe {
+    /// The agent with these flags besides, on a node that has the files of its host.
+    pub(super) fn agent(binary: &Path, node: &Node, flags: Vec<String>) -> Result<Recipe> {
         let mut recipe = Self::mizzen(binary, node).recipe;
+        if node.host.is_none() {
+            let host = node.installed()?;
+            let host = format!("--host-root={}", host.display());
+            recipe
+                .command
+                .extend([host, "--mig-strategy=mixed".to_owned()]);
+        }
         recipe.command.extend(flags);
-        recipe
+        Ok(recipe)
     }
 
     /// The command that makes the node's CDI spec, of a host that has the driver's files too.

@@ -79,7 +79,7 @@ impl Whole {
             ..Manner::default()
         };
         let mut whole = Self::start(binary, &node, manner).await?;
-        whole.hold("nvidia.com/gpu", 8).await?;
+        whole.hold("nvidia.com/gpu", 8, 1).await?;
         let has_label = whole.api.labelled("nvidia.com/gpu.count", "8");
         let has_label = timeout(PATIENCE, has_label).await;
         has_label.context("the Node has no label of its GPUs")??;
@@ -94,19 +94,15 @@ impl Whole {
         api.write_kubeconfig(&kubeconfig)?;
         let mut config = Config::new(node.path("kubelet"));
         NODE.clone_into(&mut config.node_name);
-        // As many as there are devices: what is measured is the agent.
-        (config.max_pods, config.milli_cpus) = (2000, 2_000_000);
         let kubelet = Kubelet::start(config).await?;
         let address = free_address()?;
         let option = |name: &str, value: &Path| format!("--{name}={}", value.display());
         let mut flags = vec![
             option("kubelet-socket", &kubelet.registration_socket()),
             option("pod-resources-socket", &kubelet.pod_resources_socket()),
-            option("host-root", &node.installed()?),
             option("kubeconfig", &kubeconfig),
             format!("--node-name={NODE}"),
             format!("--metrics-address={address}"),
-            "--mig-strategy=mixed".to_owned(),
             "--labels-to=node".to_owned(),
             "--node-condition".to_owned(),
         ];
@@ -121,7 +117,7 @@ impl Whole {
             flags.push("--health-check-interval=500ms".to_owned());
             flags.push("--nvml-call-timeout=1s".to_owned());
         }
-        let process = Process::start(&Subject::agent(binary, node, flags))?;
+        let process = Process::start(&Subject::agent(binary, node, flags)?)?;
         let whole = Self {
             process,
             kubelet,
@@ -152,23 +148,24 @@ impl Whole {
         }
     }
 
-    /// Has so many pods hold one device each, and waits until they do.
-    pub(super) async fn hold(&self, resource: &str, pods: i64) -> Result<()> {
-        self.until(|node| node.amounts(resource).1 >= pods, resource)
+    /// Has so many pods hold `each` devices, and waits until they do.
+    pub(super) async fn hold(&self, resource: &str, pods: u32, each: u32) -> Result<()> {
+        let wanted = i64::from(pods * each);
+        self.until(|node| node.amounts(resource).1 >= wanted, resource)
             .await?;
         for number in 0..pods {
-            self.create(&format!("training-job-{number}-abcde"), resource)?;
+            self.create(&format!("training-job-{number}-abcde"), resource, each)?;
         }
         let runs = |node: &Snapshot| node.pods.iter().all(|pod| pod.phase == Phase::Running);
         self.until(runs, "pods that run").await
     }
 
-    /// Creates a pod that holds one device.
-    pub(super) fn create(&self, name: &str, resource: &str) -> Result<()> {
+    /// Creates a pod that holds so many devices.
+    pub(super) fn create(&self, name: &str, resource: &str, devices: u32) -> Result<()> {
         let manifest = format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: research}}\n\
              spec:\n  containers:\n  - {{name: main, image: none, \
-             resources: {{limits: {{{resource}: 1}}}}}}\n"
+             resources: {{limits: {{{resource}: {devices}}}}}}}\n"
         );
         for pod in parse_manifest(&manifest)? {
             self.kubelet.create(pod)?;

@@ -14,7 +14,7 @@ mod growth;
 mod trouble;
 
 use self::growth::{Look, Looks};
-use self::trouble::{Arbitrary, Pods, Troubles};
+use self::trouble::{Arbitrary, Pods, RESOURCES, Troubles};
 use super::samples::{Samples, ms};
 use super::subject::{self, Node};
 use super::web::Page;
@@ -26,12 +26,15 @@ pub(super) const GPUS: u32 = 8;
 const SLOW: Duration = Duration::from_millis(500);
 /// Before the first look: the agent gives up what only its start needed.
 const SETTLING: Duration = Duration::from_secs(10);
+/// Seconds at the beginning that count for nothing: code that no fault has needed yet becomes
+/// resident.
+const WARMING_UP: u64 = 60;
 
 /// How long to go on, and with what.
 #[derive(Debug, Args)]
 pub(crate) struct SoakArgs {
-    /// Minutes of faults
-    #[arg(long, default_value_t = 30)]
+    /// Minutes of faults, of which the first counts for nothing
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..))]
     minutes: u64,
     /// What the order of faults follows from
     #[arg(long, default_value_t = 1)]
@@ -81,6 +84,7 @@ async fn soak(work: &Path, binary: &Path, args: &SoakArgs) -> Result<()> {
     let mut run = Run::new(args);
     run.go_on(&whole, &node, args.minutes).await?;
     node.simulator().heal(&Gpus::All)?;
+    trouble::partition(node.simulator())?;
     is_well(&whole).await.context("everything was healed")?;
     sleep(SETTLING).await;
     let after = Look::at(&whole.process)?;
@@ -139,8 +143,10 @@ impl Run {
                     self.troubles.make(node.simulator())?;
                     self.pods.change(whole)?;
                     let look = Look::at(&whole.process)?;
-                    self.looks.push(look);
                     second += 1;
+                    if second > WARMING_UP {
+                        self.looks.push(look);
+                    }
                     if second % 60 == 0 {
                         let minute = (second / 60).to_string();
                         println!("{}", look.row(&minute, self.troubles.made(), slowest));
@@ -179,7 +185,7 @@ async fn is_well(whole: &Whole) -> Result<()> {
             .resources
             .values()
             .flat_map(|resource| resource.devices.values());
-        !node.resources.is_empty() && devices.all(|device| device.healthy)
+        node.resources.len() == RESOURCES && devices.all(|device| device.healthy)
     };
     whole.until(healthy, "devices that are all healthy").await
 }

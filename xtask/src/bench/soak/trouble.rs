@@ -29,6 +29,8 @@ const LAYOUTS: [&[&str]; 4] = [
 const XIDS: [u64; 14] = [13, 31, 43, 45, 48, 63, 64, 74, 79, 92, 94, 95, 119, 120];
 /// `NVML_ERROR_UNKNOWN`.
 const UNKNOWN: u32 = 999;
+/// Whole GPUs and three profiles.
+pub(super) const RESOURCES: usize = 4;
 /// As many pods as want a device at a time.
 const PODS: u64 = 10;
 
@@ -64,12 +66,14 @@ impl Arbitrary {
     }
 }
 
-/// Has the GPUs that are to be cut be so.
+/// Cuts the GPUs that are to be cut as they are at the start and at the end: there is each of the
+/// profiles.
 pub(super) fn partition(simulator: &Simulator) -> Result<(), ControlError> {
-    for index in FIRST_CUT..GPUS {
+    for (index, layout) in (FIRST_CUT..GPUS).zip(LAYOUTS) {
         let gpu = GpuRef::Index(index).into();
         simulator.set_mig_mode(&gpu, true)?;
-        simulator.create_mig_devices(&gpu, LAYOUTS[0])?;
+        simulator.destroy_gpu_instances(&gpu, None)?;
+        simulator.create_mig_devices(&gpu, layout)?;
     }
     Ok(())
 }
@@ -257,7 +261,7 @@ impl Pods {
             return Ok(());
         }
         self.created += 1;
-        whole.create(&name, resource.unwrap_or(resources[0]))
+        whole.create(&name, resource.unwrap_or(resources[0]), 1)
     }
 }
 
