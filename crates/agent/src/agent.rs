@@ -545,18 +545,15 @@ where
 /// Gives back the code that only the start needed once the start is over.
 async fn trimmed<T>(run: impl Future<Output = T>) -> T {
     let mut run = pin!(run);
-    for pause in START_IS_OVER {
-        if let Ok(ended) = tokio::time::timeout(pause, &mut run).await {
-            return ended;
-        }
-        mizzen_nvml::release_start_code();
+    if let Ok(ended) = tokio::time::timeout(START_IS_OVER, &mut run).await {
+        return ended;
     }
+    mizzen_nvml::release_start_code();
     run.await
 }
 
-/// Pauses from the start of the process on, after each of which something has been done that is
-/// done once: what the kubelet waits for; the first labels and the first page of metrics.
-const START_IS_OVER: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(27)];
+/// How long after the start of the process all that is done only once has been done.
+const START_IS_OVER: Duration = Duration::from_secs(3);
 
 struct Signals {
     terminate: Signal,

@@ -5,8 +5,7 @@
 /// Reading flags, opening NVML and the first device list run through most of a program that then
 /// waits for months in a small part of it; the kernel maps sixteen pages around each one touched.
 /// What is needed again comes back from the page cache, a microsecond a page. Meant to be called
-/// when something has been done that is done once: some seconds after the start, or when a command
-/// has read its arguments. Breakpoints that a debugger has set until then are lost.
+/// once: some seconds after the start, or when a command has read its arguments. Breakpoints that a debugger has set until then are lost.
 #[allow(
     unsafe_code,
     reason = "the linker's symbols and madvise(2) have no safe form"

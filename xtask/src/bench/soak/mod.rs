@@ -26,14 +26,16 @@ pub(super) const GPUS: u32 = 8;
 const SLOW: Duration = Duration::from_millis(500);
 /// Before the first look: the agent gives up what only its start needed.
 const SETTLING: Duration = Duration::from_secs(10);
-/// Seconds at the beginning that count for nothing: code that no fault has needed yet becomes
-/// resident.
-const WARMING_UP: u64 = 60;
+/// Seconds of each minute asked for, spent at the beginning, that count for nothing: code that no
+/// fault has needed yet becomes resident, and threads that wait for what hangs get heaps of their
+/// own, which the C library keeps.
+const WARMING_UP: u64 = 60 / 5;
 
 /// How long to go on, and with what.
 #[derive(Debug, Args)]
 pub(crate) struct SoakArgs {
-    /// Minutes of faults, of which the first counts for nothing
+    /// Minutes of faults, of which the first fifth counts for nothing: in fewer than ten, what
+    /// only settles looks like growth
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(2..))]
     minutes: u64,
     /// What the order of faults follows from
@@ -144,7 +146,7 @@ impl Run {
                     self.pods.change(whole)?;
                     let look = Look::at(&whole.process)?;
                     second += 1;
-                    if second > WARMING_UP {
+                    if second > WARMING_UP * minutes {
                         self.looks.push(look);
                     }
                     if second % 60 == 0 {
