@@ -10,8 +10,11 @@ use super::super::samples::ms;
 /// By how much the median of the last fifth may be above that of the first: what is known of
 /// faults, and kept, takes a while to be complete.
 const MORE_KIB: u64 = 512;
-/// By how many the medians of descriptors and threads may differ: calls that hang at the moment.
-const MORE_HELD: usize = 2;
+/// By how many the median of threads may be above: calls that hang at the moment.
+const MORE_THREADS: u64 = 2;
+/// By how many that of descriptors may: two profiles of which there was no device for long, each
+/// with a socket and a connection.
+const MORE_DESCRIPTORS: u64 = 4;
 /// By how many they may, from before the first fault to after the last is healed.
 const MORE_LEFT: usize = 1;
 
@@ -75,14 +78,15 @@ impl Looks {
     /// What is more in the last fifth than in the first, in words.
     pub(super) fn grown(&self) -> Vec<String> {
         let held = |count| u64::try_from(count).unwrap_or(u64::MAX);
-        let more_held = held(MORE_HELD);
         [
             self.more("KiB resident", MORE_KIB, |look| look.resident.total_kib),
             self.more("KiB anonymous", MORE_KIB, |look| {
                 look.resident.anonymous_kib
             }),
-            self.more("descriptors", more_held, |look| held(look.held.descriptors)),
-            self.more("threads", more_held, |look| held(look.held.threads)),
+            self.more("descriptors", MORE_DESCRIPTORS, |look| {
+                held(look.held.descriptors)
+            }),
+            self.more("threads", MORE_THREADS, |look| held(look.held.threads)),
         ]
         .into_iter()
         .flatten()
