@@ -30,6 +30,8 @@ enum Command {
     Image(xtask::image::Options),
     /// Measure the figures of the README, the bare server beside them, and print the table
     Bench(bench::BenchArgs),
+    /// Make trouble on a simulated node for a while, and hold that the agent does not grow
+    Soak(bench::SoakArgs),
     /// Write the forms that Kubernetes takes of deploy/dashboards and deploy/alerts.yaml
     Views,
     /// The bare server that `bench` measures as the floor
@@ -55,6 +57,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Command::Bench(args) => bench::run(root, args),
+        Command::Soak(args) => bench::soak(root, &args),
         Command::FloorPlugin {
             kubelet_socket,
             gpus,

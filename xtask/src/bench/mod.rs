@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
+mod api;
 mod command;
+mod figures;
 mod floor;
 mod hook;
 mod kubelet;
@@ -15,16 +17,22 @@ mod page;
 mod process;
 mod sample;
 mod samples;
+mod scrape;
+mod soak;
 mod subject;
 mod table;
+mod web;
+mod whole;
 
 pub(crate) use floor::run as floor_plugin;
 pub(crate) use sample::run as samples;
+pub(crate) use soak::{SoakArgs, run as soak};
 
-use measures::Trouble;
+use figures::{FIGURES, Figure, On, What};
 use samples::{Samples, ms};
 use subject::{Node, Subject};
 use table::{Row, Table};
+use whole::Whole;
 
 /// What to measure, and how long.
 #[derive(Debug, Args)]
@@ -41,9 +49,13 @@ pub(crate) struct BenchArgs {
     /// Kubelet restarts after which threads and descriptors are counted
     #[arg(long, default_value_t = 1000)]
     growth_restarts: usize,
-    /// Seconds of idleness over which processor time and wake-ups are counted
+    /// Seconds of idleness over which processor time and wake-ups are counted; of the whole
+    /// agent, after as many seconds
     #[arg(long, default_value_t = 60)]
     idle: u64,
+    /// Scrapes of a running agent's page
+    #[arg(long, default_value_t = 400)]
+    scrapes: usize,
     /// A few seconds of everything instead of some minutes; the figures are rough
     #[arg(long)]
     quick: bool,
@@ -69,7 +81,7 @@ pub(crate) fn run(root: &Path, mut args: BenchArgs) -> Result<()> {
     }
     if args.quick {
         (args.starts, args.calls, args.restarts) = (10, 500, 20);
-        (args.growth_restarts, args.idle) = (50, 10);
+        (args.growth_restarts, args.idle, args.scrapes) = (50, 10, 50);
     }
     let binary = match args.binary.clone() {
         Some(binary) => binary,
@@ -154,7 +166,10 @@ impl Bench {
             _ => {}
         }
         let mut subjects = vec![Subject::mizzen(&self.binary, node)];
-        if matches!(figure.what, What::Hook | What::Page(_)) {
+        if matches!(
+            figure.what,
+            What::Hook | What::Page(_) | What::Whole { .. } | What::Scrape(_)
+        ) {
             return Ok(subjects);
         }
         if figure.floor {
@@ -233,6 +248,21 @@ impl Bench {
                 let (times, kib) = (tail(&cost.times), cost.bytes.div_ceil(1024));
                 format!("{times}; {} series, {kib} KiB", cost.series)
             }
+            What::Whole { guarded } => {
+                let whole = Whole::of_eight(&self.work, &self.binary, guarded).await?;
+                let cost = whole.cost(Duration::from_secs(args.idle)).await?;
+                format!(
+                    "{:.1} MiB ({:.1}); {:.2} %",
+                    mib(cost.resident.total_kib),
+                    mib(cost.resident.anonymous_kib),
+                    cost.percent,
+                )
+            }
+            What::Scrape(filling) => {
+                let cost = scrape::run(&self.work, &self.binary, filling, args.scrapes).await?;
+                let (times, kib) = (tail(&cost.times), cost.bytes.div_ceil(1024));
+                format!("{times}; {} series, {kib} KiB", cost.series)
+            }
             What::Growth => {
                 let (before, after) =
                     measures::growth(recipe, dir, 20, args.growth_restarts).await?;
@@ -264,276 +294,3 @@ fn mib(kib: u64) -> f64 {
 fn tail(samples: &Samples) -> String {
     format!("{} / {}", ms(samples.median()), ms(samples.percentile(99)))
 }
-
-/// One line of the table.
-struct Figure {
-    name: &'static str,
-    what: What,
-    on: On,
-    /// Whether the bare server has this figure too.
-    floor: bool,
-    /// What the peer was measured at.
-    peer: &'static str,
-    /// What Mizzen is to reach.
-    reach: &'static str,
-}
-
-/// The node a figure is measured on.
-#[derive(Clone, Copy)]
-enum On {
-    /// Eight GPUs on NVSwitch.
-    Eight,
-    /// Sixteen GPUs on PCIe.
-    Sixteen,
-    /// Eight GPUs with 1,000 replicas each.
-    EightShared,
-    /// Eight GPUs with seven MIG devices each.
-    EightPartitioned,
-    /// Sixteen GPUs with 48 processes each.
-    SixteenCrowded,
-}
-
-#[derive(Clone, Copy)]
-enum What {
-    Start,
-    Idle,
-    Allocate,
-    Prefer(usize),
-    Xid,
-    Reconfigure,
-    Reregister,
-    After(Trouble),
-    Growth,
-    /// The CDI spec of `nvidia.com/gpu`, made by the command, and the most of it that was resident.
-    Generate,
-    /// The node's labels, told once by the command, and the most of it that was resident.
-    Labels,
-    /// A run of the program of the hooks.
-    Hook,
-    /// A page of metrics, made in this process.
-    Page(page::Size),
-    /// Processor time of asking every GPU for the exporter's default fields and its processes.
-    Sample,
-}
-
-impl Figure {
-    const fn new(name: &'static str, what: What, peer: &'static str, reach: &'static str) -> Self {
-        Self {
-            name,
-            what,
-            on: On::Eight,
-            floor: false,
-            peer,
-            reach,
-        }
-    }
-
-    const fn floor(mut self) -> Self {
-        self.floor = true;
-        self
-    }
-
-    const fn on(mut self, on: On) -> Self {
-        self.on = on;
-        self
-    }
-}
-
-const FIGURES: &[Figure] = &[
-    Figure::new(
-        "process start → first device list, 8 GPUs",
-        What::Start,
-        "11–16 ms",
-        "≤ 4 ms",
-    )
-    .floor(),
-    Figure::new(
-        "resident (anonymous) after 5 s; CPU and wake-ups when idle, 8 GPUs",
-        What::Idle,
-        "20.4 MiB (3.0); 3.2 ms, 36 wake-ups in 60 s",
-        "≤ 5 MiB (1.0); ≤ 3 ms, ≤ 36",
-    )
-    .floor(),
-    Figure::new(
-        "Allocate, p50 / p99",
-        What::Allocate,
-        "0.09–0.12 / 0.26–0.54 ms",
-        "≤ 0.065 / 0.2 ms",
-    )
-    .floor(),
-    Figure::new(
-        "preferred 4 of 8 (NVSwitch), p50 / p99",
-        What::Prefer(4),
-        "0.9–2.0 ms",
-        "p50 ≤ 0.07 ms",
-    )
-    .floor(),
-    Figure::new(
-        "preferred 4 of 16, p50 / p99",
-        What::Prefer(4),
-        "3.1 s",
-        "≤ 0.3 ms",
-    )
-    .floor()
-    .on(On::Sixteen),
-    Figure::new(
-        "preferred 3 of 16, p50 / p99",
-        What::Prefer(3),
-        "24.8 s",
-        "≤ 0.3 ms",
-    )
-    .floor()
-    .on(On::Sixteen),
-    Figure::new("Xid → device list", What::Xid, "0.7–0.8 ms", "≤ 0.5 ms"),
-    Figure::new(
-        "kubelet's socket re-created → Register",
-        What::Reregister,
-        "3–6 ms, worst 1 s",
-        "≤ 2 ms, worst ≤ 50 ms",
-    ),
-    Figure::new(
-        "after restarts 2–200 ms apart → Register",
-        What::After(Trouble::Churn),
-        "5–11 s",
-        "≤ 250 ms",
-    ),
-    Figure::new(
-        "after a refused Register → Register",
-        What::After(Trouble::Refusal),
-        "30 s",
-        "≤ 250 ms",
-    ),
-    Figure::new(
-        "after 7 s of a silent kubelet → Register",
-        What::After(Trouble::Silence),
-        "28 s",
-        "≤ 250 ms",
-    ),
-    Figure::new(
-        "over 20 reloads and the kubelet's restarts",
-        What::Growth,
-        "threads 7 → 27",
-        "unchanged",
-    ),
-    Figure::new(
-        "process start → first device list, 8 GPUs × 1,000 replicas",
-        What::Start,
-        "30–44 ms",
-        "≤ 8 ms",
-    )
-    .on(On::EightShared),
-    Figure::new(
-        "resident (anonymous); idle, 8 GPUs × 1,000 replicas",
-        What::Idle,
-        "26–34 MiB",
-        "≤ 9 MiB",
-    )
-    .on(On::EightShared),
-    Figure::new(
-        "preferred 8 of 8,000 replicas, p50 / p99",
-        What::Prefer(8),
-        "27–43 ms",
-        "p50 ≤ 1 ms",
-    )
-    .on(On::EightShared),
-    Figure::new(
-        "Xid → device list with 1,000 replicas marked",
-        What::Xid,
-        "(marks one)",
-        "≤ 6 ms",
-    )
-    .on(On::EightShared),
-    Figure::new(
-        "config file changed → device list, 8 GPUs × 1,000 replicas",
-        What::Reconfigure,
-        "(restarts)",
-        "≤ 50 ms",
-    )
-    .on(On::EightShared),
-    Figure::new(
-        "process start → first device list, 8 GPUs × 7 MIG devices",
-        What::Start,
-        "–",
-        "≤ 6 ms",
-    )
-    .on(On::EightPartitioned),
-    Figure::new(
-        "resident (anonymous); idle, 8 GPUs × 7 MIG devices",
-        What::Idle,
-        "–",
-        "–",
-    )
-    .on(On::EightPartitioned),
-    Figure::new(
-        "mizzen cdi generate; resident, 8 GPUs and a driver's files",
-        What::Generate,
-        "18 ms; 16 MiB",
-        "≤ 9 ms; ≤ 8 MiB",
-    ),
-    Figure::new(
-        "mizzen cdi generate; resident, 8 GPUs × 7 MIG devices and a driver's files",
-        What::Generate,
-        "–",
-        "≤ 15 ms",
-    )
-    .on(On::EightPartitioned),
-    Figure::new(
-        "mizzen labels --oneshot; resident, 8 GPUs",
-        What::Labels,
-        "13–20 ms; 29 MiB",
-        "≤ 6 ms; ≤ 8 MiB",
-    ),
-    Figure::new(
-        "mizzen labels --oneshot; resident, 8 GPUs × 7 MIG devices",
-        What::Labels,
-        "–",
-        "≤ 8 ms; ≤ 8 MiB",
-    )
-    .on(On::EightPartitioned),
-    Figure::new(
-        "processor time of a sample, 8 GPUs, p50 / p99",
-        What::Sample,
-        "–",
-        "≤ 1 ms",
-    ),
-    Figure::new(
-        "processor time of a sample, 8 GPUs × 7 MIG devices, p50 / p99",
-        What::Sample,
-        "–",
-        "≤ 3 ms",
-    )
-    .on(On::EightPartitioned),
-    Figure::new(
-        "processor time of a sample, 16 GPUs × 48 processes, p50 / p99",
-        What::Sample,
-        "–",
-        "≤ 3 ms",
-    )
-    .on(On::SixteenCrowded),
-    Figure::new(
-        "hook update-ldcache, 300 libraries and 40 of the driver; peak resident; program",
-        What::Hook,
-        "–",
-        "≤ 5 ms; ≤ 4 MiB; ≤ 2 MiB",
-    ),
-    Figure::new(
-        "page of metrics, 8 GPUs × 7 MIG devices, p50 / p99",
-        What::Page(page::Size {
-            gpus: 8,
-            instances: 7,
-            processes: 0,
-        }),
-        "–",
-        "p99 ≤ 3 ms",
-    ),
-    Figure::new(
-        "page of metrics, 16 GPUs × 48 processes, p50 / p99",
-        What::Page(page::Size {
-            gpus: 16,
-            instances: 0,
-            processes: 48,
-        }),
-        "–",
-        "p99 ≤ 10 ms",
-    ),
-];

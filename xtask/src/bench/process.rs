@@ -108,6 +108,20 @@ impl Process {
         })
     }
 
+    /// Processor time of all threads that have ever been.
+    pub(super) fn processor_time(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(self.proc().join("stat"))?;
+        // The program's name may have blanks and brackets in it; user and system time are the
+        // 14th and 15th field (`proc_pid_stat(5)`).
+        let (_, rest) = stat.rsplit_once(')').context("no name in its stat")?;
+        let mut ticks = 0;
+        for field in rest.split_whitespace().skip(14 - 3).take(2) {
+            ticks += field.parse::<u64>()?;
+        }
+        let millis = ticks * 1000 / rustix::param::clock_ticks_per_second();
+        Ok(Duration::from_millis(millis))
+    }
+
     /// Processor time and wake-ups of all threads that are alive now.
     pub(super) fn work(&self) -> Result<Work> {
         let mut work = Work {

@@ -37,8 +37,8 @@ pub(super) struct Node {
     simulator: Simulator,
     library: PathBuf,
     work: PathBuf,
-    /// The agent's config file, if it has one.
-    config: Option<PathBuf>,
+    /// The agent's config file, if it has one, and how often that offers each GPU.
+    config: Option<(PathBuf, u32)>,
     /// The root of the simulated host's files, if it has some.
     host: Option<PathBuf>,
     /// Where the agent keeps what it knows of sick GPUs.
@@ -57,8 +57,14 @@ impl Node {
     pub(super) fn shared(work: &Path, gpus: &str, plugin_dir: Option<&Path>) -> Result<Self> {
         let work = work.join(format!("{gpus}-shared"));
         let mut node = Self::in_directory(work, gpus, plugin_dir)?;
-        node.config = Some(node.work.join("config.yaml"));
-        node.configure(SHARED_REPLICAS)?;
+        node.share(SHARED_REPLICAS)?;
+        Ok(node)
+    }
+
+    /// A node whose GPUs are offered so many times.
+    pub(super) fn shared_by(work: &Path, gpus: &str, replicas: u32) -> Result<Self> {
+        let mut node = Self::in_directory(work.join(format!("{gpus}-shared")), gpus, None)?;
+        node.share(replicas)?;
         Ok(node)
     }
 
@@ -79,7 +85,23 @@ impl Node {
 
     /// The same, with as many processes on each GPU as a shared one may have.
     pub(super) fn crowded(work: &Path, gpus: &str) -> Result<Self> {
-        let node = Self::in_directory(work.join(format!("{gpus}-crowded")), gpus, None)?;
+        let mut node = Self::in_directory(work.join(format!("{gpus}-crowded")), gpus, None)?;
+        node.share(PROCESSES)?;
+        for index in 0..node.gpus()? {
+            let processes = (0..PROCESSES).map(|number| pid(index, number));
+            node.occupy(index, processes)?;
+        }
+        Ok(node)
+    }
+
+    /// Offers each GPU so many times.
+    fn share(&mut self, replicas: u32) -> Result<()> {
+        self.config = Some((self.work.join("config.yaml"), replicas));
+        self.configure(replicas)
+    }
+
+    /// Gives a GPU something to do, in these processes.
+    pub(super) fn occupy(&self, index: u32, pids: impl Iterator<Item = u32>) -> Result<()> {
         let process = |pid| ProcessLoad {
             pid,
             memory_mib: 512,
@@ -88,16 +110,31 @@ impl Node {
         };
         let change = LoadChange {
             utilization: Some(Program::Constant(90.0)),
-            processes: (1..=PROCESSES).map(process).collect(),
+            processes: pids.map(process).collect(),
             ..LoadChange::default()
         };
-        node.simulator.load(&Gpus::All, &change)?;
-        Ok(node)
+        self.simulator.load(&GpuRef::Index(index).into(), &change)?;
+        Ok(())
+    }
+
+    /// How many GPUs it has.
+    pub(super) fn gpus(&self) -> Result<u32> {
+        Ok(u32::try_from(self.simulator.node()?.gpus.len())?)
+    }
+
+    /// What drives it.
+    pub(super) fn simulator(&self) -> &Simulator {
+        &self.simulator
+    }
+
+    /// A place of its own for this.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.work.join(name)
     }
 
     /// Rolls out a config with this many replicas of each GPU, if the node has a config.
     pub(super) fn configure(&self, replicas: u32) -> Result<()> {
-        let Some(config) = &self.config else {
+        let Some((config, _)) = &self.config else {
             return Ok(());
         };
         let new = config.with_extension("new");
@@ -129,7 +166,9 @@ impl Node {
 
     /// Ends every fault, and forgets what an agent knew of them.
     pub(super) fn heal(&self) -> Result<()> {
-        self.configure(SHARED_REPLICAS)?;
+        if let Some((_, replicas)) = self.config {
+            self.configure(replicas)?;
+        }
         self.simulator.heal(&Gpus::All)?;
         match fs::remove_dir_all(&self.state_dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
@@ -144,6 +183,10 @@ impl Node {
         let layout = Installation::Layout(DriverLayout::Debian);
         host::write_installed(&known, &partitions, layout, &host)?;
         Ok(host)
+    }
+
+    fn config_file(&self) -> Option<&Path> {
+        self.config.as_ref().map(|(file, _)| file.as_path())
     }
 
     fn kubelet_socket(&self) -> PathBuf {
@@ -164,7 +207,7 @@ impl Node {
                 ("KUBELET_SOCKET".to_owned(), text(&self.kubelet_socket())),
                 (
                     "CONFIG_FILE".to_owned(),
-                    self.config.as_deref().map(text).unwrap_or_default(),
+                    self.config_file().map(text).unwrap_or_default(),
                 ),
             ],
             log: self.work.join(format!("{name}.log")),
@@ -176,7 +219,12 @@ impl Node {
 const MIG_DEVICES: [&str; 7] = ["1g.10gb"; 7];
 
 /// How many processes each GPU of a crowded node has.
-const PROCESSES: u32 = 48;
+pub(super) const PROCESSES: u32 = 48;
+
+/// A process on a GPU, which no other GPU has.
+pub(super) fn pid(gpu: u32, number: u32) -> u32 {
+    1000 * (gpu + 1) + number
+}
 
 /// How often each GPU of a node with shared GPUs is offered.
 const SHARED_REPLICAS: u32 = 1000;
@@ -208,11 +256,24 @@ impl Subject {
             command.push(option("host-root", host));
             command.push("--mig-strategy=mixed".to_owned());
         }
-
         Self {
             column: Column::Mizzen,
             recipe: node.recipe("mizzen", command),
         }
+    }
+
+    /// The agent with these flags besides, on a node that has the files of its host.
+    pub(super) fn agent(binary: &Path, node: &Node, flags: Vec<String>) -> Result<Recipe> {
+        let mut recipe = Self::mizzen(binary, node).recipe;
+        if node.host.is_none() {
+            let host = node.installed()?;
+            let host = format!("--host-root={}", host.display());
+            recipe
+                .command
+                .extend([host, "--mig-strategy=mixed".to_owned()]);
+        }
+        recipe.command.extend(flags);
+        Ok(recipe)
     }
 
     /// The command that makes the node's CDI spec, of a host that has the driver's files too.
