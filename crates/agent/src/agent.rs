@@ -511,6 +511,7 @@ pub(crate) fn nvml_builder(config: &Config) -> NvmlLoaderBuilder {
 /// # Errors
 /// The system's, if it gives no runtime, signals or thread.
 pub fn run_process(mut agent: Agent) -> io::Result<()> {
+    mizzen_nvml::keep_one_heap();
     if agent.config.labels.of_agent() != LabelsTo::Off {
         agent.vgpu = labels::host_facts(&HostRoot::new(&agent.config.host_root), None).vgpu;
     }

@@ -43,4 +43,4 @@ pub use host::{DriverGpu, HostRoot};
 #[cfg(feature = "session")]
 pub use loader::{LIBRARY_DIRECTORIES, NvmlLoader, NvmlLoaderBuilder};
 #[cfg(feature = "session")]
-pub use residency::release_start_code;
+pub use residency::{keep_one_heap, release_start_code};

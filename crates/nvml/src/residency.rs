@@ -35,9 +35,59 @@ pub fn release_start_code() {
     }
 }
 
+/// Has all threads take memory from one heap.
+///
+/// The C library gives a thread that finds the heap busy another one, up to eight for each
+/// processor, and hardly ever gives any of it back. Threads of a process that waits most of the time
+/// are hardly ever in each other's way. Meant to be called before there are threads.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code, reason = "mallopt(3) has no safe form")]
+pub fn keep_one_heap() {
+    unsafe extern "C" {
+        /// `malloc.h`; answers 1 if the parameter was set.
+        safe fn mallopt(parameter: std::ffi::c_int, value: std::ffi::c_int) -> std::ffi::c_int;
+    }
+    /// `M_ARENA_MAX` of `malloc.h`.
+    const ARENA_MAX: std::ffi::c_int = -8;
+    if mallopt(ARENA_MAX, 1) != 1 {
+        tracing::debug!("the C library keeps as many heaps as it likes");
+    }
+}
+
+/// Other C libraries have one heap.
+#[cfg(not(target_env = "gnu"))]
+pub fn keep_one_heap() {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Mappings of the size and alignment of the C library's further heaps (`HEAP_MAX_SIZE`).
+    #[cfg(target_env = "gnu")]
+    fn further_heaps() -> usize {
+        const LARGEST: usize = 64 << 20;
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let starts = maps.lines().filter_map(|line| {
+            let (start, rest) = line.split_once('-')?;
+            let is_nameless = rest.split_whitespace().count() == 5;
+            (is_nameless && rest.contains(" rw-p ")).then_some(start)
+        });
+        let starts = starts.map(|start| usize::from_str_radix(start, 16).unwrap());
+        starts.filter(|start| start % LARGEST == 0).count()
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn threads_share_one_heap() {
+        keep_one_heap();
+        let before = further_heaps();
+        let threads: Vec<_> = (0..8)
+            .map(|_| std::thread::spawn(|| vec![1_u8; 1000]))
+            .collect();
+        let kept: Vec<_> = threads.into_iter().map(|one| one.join().unwrap()).collect();
+        assert_eq!(kept.len(), 8);
+        assert_eq!(further_heaps(), before);
+    }
 
     #[test]
     fn a_program_goes_on_after_its_code_was_given_back() {

@@ -1,8 +1,8 @@
 //! The labels of this node: what they are made of is gathered here, what is made of it is
 //! `core::labels`' decision, and where it goes is done here again.
 //!
-//! A running agent follows its picture of the node ([`facts`]) and keeps the labels where the
-//! settings say ([`keep`]); `mizzen labels` looks for itself ([`look`], [`follow`](follow())).
+//! A running agent follows its picture of the node (`facts`) and keeps the labels where the
+//! settings say (`keep`); `mizzen labels` looks for itself ([`look`], [`follow`](follow())).
 
 mod api;
 mod facts;

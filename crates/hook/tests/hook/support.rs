@@ -110,7 +110,7 @@ pub(crate) fn call(arguments: &[&str], input: &str) -> Output {
 /// Where that is not allowed it is `None`, and said whether the test's output is shown or not.
 ///
 /// # Panics
-/// It is not allowed, and the variable `MIZZEN_REQUIRE_NAMESPACES` is set.
+/// It is not allowed, and the variable `TESTS_REQUIRE_NAMESPACES` is set.
 pub(crate) fn in_namespace(script: &str, arguments: &[&Path]) -> Option<Output> {
     static IS_ALLOWED: LazyLock<bool> = LazyLock::new(|| {
         unshared("true")
@@ -121,7 +121,7 @@ pub(crate) fn in_namespace(script: &str, arguments: &[&Path]) -> Option<Output> 
         return Some(unshared(script).args(arguments).output().unwrap());
     }
     #[allow(clippy::disallowed_methods, reason = "the tests' own configuration")]
-    let is_required = std::env::var_os("MIZZEN_REQUIRE_NAMESPACES").is_some();
+    let is_required = std::env::var_os("TESTS_REQUIRE_NAMESPACES").is_some();
     assert!(!is_required, "no mount namespace can be made here");
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
