@@ -318,7 +318,7 @@ fn pods_and_restarts() -> Vec<Test> {
             gpu_pods::the_node_has_its_gpus
         ),
         test!(
-            "the privileged agent has no namespace of the host, no API token, and two places to write",
+            "the privileged agent has one namespace of the host, no API token, and two places to write",
             gpu_pods::the_agent_has_no_more_than_it_needs
         ),
         test!(

@@ -125,12 +125,13 @@ pub(super) async fn the_node_has_its_gpus(context: &Context<'_>) -> Result<()> {
     wait_for_node(context, count, count).await
 }
 
-/// Privileged for the sake of the device cgroup: of the host it has no namespace, no writable
-/// file beyond two directories, and no right to the API.
+/// Privileged for the sake of the device cgroup: of the host it has no namespace but that of
+/// processes, by which the driver tells whose they are, no writable file beyond two directories,
+/// and no right to the API.
 pub(super) async fn the_agent_has_no_more_than_it_needs(context: &Context<'_>) -> Result<()> {
     context.agent().await?;
     let agent = agent::process()?.context("no agent runs")?;
-    for namespace in ["ipc", "mnt", "net", "pid", "uts"] {
+    for namespace in ["ipc", "mnt", "net", "uts"] {
         let its = fs::read_link(agent.path("ns").join(namespace))?;
         let ours = fs::read_link(Path::new("/proc/self/ns").join(namespace))?;
         ensure!(its != ours, "it is in the host's {namespace} namespace");
@@ -145,6 +146,7 @@ pub(super) async fn the_agent_has_no_more_than_it_needs(context: &Context<'_>) -
         ("/dev", false),
         ("/driver-root", false),
         ("/var/lib/kubelet/device-plugins", true),
+        ("/var/lib/kubelet/pod-resources", false),
         ("/var/lib/mizzen", true),
     ] {
         let mount = mounts
