@@ -1,7 +1,6 @@
 //! Putting the parts together, starting and ending them.
 
 use std::io;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +12,20 @@ use mizzen_core::state::{Effect, Event, NodeState};
 use mizzen_nvml::{HostRoot, NvmlLoader, NvmlLoaderBuilder};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
-use crate::cdi;
 use crate::clock::Clock;
 use crate::cluster::{ClientFactory, Cluster, connect};
 use crate::config_source::{self, Interpreter, Settings, Source};
-use crate::dirwatch::{DirEvent, DirWatch};
 use crate::driver::{Command, Driver, News};
+use crate::features::Features;
 use crate::ground::Ground;
 use crate::keeper::Keeper;
 use crate::log::log;
 use crate::machine::{self, Machine};
 use crate::plugin::Told;
 use crate::runtime::Chooser;
-use crate::supervisor::TaskError;
 use crate::tally::Tally;
-use crate::{labels, metrics, mig, node_health, plugin, privileges, record};
+use crate::{labels, mig, plugin, privileges, record};
 
 /// News that may wait for the state task before the driver's threads do.
 const NEWS_LIMIT: usize = 64;
@@ -283,28 +279,16 @@ impl Running {
             record::keep(state_dir.clone(), record_receiver.clone())
         });
         let (configs, settings) = watch::channel(config.clone());
-        keep_host_watch(&config, &driver, &mut ground);
-        let sources = metrics::Sources {
+        let features = Features {
             driver: driver.clone(),
-            state: followed.clone(),
-            configs: settings.clone(),
+            news: news.clone(),
+            state: followed,
+            settings,
             tally: told.tally.clone(),
-            keeps_record: true,
-        };
-        metrics::keep(&config, sources, &mut ground);
-        keep_specs(&followed, &news, &mut ground);
-        keep_choosing(chooser, settings, &news, &mut ground);
-        let labelled = labels::Labelled {
-            state: followed.clone(),
-            session: driver.session(),
+            chooser,
             vgpu,
         };
-        labels::start(&config, cluster, labelled, &mut ground);
-        node_health::start(&config, cluster, &followed, &mut ground);
-        if let Some(beginning) = beginning {
-            let news = news.clone();
-            beginning.start(&config, cluster, &driver, news, followed, &mut ground);
-        }
+        features.start(&config, cluster, beginning, &mut ground);
         Ok(Self {
             config,
             loader,
@@ -397,94 +381,6 @@ fn begun(
     }
     state
 }
-
-fn keep_host_watch(config: &Arc<Config>, driver: &Driver, ground: &mut Ground) {
-    let (config, driver, stop) = (config.clone(), driver.clone(), ground.stop.clone());
-    ground.supervisor.keep("host watch", move || {
-        watch_host(Machine::new(config.clone()), driver.clone(), stop.clone())
-    });
-}
-
-fn keep_specs(
-    state: &watch::Receiver<Arc<NodeState>>,
-    news: &mpsc::Sender<News>,
-    ground: &mut Ground,
-) {
-    let (state, stop) = (state.clone(), ground.stop.clone());
-    let tell = state_teller(news.clone());
-    ground.supervisor.keep("CDI specs", move || {
-        cdi::keep(state.clone(), tell.clone(), stop.clone())
-    });
-}
-
-fn keep_choosing(
-    chooser: Chooser,
-    configs: watch::Receiver<Arc<Config>>,
-    news: &mpsc::Sender<News>,
-    ground: &mut Ground,
-) {
-    let stop = ground.stop.clone();
-    let tell = state_teller(news.clone());
-    ground.supervisor.keep("container runtime", move || {
-        let chooser = chooser.clone();
-        chooser.follow(configs.clone(), tell.clone(), stop.clone())
-    });
-}
-
-/// Tells the state task of an event.
-fn state_teller(
-    news: mpsc::Sender<News>,
-) -> impl Fn(Event) -> futures_util::future::BoxFuture<'static, ()> + Clone + Send {
-    move |event| {
-        let news = news.clone();
-        // Fails only if the state task has ended, and the process with it.
-        Box::pin(async move { drop(news.send(News::Events(vec![event])).await) })
-    }
-}
-
-/// Looks at the driver again when device nodes or libraries come or go.
-async fn watch_host(
-    machine: Machine,
-    driver: Driver,
-    stop: CancellationToken,
-) -> Result<(), TaskError> {
-    let mut places = machine.likely_places();
-    if places.is_empty() {
-        // Polling has to do.
-        stop.cancelled().await;
-        return Ok(());
-    }
-    let mut watch = watched(&places)?;
-    loop {
-        let event = tokio::select! {
-            event = watch.next() => event?,
-            () = stop.cancelled() => return Ok(()),
-        };
-        match event {
-            DirEvent::Appeared(name) | DirEvent::Vanished(name) if machine::is_sign(&name) => {
-                // A driver that is loaded makes its nodes one after the other.
-                tokio::time::sleep(NODES_SETTLE).await;
-                let now = machine.likely_places();
-                if now != places && !now.is_empty() {
-                    // What comes next may come in a directory that was not there before.
-                    watch = watched(&now)?;
-                    places = now;
-                }
-                driver.tell(Command::Look);
-            }
-            DirEvent::Overflow => driver.tell(Command::Look),
-            DirEvent::Ended => return Err("the watched directories are gone".into()),
-            DirEvent::Appeared(_) | DirEvent::Vanished(_) | DirEvent::Written(_) => {}
-        }
-    }
-}
-
-fn watched(places: &[PathBuf]) -> io::Result<DirWatch> {
-    DirWatch::new(places.iter().map(PathBuf::as_path))
-}
-
-/// How long device nodes are left to appear together.
-const NODES_SETTLE: Duration = Duration::from_millis(50);
 
 /// The loader for the real driver, which it finds where these settings say.
 pub fn nvml_loader(config: &Config) -> Arc<dyn DriverLoader> {

@@ -15,6 +15,7 @@ mod dirwatch;
 pub mod doctor;
 mod driver;
 mod durable;
+mod features;
 mod ground;
 mod keeper;
 pub mod labels;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use mizzen_core::driver::{DriverError, GpuDriver};
 use mizzen_core::gpu::GpuUuid;
-use mizzen_core::metrics::{Field, Fields, TextField};
+use mizzen_core::metrics::{DEFAULT_FIELDS, Field, Fields, TextField};
 use mizzen_core::sample::{GpuSample, MigSample, Missing, Number, ProcessSample, Readings, Wanted};
 use mizzen_nvml::{NvmlDriver, NvmlLoader};
 use mizzen_nvml_sim::Program;
@@ -32,35 +32,6 @@ use support::node::{Node, on_node};
 const DEADLINE: Duration = Duration::from_secs(2);
 /// Longer than two samples must lie apart.
 const APART: Duration = Duration::from_millis(110);
-
-/// What the exporter asks for if nobody says what.
-const DEFAULTS: [Field; 25] = [
-    Field::SmClock,
-    Field::MemClock,
-    Field::MemoryTemp,
-    Field::GpuTemp,
-    Field::PowerUsage,
-    Field::TotalEnergy,
-    Field::PcieReplayCounter,
-    Field::GpuUtil,
-    Field::MemCopyUtil,
-    Field::EncUtil,
-    Field::DecUtil,
-    Field::XidErrors,
-    Field::FbFree,
-    Field::FbUsed,
-    Field::FbReserved,
-    Field::NvlinkBandwidthTotal,
-    Field::VgpuLicenseStatus,
-    Field::UncorrectableRemappedRows,
-    Field::CorrectableRemappedRows,
-    Field::RowRemapFailure,
-    Field::GrEngineActive,
-    Field::PipeTensorActive,
-    Field::DramActive,
-    Field::PcieTxBytes,
-    Field::PcieRxBytes,
-];
 
 /// A session, and the GPUs' UUIDs.
 fn session() -> (NvmlDriver, Vec<GpuUuid>) {
@@ -143,10 +114,12 @@ fn a_hopper_gpu_tells_every_default_field_from_the_second_sample_on() {
     on_node("gpus: [{model: h100-80gb, count: 2}]", |node| {
         let (driver, gpus) = session();
         load(node, &busy(80.0));
-        let wanted = fields(&DEFAULTS);
+        let wanted = fields(&DEFAULT_FIELDS);
         let first = one(&driver, &gpus[1], wanted);
         let told: Vec<Field> = first.readings.iter().map(|(field, _)| field).collect();
-        let asked = DEFAULTS.iter().filter(|field| **field != Field::XidErrors);
+        let asked = DEFAULT_FIELDS
+            .iter()
+            .filter(|field| **field != Field::XidErrors);
         assert!(asked.eq(&told), "each field once, and no Xid: {told:?}");
         let waiting = missing(&first.readings);
         assert_eq!(waiting.len(), 6, "{waiting:?}");
@@ -182,7 +155,7 @@ fn what_a_gpu_does_not_have_is_said_with_its_reason() {
         let gpus = driver.snapshot().unwrap().gpus;
         let of = |name: &str| {
             let gpu = gpus.iter().find(|gpu| gpu.name.contains(name)).unwrap();
-            let sample = second(&driver, &gpu.uuid, fields(&DEFAULTS));
+            let sample = second(&driver, &gpu.uuid, fields(&DEFAULT_FIELDS));
             let missing = missing(&sample.readings);
             let (profiled, others): (Vec<_>, Vec<_>) = missing
                 .into_iter()

@@ -192,31 +192,12 @@ impl Bench {
                 format!("{taken}; {:.1} MiB", mib(resident))
             }
             What::Sample => tail(&sample::time(recipe)?),
-            What::Idle => {
-                let span = Duration::from_secs(args.idle);
-                let (resident, work) = measures::idle(recipe, dir, span).await?;
-                format!(
-                    "{:.1} MiB ({:.1}); {}, {} wake-ups in {} s",
-                    mib(resident.total_kib),
-                    mib(resident.anonymous_kib),
-                    ms(work.on_cpu),
-                    work.wake_ups,
-                    args.idle,
-                )
-            }
+            What::Idle => self.idle(subject, node).await?,
             What::Allocate => tail(&measures::allocate(recipe, dir, args.calls).await?),
             What::Prefer(size) => {
                 tail(&measures::prefer(recipe, dir, size, args.calls.min(2000)).await?)
             }
-            What::Xid => {
-                let mut samples = Vec::new();
-                for _ in 0..args.starts.div_ceil(8) {
-                    node.heal()?;
-                    let inject = &mut |gpu| node.inject_xid(gpu);
-                    samples.extend(measures::xid(recipe, dir, inject).await?);
-                }
-                spread(&Samples::new(samples))
-            }
+            What::Xid => self.xids(subject, node).await?,
             What::Reconfigure => {
                 let change = &mut |replicas| node.configure(replicas);
                 spread(&measures::reconfigure(recipe, dir, args.starts, change).await?)
@@ -233,31 +214,13 @@ impl Bench {
                 let samples = Samples::new(samples);
                 format!("{}, worst {}", ms(samples.median()), ms(samples.worst()))
             }
-            What::Hook => {
-                let cost = hook::run(&self.work, args.starts)?;
-                let mib = |kib: u64| f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0;
-                format!(
-                    "{}; {:.1} MiB; {:.2} MiB",
-                    spread(&cost.times),
-                    mib(cost.peak_kib),
-                    mib(cost.program_bytes.div_ceil(1024) as u64),
-                )
-            }
+            What::Hook => self.hook()?,
             What::Page(size) => {
                 let cost = page::run(size, args.calls.min(2000))?;
                 let (times, kib) = (tail(&cost.times), cost.bytes.div_ceil(1024));
                 format!("{times}; {} series, {kib} KiB", cost.series)
             }
-            What::Whole { guarded } => {
-                let whole = Whole::of_eight(&self.work, &self.binary, guarded).await?;
-                let cost = whole.cost(Duration::from_secs(args.idle)).await?;
-                format!(
-                    "{:.1} MiB ({:.1}); {:.2} %",
-                    mib(cost.resident.total_kib),
-                    mib(cost.resident.anonymous_kib),
-                    cost.percent,
-                )
-            }
+            What::Whole { guarded } => self.whole(guarded).await?,
             What::Scrape(filling) => {
                 let cost = scrape::run(&self.work, &self.binary, filling, args.scrapes).await?;
                 let (times, kib) = (tail(&cost.times), cost.bytes.div_ceil(1024));
@@ -272,6 +235,51 @@ impl Bench {
                 )
             }
         })
+    }
+
+    /// What an agent costs that nobody asks anything.
+    async fn idle(&self, subject: &Subject, node: &Node) -> Result<String> {
+        let span = Duration::from_secs(self.args.idle);
+        let (resident, work) = measures::idle(&subject.recipe, &node.plugin_dir, span).await?;
+        Ok(format!(
+            "{:.1} MiB ({:.1}); {}, {} wake-ups in {} s",
+            mib(resident.total_kib),
+            mib(resident.anonymous_kib),
+            ms(work.on_cpu),
+            work.wake_ups,
+            self.args.idle,
+        ))
+    }
+
+    async fn xids(&self, subject: &Subject, node: &Node) -> Result<String> {
+        let mut samples = Vec::new();
+        for _ in 0..self.args.starts.div_ceil(8) {
+            node.heal()?;
+            let inject = &mut |gpu| node.inject_xid(gpu);
+            samples.extend(measures::xid(&subject.recipe, &node.plugin_dir, inject).await?);
+        }
+        Ok(spread(&Samples::new(samples)))
+    }
+
+    fn hook(&self) -> Result<String> {
+        let cost = hook::run(&self.work, self.args.starts)?;
+        Ok(format!(
+            "{}; {:.1} MiB; {:.2} MiB",
+            spread(&cost.times),
+            mib(cost.peak_kib),
+            mib(cost.program_bytes.div_ceil(1024) as u64),
+        ))
+    }
+
+    async fn whole(&self, guarded: bool) -> Result<String> {
+        let whole = Whole::of_eight(&self.work, &self.binary, guarded).await?;
+        let cost = whole.cost(Duration::from_secs(self.args.idle)).await?;
+        Ok(format!(
+            "{:.1} MiB ({:.1}); {:.2} %",
+            mib(cost.resident.total_kib),
+            mib(cost.resident.anonymous_kib),
+            cost.percent,
+        ))
     }
 }
 

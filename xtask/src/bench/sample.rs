@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use mizzen_core::driver::GpuDriver as _;
 use mizzen_core::gpu::GpuUuid;
-use mizzen_core::metrics::{Field, Fields};
+use mizzen_core::metrics::{DEFAULT_FIELDS, Fields};
 use mizzen_core::sample::Wanted;
 use mizzen_nvml::NvmlLoader;
 use rustix::time::{ClockId, clock_gettime};
@@ -18,34 +18,6 @@ use super::samples::Samples;
 
 /// Between two samples: GPM answers for no shorter time.
 const BETWEEN: Duration = Duration::from_millis(120);
-
-/// The fields that the exporter reads if nobody says which, the last Xid apart.
-const DEFAULTS: [Field; 24] = [
-    Field::SmClock,
-    Field::MemClock,
-    Field::MemoryTemp,
-    Field::GpuTemp,
-    Field::PowerUsage,
-    Field::TotalEnergy,
-    Field::PcieReplayCounter,
-    Field::GpuUtil,
-    Field::MemCopyUtil,
-    Field::EncUtil,
-    Field::DecUtil,
-    Field::FbFree,
-    Field::FbUsed,
-    Field::FbReserved,
-    Field::NvlinkBandwidthTotal,
-    Field::VgpuLicenseStatus,
-    Field::UncorrectableRemappedRows,
-    Field::CorrectableRemappedRows,
-    Field::RowRemapFailure,
-    Field::GrEngineActive,
-    Field::PipeTensorActive,
-    Field::DramActive,
-    Field::PcieTxBytes,
-    Field::PcieRxBytes,
-];
 
 /// Processor time of each sample that the process of `recipe` takes.
 pub(super) fn time(recipe: &Recipe) -> Result<Samples> {
@@ -69,7 +41,7 @@ pub(crate) fn run(library: &Path, rounds: usize) -> Result<()> {
     let driver = NvmlLoader::builder().library(library).build().session()?;
     let gpus = driver.snapshot()?.gpus;
     let gpus: Vec<GpuUuid> = gpus.into_iter().map(|gpu| gpu.uuid).collect();
-    let fields: Fields = DEFAULTS.into_iter().collect();
+    let fields: Fields = DEFAULT_FIELDS.into_iter().collect();
     let wanted = Wanted {
         fields,
         processes: true,

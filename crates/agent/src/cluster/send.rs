@@ -6,11 +6,15 @@ use http_body_util::BodyExt as _;
 use kube::Client;
 use kube::client::Body;
 use kube::core::Status;
+use kube::core::response::StatusCause;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::follow::ANSWER_LIMIT;
 use super::words;
+
+/// What the cause of a conflict with another owner of a field is called.
+const CONFLICT: &str = "FieldManagerConflict";
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +38,17 @@ impl Refusal {
             code: None,
             retry_after: None,
         }
+    }
+
+    /// Whose fields a server-side apply would have set; none where it was refused for another
+    /// reason.
+    pub(crate) fn conflicts(&self) -> impl Iterator<Item = &StatusCause> {
+        let details = self
+            .status
+            .as_ref()
+            .and_then(|status| status.details.as_ref());
+        let causes = details.map_or(&[][..], |details| &details.causes);
+        causes.iter().filter(|cause| cause.reason == CONFLICT)
     }
 
     fn of_answer(parts: &http::response::Parts, body: &[u8]) -> Self {

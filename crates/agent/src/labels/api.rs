@@ -25,8 +25,6 @@ const LOOKS: Range<Duration> = Duration::from_mins(45)..Duration::from_mins(75);
 const LOOKS_AT_CONTESTED: Range<Duration> = Duration::from_mins(4)..Duration::from_mins(6);
 /// How often somebody who does it once tries.
 const ATTEMPTS: u32 = 3;
-/// What a cause of a conflict with another owner of a field is called.
-const CONFLICT: &str = "FieldManagerConflict";
 
 /// What a write has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -292,10 +290,8 @@ impl ApiLabels {
 /// Whose fields a refused change would have set, in words; `None` if that is not why it was
 /// refused.
 fn conflicts(refusal: &Refusal) -> Option<String> {
-    let details = refusal.status.as_ref()?.details.as_ref()?;
-    let causes = details.causes.iter();
-    let causes: Vec<String> = causes
-        .filter(|cause| cause.reason == CONFLICT)
+    let causes: Vec<String> = refusal
+        .conflicts()
         .map(|cause| {
             let field = cause.field.split_once(".labels.");
             let key = field.map_or(cause.field.as_str(), |(_, key)| key);

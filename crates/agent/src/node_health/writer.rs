@@ -23,7 +23,6 @@ use crate::labels::Trouble;
 const LOOKS: Range<Duration> = Duration::from_mins(45)..Duration::from_mins(75);
 /// How often taints are read and written anew because somebody else was faster.
 const ATTEMPTS: u32 = 4;
-const CONFLICT: &str = "FieldManagerConflict";
 const MAY_LOOK: &str = "give the agent's ServiceAccount a ClusterRole with verbs [get] on \
                         resources [nodes] of apiGroups [\"\"], as deploy/mizzen-labels.yaml does";
 const MAY_TELL: &str = "give the agent's ServiceAccount a ClusterRole with verbs [patch] on \
@@ -260,14 +259,16 @@ impl Writer {
             let condition = condition.as_ref();
             let request = node::apply(&self.node, &there.uid, condition, &now, takes_over);
             match send::<Value>(&client, request.map_err(Refusal::of)?).await {
-                Err(refusal) if !takes_over && is_conflict(&refusal) => tracing::warn!(
-                    event = "condition-taken-over",
-                    error = refusal.words,
-                    todo = "let one program alone set this condition",
-                    "the Node {} has a condition {CONDITION} of somebody else, which is ours from \
+                Err(refusal) if !takes_over && refusal.conflicts().next().is_some() => {
+                    tracing::warn!(
+                        event = "condition-taken-over",
+                        error = refusal.words,
+                        todo = "let one program alone set this condition",
+                        "the Node {} has a condition {CONDITION} of somebody else, which is ours from \
                      now on",
-                    self.node
-                ),
+                        self.node
+                    );
+                }
                 answer => {
                     answer?;
                     break;
@@ -328,11 +329,4 @@ fn another() -> Refusal {
         code: Some(409),
         ..Refusal::of("it is another Node of the same name")
     }
-}
-
-fn is_conflict(refusal: &Refusal) -> bool {
-    let status = refusal.status.as_ref();
-    let details = status.and_then(|status| status.details.as_ref());
-    let causes = details.map_or(&[][..], |details| &details.causes);
-    causes.iter().any(|cause| cause.reason == CONFLICT)
 }

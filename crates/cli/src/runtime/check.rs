@@ -150,6 +150,19 @@ fn lines(
     ));
     lines.extend(say("specs", Line::default(), &specs(report)));
     lines.extend(say("default", Line::default(), &default_runtime(report)));
+    lines.extend(advice(which, looked, report, risks, columns));
+    lines
+}
+
+/// What of it needs somebody's attention, and what to do next.
+fn advice(
+    which: &WhichArgs,
+    looked: &Looked,
+    report: &RuntimeReport,
+    risks: &[PrivacyRisk],
+    columns: usize,
+) -> Vec<Line> {
+    let mut lines = Vec::new();
     for remark in &report.remarks {
         lines.extend(wrapped(
             Line::of(WARN, "note: "),

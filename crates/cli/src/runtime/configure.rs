@@ -190,31 +190,34 @@ fn is_behind(host: &HostRoot, found: &FoundRuntime) -> Result<bool> {
     Ok(!is_on && (would_be_on || awaits_restart(host, found)?))
 }
 
+/// Gives a file its new text, after what it holds without us was kept beside it.
+fn edit(host: &HostRoot, kind: RuntimeKind, change: &Change) -> Result<String> {
+    let file = HostFile::new(host, &change.file);
+    let made = (kind == RuntimeKind::Docker).then_some(ABSENT);
+    let kept = change.before.as_deref().or(made);
+    // What was kept before an edit that is still there is what the file held without us.
+    let is_edited = match (change.before.as_deref(), file.backup()?) {
+        (Some(text), Some(backup)) => undo(kind, text, Some(&backup)) != Undone::Nothing,
+        _ => false,
+    };
+    if let Some(text) = kept.filter(|_| !is_edited) {
+        file.keep(text)?;
+    }
+    file.replace(change.before.as_deref(), &change.after)?;
+    Ok(match &change.before {
+        Some(_) => format!(
+            "edited {}; what it held before is in {}\n",
+            change.file,
+            file.backup_on_host()
+        ),
+        None => format!("wrote {}\n", change.file),
+    })
+}
+
 /// Takes a step and says so.
 fn take(host: &HostRoot, kind: RuntimeKind, step: &Step) -> Result<String> {
     match step {
-        Step::Edit(change) => {
-            let file = HostFile::new(host, &change.file);
-            let made = (kind == RuntimeKind::Docker).then_some(ABSENT);
-            let kept = change.before.as_deref().or(made);
-            // What was kept before an edit that is still there is what the file held without us.
-            let is_edited = match (change.before.as_deref(), file.backup()?) {
-                (Some(text), Some(backup)) => undo(kind, text, Some(&backup)) != Undone::Nothing,
-                _ => false,
-            };
-            if let Some(text) = kept.filter(|_| !is_edited) {
-                file.keep(text)?;
-            }
-            file.replace(change.before.as_deref(), &change.after)?;
-            Ok(match &change.before {
-                Some(_) => format!(
-                    "edited {}; what it held before is in {}\n",
-                    change.file,
-                    file.backup_on_host()
-                ),
-                None => format!("wrote {}\n", change.file),
-            })
-        }
+        Step::Edit(change) => edit(host, kind, change),
         Step::Forget(path) => {
             let file = HostFile::new(host, path);
             file.forget()?;

@@ -65,6 +65,13 @@ pub(super) fn judge(facts: Option<&RuntimeFacts>, config: &Config, notes: &mut N
 
 /// A runtime that is told of devices by CDI.
 fn cdi(report: &RuntimeReport, config: &Config, notes: &mut Notes) {
+    cdi_state(report, notes);
+    ways_of_names(report, config, notes);
+    spec_directories(report, notes);
+}
+
+/// Whether it resolves names of devices at all.
+fn cdi_state(report: &RuntimeReport, notes: &mut Notes) {
     let name = report.name();
     let why = &report.cdi.why;
     match report.cdi.state {
@@ -109,6 +116,11 @@ fn cdi(report: &RuntimeReport, config: &Config, notes: &mut Notes) {
                 .run(CHECK);
         }
     }
+}
+
+/// Whether the names reach it in the way that the settings choose.
+fn ways_of_names(report: &RuntimeReport, config: &Config, notes: &mut Notes) {
+    let name = report.name();
     if report.kind == RuntimeKind::Docker {
         docker(&name, config, notes);
     } else if report.version.is_some()
@@ -125,7 +137,12 @@ fn cdi(report: &RuntimeReport, config: &Config, notes: &mut Notes) {
             .means(MEANS)
             .advise("set --device-list-strategy=cdi-annotations, or upgrade the runtime");
     }
+}
+
+/// Whether it reads the specs where the agent writes them.
+fn spec_directories(report: &RuntimeReport, notes: &mut Notes) {
     if !report.spec_directories.hold_ours() {
+        let name = report.name();
         let directories = report.spec_directories.directories.join(", ");
         let place = at(report.spec_directories.place.as_ref());
         notes

@@ -100,7 +100,7 @@ impl fmt::Display for CounterMistake {
 }
 
 /// The numbers that are on by default in the exporter.
-const DEFAULT_FIELDS: [Field; 25] = [
+pub const DEFAULT_FIELDS: [Field; 25] = [
     Field::SmClock,
     Field::MemClock,
     Field::MemoryTemp,

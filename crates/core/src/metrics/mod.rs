@@ -20,7 +20,9 @@ mod text;
 mod throttle;
 mod units;
 
-pub use counters::{Counter, CounterMistake, Counters, ExporterCounter, LabelSource, Source};
+pub use counters::{
+    Counter, CounterMistake, Counters, DEFAULT_FIELDS, ExporterCounter, LabelSource, Source,
+};
 pub use facts::{AgentFacts, ConfigFacts, Latencies, ProcessFacts};
 pub use field::{Field, FieldKind, Fields, TextField, UnknownField};
 pub use history::{GpuHistory, History};

@@ -77,7 +77,8 @@ enum Offer {
 }
 
 impl Gpm {
-    /// What the GPU answers to these fields. Where NVML does not offer them it is said why not.
+    /// What the GPU answers to these fields, or one GPU instance of it. Where NVML does not offer
+    /// them it is said why not.
     ///
     /// # Errors
     /// The GPU does not answer.
@@ -85,40 +86,22 @@ impl Gpm {
         &mut self,
         library: &Arc<Library>,
         device: Device,
+        gpu_instance: Option<u32>,
         fields: Fields,
     ) -> Result<Answers, DriverError> {
         if let Some(why) = self.refusal(library, device)? {
-            return Ok(fields
-                .iter()
-                .map(|field| (field, Err(why.clone())))
-                .collect());
+            let refused = |field| (field, Err(why.clone()));
+            return Ok(fields.iter().map(refused).collect());
         }
-        self.whole.read(library, fields, |sample| {
-            let code = call!(library, gpm_sample_get(device.0, sample));
-            library.checked("nvmlGpmSampleGet", code)
-        })
-    }
-
-    /// What a GPU instance answers to these fields.
-    ///
-    /// # Errors
-    /// The GPU does not answer.
-    pub(super) fn read_instance(
-        &mut self,
-        library: &Arc<Library>,
-        device: Device,
-        gpu_instance: u32,
-        fields: Fields,
-    ) -> Result<Answers, DriverError> {
-        if let Some(why) = self.refusal(library, device)? {
-            return Ok(fields
-                .iter()
-                .map(|field| (field, Err(why.clone())))
-                .collect());
-        }
-        let meter = self.instances.entry(gpu_instance).or_default();
+        let Some(id) = gpu_instance else {
+            return self.whole.read(library, fields, |sample| {
+                let code = call!(library, gpm_sample_get(device.0, sample));
+                library.checked("nvmlGpmSampleGet", code)
+            });
+        };
+        let meter = self.instances.entry(id).or_default();
         meter.read(library, fields, |sample| {
-            let code = call!(library, gpm_mig_sample_get(device.0, gpu_instance, sample));
+            let code = call!(library, gpm_mig_sample_get(device.0, id, sample));
             library.checked("nvmlGpmMigSampleGet", code)
         })
     }

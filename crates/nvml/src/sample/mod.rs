@@ -318,7 +318,7 @@ impl Asking<'_> {
             return Ok(());
         }
         let library = &self.session.library;
-        match self.remembered.gpm.read(library, self.device, fields) {
+        match self.remembered.gpm.read(library, self.device, None, fields) {
             Ok(answers) => self.answers.extend(answers),
             Err(error) => {
                 for field in fields.iter() {
@@ -365,7 +365,7 @@ impl Asking<'_> {
         }
         let library = &self.session.library;
         let gpm = &mut self.remembered.gpm;
-        match gpm.read_instance(library, self.device, gpu_instance, fields) {
+        match gpm.read(library, self.device, Some(gpu_instance), fields) {
             Ok(answers) => Ok(answers),
             Err(error) if ends_the_sample(&error) => Err(error),
             Err(error) if is_unsupported(&error) && !is_gone(&error) => {
