@@ -1,5 +1,6 @@
 //! The pages: rendered when somebody asks, of what is known by then. Nothing is asked for them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 
 use super::latest::{Held, Latest, Samples};
 use super::owners::Owner;
-use super::pods::is_same;
+use super::pods::{Names, is_same, names};
 use super::process;
 use super::setup::Setup;
 use crate::clock::Clock;
@@ -78,29 +79,20 @@ impl Pages {
 /// Who holds what, and which process is whose.
 fn holders(state: &NodeState, samples: &Samples, held: &[Held]) -> Holders {
     let mut holders = Holders::default();
-    let mut keys: Vec<(Container, ContainerKey)> = Vec::new();
-    let mut key_of = |holders: &mut Holders, container: &Container| {
-        let known = keys.iter().find(|(known, _)| is_same(known, container));
-        if let Some((_, key)) = known {
-            return *key;
-        }
-        let key = holders.container(container.clone());
-        keys.push((container.clone(), key));
-        key
-    };
+    let mut keys = Keys::default();
     // They know the UIDs of their pods.
     for (pid, owner) in &samples.owners {
         if let Owner::Container(container) = owner {
-            let key = key_of(&mut holders, container);
+            let key = keys.of(&mut holders, container);
             holders.process(*pid, key);
         }
     }
     for device in held {
-        let key = key_of(&mut holders, &device.container);
+        let key = keys.of(&mut holders, &device.container);
         holders.hold(key, &device.id, Some(device.since));
     }
     for (pid, owner) in &samples.owners {
-        let container = match owner {
+        let key = match owner {
             Owner::Pod {
                 namespace,
                 pod,
@@ -108,16 +100,34 @@ fn holders(state: &NodeState, samples: &Samples, held: &[Held]) -> Holders {
             } => only(held.iter().map(|one| &one.container).filter(|one| {
                 let uid_differs = one.pod_uid.as_ref().is_some_and(|known| known != uid);
                 one.namespace == *namespace && one.pod == *pod && !uid_differs
-            })),
+            }))
+            .map(|container| keys.of(&mut holders, container)),
             Owner::Unnamed => sole_holder(state, samples, &holders, *pid),
             Owner::Container(_) | Owner::Nobody => None,
         };
-        if let Some(container) = container.cloned() {
-            let key = key_of(&mut holders, &container);
+        if let Some(key) = key {
             holders.process(*pid, key);
         }
     }
     holders
+}
+
+/// The keys of containers by their names: of one container the UID of the pod may be known in one
+/// place and not in another.
+#[derive(Default)]
+struct Keys<'a>(HashMap<Names<'a>, Vec<(&'a Container, ContainerKey)>>);
+
+impl<'a> Keys<'a> {
+    fn of(&mut self, holders: &mut Holders, container: &'a Container) -> ContainerKey {
+        let namesakes = self.0.entry(names(container)).or_default();
+        let mut known = namesakes.iter();
+        if let Some((_, key)) = known.find(|(known, _)| is_same(known, container)) {
+            return *key;
+        }
+        let key = holders.container(container.clone());
+        namesakes.push((container, key));
+        key
+    }
 }
 
 /// The only one there is, however often.
@@ -128,12 +138,12 @@ fn only<'a, T: PartialEq>(mut each: impl Iterator<Item = &'a T>) -> Option<&'a T
 
 /// The container that holds, alone, all that this process of some pod is on. Others that use a
 /// GPU hold none (monitors, say), so it is a guess, made only where pods have no names.
-fn sole_holder<'a>(
+fn sole_holder(
     state: &NodeState,
     samples: &Samples,
-    holders: &'a Holders,
+    holders: &Holders,
     pid: u32,
-) -> Option<&'a Container> {
+) -> Option<ContainerKey> {
     let mut keys = Vec::new();
     for known in state.gpus() {
         let history = samples.history.of(&known.gpu.uuid);
@@ -146,7 +156,7 @@ fn sole_holder<'a>(
             keys.push(only(holding.iter())?.to_owned());
         }
     }
-    holders.get(*only(keys.iter())?)
+    only(keys.iter()).copied()
 }
 
 /// Who holds what a process is on.

@@ -3,6 +3,7 @@
 //! The kubelet is asked at intervals, soon after it has asked for devices, and never for a page.
 //! What it said last holds while it is away, or has just been started and does not know yet.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::time::sleep;
 
 use super::holders_file;
 use super::latest::{Held, Latest};
-use super::logs::Names;
+use super::logs;
 use super::setup::Setup;
 use crate::clock::Clock;
 use crate::pod_resources::{PodResourcesSocket, SETTLING, Unanswered};
@@ -93,7 +94,7 @@ impl Pods {
         let mut names = None;
         if self.setup.borrow().options.pod_uid {
             let roots = self.roots.clone();
-            names = spawn_blocking(move || Names::read(&roots)).await.ok();
+            names = spawn_blocking(move || logs::Names::read(&roots)).await.ok();
         }
         let now = self.clock.now().wall;
         let held = {
@@ -119,7 +120,12 @@ impl Pods {
 }
 
 /// What the kubelet lists, in order, and since when, for what was held `before` too.
-fn held(pods: Vec<PodResources>, before: &[Held], names: Option<&Names>, now: u64) -> Vec<Held> {
+fn held(
+    pods: Vec<PodResources>,
+    before: &[Held],
+    names: Option<&logs::Names>,
+    now: u64,
+) -> Vec<Held> {
     let mut held = Vec::new();
     for pod in pods {
         let uid = names.and_then(|names| names.uid(&pod.namespace, &pod.name));
@@ -139,28 +145,35 @@ fn held(pods: Vec<PodResources>, before: &[Held], names: Option<&Names>, now: u6
             }));
         }
     }
+    let mut known: HashMap<&str, Vec<&Held>> = HashMap::new();
+    for one in before {
+        known.entry(&one.id).or_default().push(one);
+    }
     for device in &mut held {
-        let same =
-            |other: &&Held| other.id == device.id && is_same(&other.container, &device.container);
-        if let Some(known) = before.iter().find(same) {
-            device.since = known.since;
+        let mut holders = known.get(device.id.as_str()).into_iter().flatten();
+        if let Some(before) = holders.find(|one| is_same(&one.container, &device.container)) {
+            device.since = before.since;
         }
     }
     held.sort_unstable();
     held
 }
 
+/// Namespace, pod and name of a container.
+pub(super) type Names<'a> = (&'a str, &'a str, &'a str);
+
+pub(super) fn names(container: &Container) -> Names<'_> {
+    let Container {
+        namespace,
+        pod,
+        container,
+        ..
+    } = container;
+    (namespace, pod, container)
+}
+
 /// Whether two are one container, though the UID of the pod may be known of one only.
 pub(super) fn is_same(a: &Container, b: &Container) -> bool {
-    let names = |one: &Container| {
-        let Container {
-            namespace,
-            pod,
-            container,
-            ..
-        } = one;
-        (namespace.clone(), pod.clone(), container.clone())
-    };
     let uids_differ = a.pod_uid.is_some() && b.pod_uid.is_some() && a.pod_uid != b.pod_uid;
     !uids_differ && names(a) == names(b)
 }
@@ -244,9 +257,9 @@ mod tests {
         let logs = |uid: &str| {
             let host = HostTree::new();
             host.file(&format!("var/log/pods/ml_a_{uid}/main/0.log"), "");
-            Names::read(&[host.path().to_owned()])
+            logs::Names::read(&[host.path().to_owned()])
         };
-        let ask = |before: &[Held], names: Option<&Names>, now| {
+        let ask = |before: &[Held], names: Option<&logs::Names>, now| {
             held(
                 vec![pod("a", "nvidia.com/gpu", &["GPU-1"])],
                 before,

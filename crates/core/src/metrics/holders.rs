@@ -1,6 +1,6 @@
 //! Who holds which device, and which process is whose.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::device::device_of;
 use crate::gpu::Gpu;
@@ -47,6 +47,8 @@ pub struct Holders {
     keys: HashMap<Container, ContainerKey>,
     /// By the UUID (or index) in the id.
     holdings: BTreeMap<String, Vec<Holding>>,
+    /// Which containers hold which ids, of which there may be thousands on a GPU.
+    held: HashSet<(ContainerKey, String)>,
     processes: BTreeMap<u32, ContainerKey>,
 }
 
@@ -75,9 +77,8 @@ impl Holders {
     /// of a GPU or MIG device, the UUID and `::` and the number of a replica, or, with plugins
     /// that name devices so, an index (`0`, or `0:1` for a MIG device).
     pub fn hold(&mut self, container: ContainerKey, id: &str, since: Option<u64>) {
-        let holdings = self.holdings.entry(device_of(id).to_owned()).or_default();
-        let same = |held: &Holding| held.container == container && held.id == id;
-        if !holdings.iter().any(same) {
+        if self.held.insert((container, id.to_owned())) {
+            let holdings = self.holdings.entry(device_of(id).to_owned()).or_default();
             holdings.push(Holding {
                 container,
                 id: id.to_owned(),
